@@ -3,12 +3,13 @@
 A handler raises between any two steps of Python, also between the one that begins a transaction and the first of the
 block that would end it. And SQLite puts an error of its own in the place of any exception that leaves a Python function
 which it called, such as the check of a seal: https://www.sqlite.org/c3ref/create_function.html. A stop would then be
-told as a damaged file.
+told as a damaged file. And Python itself drops what is raised in a finalizer, such as that of a task of Dask's.
 """
 
+import signal
 import sys
 import threading
-from collections.abc import Container
+from collections.abc import Callable, Container
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
@@ -77,3 +78,26 @@ def raise_lost(functions: Container[CodeType]) -> None:
     if furthest is handler or furthest in functions:
         _raised = None
         raise lost
+
+
+_AGAIN_S: Final = 0.05  # after the finalizer has ended, and before a person presses Ctrl-C again
+_tell_unraisable: "Callable[[sys.UnraisableHookArgs], object] | None" = None  # what heard of it before
+
+
+def repeat_what_finalizers_lose() -> None:
+    """From now on, send a signal again whose handler has raised where Python drops it: in a finalizer, or the like."""
+    global _tell_unraisable
+    if sys.unraisablehook is not _repeat_lost:
+        _tell_unraisable, sys.unraisablehook = sys.unraisablehook, _repeat_lost
+
+
+def _repeat_lost(unraisable: "sys.UnraisableHookArgs") -> None:
+    lost = unraisable.exc_value
+    if _raised is None or lost is not _raised[0]:
+        if _tell_unraisable is not None:
+            _tell_unraisable(unraisable)
+        return
+    number = signal.SIGINT if isinstance(lost, KeyboardInterrupt) else int(lost.code) - 128  # type: ignore[attr-defined]
+    again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, number))
+    again.daemon = True
+    again.start()

@@ -4,6 +4,7 @@ import contextlib
 import dis
 import signal
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -177,3 +178,35 @@ def test_what_another_thread_holds_does_not_hold_back_the_main_one() -> None:
     finally:
         done.set()
         other.join()
+
+
+FINALIZER = """
+import os, signal, sys, time
+from hftcl.interrupts import raise_from_handler, repeat_what_finalizers_lose
+
+stops = {signal.SIGINT: KeyboardInterrupt(), signal.SIGTERM: SystemExit(128 + signal.SIGTERM)}
+for number in stops:
+    signal.signal(number, lambda number, frame: raise_from_handler(stops[number], frame))
+repeat_what_finalizers_lose()
+
+class Mortal:
+    def __init__(self, number):
+        self.number = number
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.1)
+
+for number, stop in stops.items():
+    try:
+        Mortal(number)
+        time.sleep(20)
+        print("went on")
+    except BaseException as error:
+        print(error is stop)
+"""
+
+
+def test_a_stop_that_comes_while_a_finalizer_runs_is_a_stop() -> None:
+    """Python tells on stderr what is raised there, and goes on: a command worked to its end, and exited with 0."""
+    done = subprocess.run([sys.executable, "-c", FINALIZER], capture_output=True, text=True, check=False, timeout=300)
+    assert (done.stdout.splitlines(), done.stderr) == (["True", "True"], "")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Never, TextIO
 from hftcl.cli.invocation import homes_read
 from hftcl.cli.looks import find_look
 from hftcl.errors import HftclError, split_remedy
-from hftcl.interrupts import raise_from_handler
+from hftcl.interrupts import raise_from_handler, repeat_what_finalizers_lose
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def run() -> Never:
     signal.signal(signal.SIGTERM, _unwind)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and the like leave it ignored
         signal.signal(signal.SIGINT, _unwind)
+    repeat_what_finalizers_lose()
     _open_what_is_closed()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a sparkline on a terminal of another alphabet ends no command

@@ -4,16 +4,21 @@ from contextlib import AbstractContextManager
 
 from hftcl.compute.tasks import Bench, Engine, Rows, Table, Task, Team, Wanted
 from hftcl.events import OnEvent
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
 __all__ = ["Bench", "Engine", "Rows", "Table", "Task", "Team", "Wanted", "open_engine"]
 
 
-def open_engine(settings: Settings, on_event: OnEvent) -> AbstractContextManager[Engine]:
+def open_engine(
+    settings: Settings, on_event: OnEvent, pool: TrainingPool | None = None
+) -> AbstractContextManager[Engine]:
     """Return what runs tasks where the settings say, as a context that ends all that it started.
 
-    on_event: is told of what a person should know, such as memory that does not suffice. With `[compute] backend =
-    "dask"` entering it raises ComputeError where the scheduler does not answer or a worker is of other versions.
+    on_event: is told of what a person should know, such as memory that does not suffice. pool: of the caller, whose
+    processes train where the tasks run on this machine; None for one that ends with the context. With `[compute]
+    backend = "dask"` entering it raises ComputeError where the scheduler does not answer or a worker is of other
+    versions.
     """
     if settings.compute.backend == "dask":
         from hftcl.compute.cluster import ClusterEngine  # here: who trains on this machine needs no Dask
@@ -21,4 +26,4 @@ def open_engine(settings: Settings, on_event: OnEvent) -> AbstractContextManager
         return ClusterEngine(settings)
     from hftcl.compute.local import LocalEngine
 
-    return LocalEngine(settings, on_event)
+    return LocalEngine(settings, on_event, pool)

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, wait
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -22,12 +22,13 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
 from hftcl.compute.crew import count_cores
-from hftcl.compute.local_cluster import start_local_cluster
-from hftcl.compute.on_worker import run_task
+from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
+from hftcl.compute.on_worker import read_told, run_task
 from hftcl.compute.parcels import Block, divide, store
-from hftcl.compute.tasks import Rows, Table, Task, Wanted
+from hftcl.compute.tasks import OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
 from hftcl.errors import ComputeError, TrainingKilledError, split_remedy
+from hftcl.events import Event
 from hftcl.settings import Settings
 
 R = TypeVar("R")
@@ -55,13 +56,14 @@ class _Sent:
 
 
 class ClusterEngine:
-    """The cluster that the settings name, or one of this machine that begins with the first team; a context."""
+    """The cluster that the settings name, or one of this machine; a context."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stack = ExitStack()
         self._lock = threading.RLock()
         self._client: Any = None
+        self._starting: StartingCluster | None = None
         self._threads: dict[str, int] = {}
         self._tables: WeakKeyDictionary[Table, list[_Sent]] = WeakKeyDictionary()
         self._futures: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -69,13 +71,19 @@ class ClusterEngine:
         self.sent_bytes = 0  # of blocks, as they travel
 
     def __enter__(self) -> Self:
-        """Connect, so that a cluster that cannot work is told before bars are collected. Raises ComputeError."""
+        """Connect, so that a cluster that cannot work is told before bars are collected. Raises ComputeError.
+
+        One of this machine starts meanwhile.
+        """
         require_installed()
         address = find_scheduler(self._settings.compute)
-        if address is not None:
-            with self._stack:
+        with self._stack:
+            if address is None:
+                cluster = start_local_cluster(count_cores(self._settings))
+                self._starting = self._stack.enter_context(cluster)
+            else:
                 self._join(address)
-                self._stack = self._stack.pop_all()
+            self._stack = self._stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -90,16 +98,19 @@ class ClusterEngine:
     def gather(self, wanted: Wanted) -> "ClusterTeam":
         """Return a team of every worker. Raises ComputeError where those of this machine do not start."""
         with self._lock:
-            if self._client is None:
-                self._join(self._stack.enter_context(start_local_cluster(count_cores(self._settings))))
+            if self._client is None and self._starting is not None:
+                self._join(self._starting.find_address())
         threads = sum(self._threads.values())
         return ClusterTeam(engine=self, at_once=wanted.limit(threads))
 
-    def submit(self, task: Task[Any]) -> Any:
-        """Send a task, with the blocks of its rows that are not there yet, and return Dask's future of it."""
+    def submit(self, task: Task[Any], topic: str = "") -> Any:
+        """Send a task, with the blocks of its rows that are not there yet, and return Dask's future of it.
+
+        topic: under which it tells of its steps, see `listen`; "" where none is to be told.
+        """
         blocks = self._send(task.rows)
         # packed here: then a worker of other versions, which might not even open it, says so
-        packed = pickle.dumps((task.function, task.order))
+        packed = pickle.dumps((task.function, task.order, topic))
         sessions = (task.rows.first, task.rows.last)
         key = f"hftcl {task.name} {uuid.uuid4().hex}"  # of its own: what another command asked for is not this
         return self._client.submit(run_task, blocks, sessions, packed, describe_versions(), key=key, pure=False)
@@ -169,6 +180,23 @@ class ClusterEngine:
             with suppress(ClosedClientError):  # it has closed since
                 self._client.cancel(list(futures), force=True)
 
+    @contextmanager
+    def listen(self, on_told: Callable[[str, Event], None]) -> Iterator[str]:
+        """Give a topic; within, `on_told` is called with the key of a task and what that tells under it.
+
+        In a thread of Dask's. Telling is a courtesy: nothing may hang on what is told, or how often.
+        """
+        from distributed.client import ClosedClientError
+
+        self.require_running()
+        topic = f"hftcl {uuid.uuid4().hex}"  # one for all tasks: the scheduler keeps each for as long as it runs
+        self._client.subscribe_topic(topic, lambda event: on_told(*read_told(event[1])))
+        try:
+            yield topic
+        finally:
+            with suppress(ClosedClientError, OSError):  # without a scheduler there is none to tell
+                self._client.unsubscribe_topic(topic)
+
     def require_running(self) -> None:
         """Raise ComputeError where the scheduler is gone."""
         if self._client.status != "running":
@@ -220,9 +248,10 @@ class ClusterTeam:
             return result  # type: ignore[no-any-return]
         raise AssertionError("a task without an end")
 
-    def run(self, tasks: Sequence[Task[R]]) -> Iterator[tuple[int, R]]:
+    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
         """Send all tasks, so that a cluster that grows with its work sees them; yield (number, result) as they end."""
-        yield from _Watch(self.engine, lambda: None).work(tasks)
+        watch = _Watch(self.engine, lambda: None)
+        yield from watch.work(tasks) if on_told is None else watch.work_aloud(tasks, on_told)
 
 
 class _Watch:
@@ -231,9 +260,17 @@ class _Watch:
     def __init__(self, engine: ClusterEngine, require_going: Callable[[], None]) -> None:
         self._engine = engine
         self._require_going = require_going
-        self._ended: SimpleQueue[Any] = SimpleQueue()
+        self._ended: SimpleQueue[Any] = SimpleQueue()  # futures, and (key, event) of what is told
+        self._topic = ""
+        self._on_told: OnTold | None = None
         self._begun: dict[str, _Begun] = {}
         self._looked_at = self._worked_at = time.monotonic()
+
+    def work_aloud(self, tasks: Sequence[Task[Any]], on_told: OnTold) -> Iterator[tuple[int, Any]]:
+        """As `work`; `on_told` hears what the tasks tell of their steps."""
+        self._on_told = on_told
+        with self._engine.listen(lambda key, event: self._ended.put((key, event))) as self._topic:
+            yield from self.work(tasks)
 
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
         try:
@@ -244,6 +281,9 @@ class _Watch:
                     future = self._ended.get(timeout=_GLANCE_S)
                 except Empty:
                     self._look()
+                    continue
+                if isinstance(future, tuple):
+                    self._hear(*future)
                     continue
                 ended = self._begun[future.key]
                 result = self._fetch(ended)
@@ -256,8 +296,12 @@ class _Watch:
         finally:
             self._engine.cancel([left.future for left in self._begun.values()])
 
+    def _hear(self, key: str, event: Event) -> None:
+        if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again
+            self._on_told(self._begun[key].number, event)
+
     def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
-        future = self._engine.submit(task)
+        future = self._engine.submit(task, self._topic)
         self._begun[future.key] = _Begun(number, task, future, tries)
         future.add_done_callback(self._ended.put)
 

@@ -122,8 +122,16 @@ class Crew:
     _free: threading.Condition = field(default_factory=threading.Condition, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Begin with all where there is room for the largest training known, else with one, which is then measured."""
-        self._cap, self._told, free = self.most, self.most, self.read_free()
+        """Begin with as many as fit of what one of the pool has taken before.
+
+        Where it has trained nothing yet, with all where there is room for the largest training known, else with one,
+        which is then measured.
+        """
+        self._cap = self._told = self._limit = self.most
+        if self.pool.measure_memory()[1]:
+            self._fit()
+            return
+        free = self.read_free()
         roomy = free is None or free >= self.most * (_UNKNOWN_BYTES + self.rows_bytes)
         self._limit = self.most if roomy else 1
 

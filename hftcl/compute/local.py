@@ -1,32 +1,48 @@
 """Tasks on this machine: in threads, each with a training process of its own, as many as cores and memory allow."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Self, TypeVar
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import InitVar, dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any, Self, TypeVar
 
 from hftcl.compute.crew import Crew, count_cores
-from hftcl.compute.tasks import Bench, Task, Wanted
+from hftcl.compute.tasks import Bench, OnTold, Task, Wanted
+from hftcl.errors import TrainingKilledError
 from hftcl.events import Event, OnEvent
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
+from hftcl.waiting import GLANCE_S
 
 R = TypeVar("R")
 
 
 @dataclass(slots=True)
 class LocalEngine:
-    """The training processes of a command, kept warm from one team to the next; a context, which ends them."""
+    """The training processes of a command, kept warm from one team to the next; a context, which ends them.
+
+    pool: the caller's, which stays; None for one of its own.
+    """
 
     settings: Settings
     on_event: OnEvent = field(repr=False)
-    _pool: TrainingPool = field(default_factory=TrainingPool, init=False, repr=False)
+    pool: InitVar[TrainingPool | None] = None
+    _pool: TrainingPool = field(init=False, repr=False)
+    _stack: ExitStack = field(default_factory=ExitStack, init=False, repr=False)
+
+    def __post_init__(self, pool: TrainingPool | None) -> None:
+        """Take the caller's processes, or begin without one."""
+        self._pool = TrainingPool() if pool is None else pool
+        if pool is None:
+            self._stack.push(self._pool)
 
     def __enter__(self) -> Self:
-        self._pool.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._pool.__exit__(*exception)
+        self._stack.close()
 
     def gather(self, wanted: Wanted) -> "LocalTeam":
         """Return a team whose members share the cores: two trainings on a core each are as fast as one on two.
@@ -35,8 +51,9 @@ class LocalEngine:
         """
         cores = count_cores(self.settings)
         at_once = wanted.limit(cores)
+        jobs = cores if wanted.uses_all_cores else max(1, cores // at_once)
         crew = Crew(at_once, self._pool, wanted.rows_bytes, wanted.stage, self.on_event)
-        return LocalTeam(pool=self._pool, crew=crew, at_once=at_once, jobs=max(1, cores // at_once))
+        return LocalTeam(pool=self._pool, crew=crew, at_once=at_once, jobs=jobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,19 +71,82 @@ class LocalTeam:
         def listen(event: Event) -> None:
             require_going()
 
+        return self.do(task, listen, require_going)
+
+    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+        """Yield (number, result) as they are done; in threads, because each trains in a process of its own.
+
+        Where it is left before its end, whatever its pool trains is killed, and it waits for its threads.
+        """
+        yield from _Shift(self, on_told).work(tasks)
+
+    def do(self, task: Task[R], listen: OnEvent, require_going: Callable[[], None]) -> R:
+        """Run a task in this thread, once there is room; `listen` hears its steps, `require_going` may end it."""
         bench = Bench(pool=self.pool, jobs=self.jobs, on_event=listen)
-        return self.crew.train(lambda: task.function(task.rows.load(), task.order, bench))
 
-    def run(self, tasks: Sequence[Task[R]]) -> Iterator[tuple[int, R]]:
-        """Yield (number, result) as they are done; in threads, because each trains in a process of its own."""
-        import joblib
+        def work() -> R:
+            require_going()
+            try:
+                return task.function(task.rows.load(), task.order, bench)
+            except TrainingKilledError:
+                require_going()  # else it was killed because it is not wanted, and memory is not short
+                raise
 
-        def work(number: int, task: Task[R]) -> tuple[int, R]:
-            return number, self.call(task, _go_on)
-
-        parts = (joblib.delayed(work)(number, task) for number, task in enumerate(tasks))
-        yield from joblib.Parallel(n_jobs=self.at_once, prefer="threads", return_as="generator_unordered")(parts)
+        return self.crew.train(work)
 
 
-def _go_on() -> None:
-    """Let every task go on to its end."""
+class _Shift:
+    """Tasks at work in threads, heard and ended by the thread that waits for them."""
+
+    def __init__(self, team: LocalTeam, on_told: OnTold | None) -> None:
+        self._team, self._on_told = team, on_told
+        self._said: SimpleQueue[Any] = SimpleQueue()  # futures that are done, and (number, event) of what is told
+        self._is_over = threading.Event()
+
+    def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
+        with ThreadPoolExecutor(self._team.at_once, "task") as threads:
+            running: dict[Future[Any], int] = {}
+            try:
+                for number, task in enumerate(tasks):
+                    future = threads.submit(self._do, number, task)
+                    running[future] = number
+                    future.add_done_callback(self._said.put)
+                while running:
+                    heard = self._take()
+                    if isinstance(heard, Future):
+                        yield running.pop(heard), heard.result(0)
+                    elif heard is not None and self._on_told is not None:
+                        self._on_told(*heard)
+            finally:
+                self._is_over.set()
+                self._end(running)
+
+    def _take(self) -> Any:
+        try:
+            return self._said.get(timeout=GLANCE_S)
+        except Empty:  # a look, so that Ctrl-C is heard
+            return None
+
+    def _do(self, number: int, task: Task[Any]) -> Any:
+        def listen(event: Event) -> None:
+            self._require_going()
+            if self._on_told is not None:
+                self._said.put((number, event))
+
+        return self._team.do(task, listen, self._require_going)
+
+    def _require_going(self) -> None:
+        if self._is_over.is_set():
+            raise _OverError
+
+    def _end(self, left: Collection[Future[Any]]) -> None:
+        """End what runs, at each glance: a task may be about to train."""
+        for future in left:
+            future.cancel()
+        while working := [future for future in left if not future.done()]:
+            self._team.pool.kill()
+            wait(working, timeout=GLANCE_S)
+
+
+class _OverError(Exception):
+    """Ends a task that is not wanted any more."""

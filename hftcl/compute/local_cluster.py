@@ -8,6 +8,7 @@ user.
 
 import ctypes
 import json
+import multiprocessing
 import os
 import select
 import signal
@@ -17,70 +18,107 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Final, cast
+from multiprocessing import forkserver
+from typing import IO, Final, cast
 
 from hftcl.compute.connection import Address, require_installed
 from hftcl.errors import ComputeError
+from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import build_environment
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _END_S: Final = 10  # seconds: an idle machine needs one
 _START_S: Final = 300  # seconds: an idle machine needs three; a loaded one takes its time
 
+# What Dask sets just before it starts a worker (distributed.nanny.pre-spawn-environ), which comes too late for a fork:
+# a thread for each worker, and memory that is freed goes back.
+_OF_A_WORKER: Final = {
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
 
 @contextmanager
-def start_local_cluster(workers: int) -> Iterator[Address]:
-    """Give the scheduler of a cluster of so many workers, a thread each. Raises ComputeError where none starts."""
-    distributed = require_installed()
+def start_local_cluster(workers: int) -> Iterator["StartingCluster"]:
+    """Start a cluster of so many workers, a thread each; it loads while the caller does something else."""
+    require_installed()
     command = [sys.executable, "-P", "-W", "ignore", "-m", "hftcl.compute.local_cluster", str(os.getpid())]
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryDirectory(prefix="hftcl-dask-") as folder:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=build_environment(),
-            start_new_session=True,  # a terminal's Ctrl-C does not reach it: its end is what ends it
-        )
-        try:
-            answer = _ask(child, {"workers": workers, "folder": folder, "sys_path": sys.path}, said)
-            yield Address(url=answer["url"], security=distributed.Security(require_encryption=True, **answer["tls"]))
-        finally:
-            _end(child)
+    # what is killed may still write there while it is removed
+    files = tempfile.TemporaryDirectory(prefix="hftcl-dask-", ignore_cleanup_errors=True)
+    with tempfile.TemporaryFile() as said, files as folder:
 
-
-def _end(child: "subprocess.Popen[bytes]") -> None:
-    """Let the cluster end, or kill what does not; the workers are of its session, and trainings end with theirs."""
-    with child:  # closes its pipes and waits
-        if child.stdin:
-            with suppress(BrokenPipeError):
-                child.stdin.close()
-        try:
-            child.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _ask(child: "subprocess.Popen[bytes]", order: dict[str, object], said: IO[bytes]) -> dict[str, Any]:
-    """Send the order, and return the line in which the child answers."""
-    asked, answered = cast("IO[bytes]", child.stdin), cast("IO[bytes]", child.stdout)
-    asked.write(json.dumps(order).encode() + b"\n")
-    asked.flush()
-    line, until = b"", time.monotonic() + _START_S
-    while not line.endswith(b"\n"):
-        left = until - time.monotonic()
-        ready = select.select([answered], [], [], max(left, 0))[0]
-        chunk = os.read(answered.fileno(), 65536) if ready else b""
-        if not chunk:
-            said.seek(0)
-            last = said.read().decode(errors="replace").strip().rpartition("\n")[2]
-            raise ComputeError(
-                f"The Dask cluster on this machine did not start: {last or 'it said nothing'}. Set [compute] backend = "
-                '"local".'
+        def start() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                env=build_environment(),
+                start_new_session=True,  # a terminal's Ctrl-C does not reach it: its end is what ends it
             )
-        line += chunk
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+
+        cluster = StartingCluster(run_in_lasting_thread(start), said)
+        try:
+            cluster.tell({"workers": workers, "folder": folder, "sys_path": sys.path})
+            yield cluster
+        finally:
+            cluster.end()
+
+
+class StartingCluster:
+    """A cluster whose scheduler may not listen yet."""
+
+    def __init__(self, child: "subprocess.Popen[bytes]", said: IO[bytes]) -> None:
+        """Take the child process, and the file that it writes to what it has to say."""
+        self._child, self._said = child, said
+        self._is_ready = False
+
+    def tell(self, order: dict[str, object]) -> None:
+        """Send the order, which is shorter than what a pipe holds."""
+        with suppress(BrokenPipeError):  # it has ended; `find_address` says why
+            asked = cast("IO[bytes]", self._child.stdin)
+            asked.write(json.dumps(order).encode() + b"\n")
+            asked.flush()
+
+    def find_address(self) -> Address:
+        """Wait for the scheduler and return where it is. Raises ComputeError where none starts."""
+        answer = json.loads(self._read_line())
+        self._is_ready = True
+        security = require_installed().Security(require_encryption=True, **answer["tls"])
+        return Address(url=answer["url"], security=security)
+
+    def _read_line(self) -> bytes:
+        answered = cast("IO[bytes]", self._child.stdout)
+        line, until = b"", time.monotonic() + _START_S
+        while not line.endswith(b"\n"):
+            left = until - time.monotonic()
+            ready = select.select([answered], [], [], max(left, 0))[0]
+            chunk = os.read(answered.fileno(), 65536) if ready else b""
+            if not chunk:
+                self._said.seek(0)
+                last = self._said.read().decode(errors="replace").strip().rpartition("\n")[2]
+                raise ComputeError(
+                    f"The Dask cluster on this machine did not start: {last or 'it said nothing'}. Set [compute] "
+                    'backend = "local".'
+                )
+            line += chunk
+        return line
+
+    def end(self) -> None:
+        """Let the cluster end, or kill what does not; the workers are of its session, and trainings end with theirs.
+
+        One that no caller has waited for does nothing that is worth an end in order.
+        """
+        with self._child:  # closes its pipes and waits
+            if self._child.stdin:
+                with suppress(BrokenPipeError):
+                    self._child.stdin.close()
+            try:
+                self._child.wait(_END_S if self._is_ready else 0)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._child.pid, signal.SIGKILL)
 
 
 def main() -> None:
@@ -90,6 +128,7 @@ def main() -> None:
     sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live there
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
+    _start_fork_server()
     from distributed import LocalCluster, Security
 
     security = Security.temporary()
@@ -109,6 +148,18 @@ def main() -> None:
         channel.write(json.dumps({"url": cluster.scheduler_address, "tls": tls}) + "\n")
         channel.flush()
         sys.stdin.read()
+
+
+def _start_fork_server() -> None:
+    """Have Dask's workers forked from one process that has loaded Dask: by itself each takes 0.4 s of a core more.
+
+    Nothing of ours is loaded there, nor polars: its threads would not be in a fork.
+    """
+    for name, value in _OF_A_WORKER.items():
+        os.environ.setdefault(name, value)
+    os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed"])
+    forkserver.ensure_running()  # Dask's own list of what to load, pandas in it, comes too late
 
 
 def _die_with(parent: int) -> None:

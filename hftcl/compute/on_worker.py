@@ -4,6 +4,7 @@ import pickle
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import date
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from hftcl.compute.parcels import StoredBlock, join
 from hftcl.compute.tasks import Bench
 from hftcl.compute.versions import describe_difference, describe_versions
 from hftcl.errors import ComputeError, ConfigError, TrainingKilledError
-from hftcl.events import ignore
+from hftcl.events import Event, Level, ignore
 from hftcl.model.training import TrainingPool
 
 _GLANCE_S: Final = 0.5  # how long a task that was cancelled can go on
@@ -24,8 +25,10 @@ def run_task(
     packed: bytes,
     expected: Mapping[str, str],
 ) -> Any:
-    """Return what a task comes to. packed: its function and order, which only a worker of the same versions opens.
+    """Return what a task comes to.
 
+    packed: its function, its order, and the topic of Dask's events under which it tells of its steps, "" for none; only
+    a worker of the same versions opens it.
     Raises ComputeError on another one, and where something is missing here; TrainingKilledError names the worker.
     """
     from distributed import get_worker
@@ -34,10 +37,20 @@ def run_task(
     difference = describe_difference(expected, describe_versions())
     if difference:
         raise ComputeError(refuse(worker.address, difference))
-    function, order = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
-    pool = _take_pool()
-    with _name_worker(worker.address), _end_when_cancelled(worker, worker.get_current_task(), pool):
-        return function(join(blocks, *sessions), order, Bench(pool=pool, jobs=1, on_event=ignore))
+    function, order, topic = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
+    pool, key = _take_pool(), worker.get_current_task()
+
+    def tell(event: Event) -> None:
+        worker.log_event(topic, {"key": key, **asdict(event), "level": event.level.value})
+
+    with _name_worker(worker.address), _end_when_cancelled(worker, key, pool):
+        return function(join(blocks, *sessions), order, Bench(pool=pool, jobs=1, on_event=tell if topic else ignore))
+
+
+def read_told(message: Mapping[str, Any]) -> tuple[str, Event]:
+    """Return the key of a task and what it told, from the message that a worker has sent."""
+    fields = {name: message[name] for name in ("stage", "done", "total", "text")}  # the scheduler adds some of its own
+    return message["key"], Event(**fields, level=Level(message["level"]))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import polars as pl
 
-from hftcl.events import OnEvent
+from hftcl.events import Event, OnEvent
 from hftcl.model.training import TrainingPool
 
 R = TypeVar("R")
@@ -26,14 +26,24 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows of a table from session `first` to `last`, both included; all of them where both are None."""
+    """The rows of a table from session `first` to `last`, both included; all of them where both are None.
+
+    uncut: on this machine the task is given the table as it is. For one that takes its own rows out of it, and adds up
+    no column: else both copies would be held.
+    """
 
     table: Table
     first: date | None = None
     last: date | None = None
+    uncut: bool = False
 
     def load(self) -> pl.DataFrame:
-        """Return them, in the table's order, each column in one piece: where its pieces end changes the sum of it."""
+        """Return them, in the table's order, each column in one piece: where its pieces end changes the sum of it.
+
+        Where they are `uncut`, the whole table in the pieces that it has.
+        """
+        if self.uncut:
+            return self.table.read()
         return cut_sessions(self.table.read(), self.first, self.last).rechunk()
 
 
@@ -67,6 +77,10 @@ class Task(Generic[R_co]):
     order: Any = field(repr=False)
 
 
+OnTold = Callable[[int, Event], None]
+"""Called with the number of a task and what it tells."""
+
+
 class Team(Protocol):
     """Runs tasks, `at_once` of them at the same time. Safe for several threads."""
 
@@ -77,8 +91,11 @@ class Team(Protocol):
     def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
         """Return what a task comes to. require_going: is called now and then; what it raises ends the task."""
 
-    def run(self, tasks: Sequence[Task[R]]) -> Iterator[tuple[int, R]]:
-        """Yield (number in `tasks`, result) as they are done. Whatever ends this ends those that run."""
+    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+        """Yield (number in `tasks`, result) as they are done. Whatever ends this ends those that run.
+
+        on_told: hears, in the thread that waits here, what the tasks tell their benches; what it raises ends this.
+        """
 
 
 class Engine(Protocol):
@@ -93,13 +110,15 @@ class Wanted:
     """What is wanted of a team. rows_bytes: what the rows of one task take in this process. stage: of its events.
 
     workers: how many tasks at the same time, 0 for as many as there are cores. tasks: how many there are, 0 where that
-    is not known.
+    is not known. uses_all_cores: each task may use every core: where they are few, the last ones would else leave cores
+    idle.
     """
 
     rows_bytes: int
     stage: str
     workers: int = 0
     tasks: int = 0
+    uses_all_cores: bool = False
 
     def limit(self, cores: int) -> int:
         """Return how many tasks can run at the same time where there are so many cores, 1 or more."""

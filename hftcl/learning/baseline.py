@@ -44,7 +44,7 @@ def score_baseline(
             synthetic=data.synthetic,
             pool=pool,
             on_event=ignore,
-        )
+        ).open()
     except HftclError as fault:
         on_event(Event("exam", text=f"the baseline {BASELINE} could not be trained: {fault}", level=Level.WARNING))
         return None

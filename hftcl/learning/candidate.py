@@ -5,7 +5,7 @@ Knows which rows train: those that `exam.split` lets, with every feature and the
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -185,6 +185,18 @@ def _digest_bars(frame: pl.DataFrame, chosen: Chosen) -> tuple[dict[str, str], d
     return sum_up_digests(compute_bars_digests(frame, chosen.features.columns, days=days))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unarchived:
+    """A model that was just trained, as it may travel: its graph, and what it is. See `artifact.open_unarchived`."""
+
+    onnx: bytes = field(repr=False)
+    meta: ModelMeta
+
+    def open(self) -> Model:
+        """Return it ready to be scored. Raises IntegrityError for a graph that no model file may hold."""
+        return artifact.open_unarchived(self.onnx, self.meta)
+
+
 def train_unarchived(
     frame: pl.DataFrame,
     split: ExamSplit,
@@ -198,7 +210,7 @@ def train_unarchived(
     pool: TrainingPool,
     on_event: OnEvent,
     has_files: bool = True,
-) -> Model:
+) -> Unarchived:
     """Return the model that `train_candidate` would train, to be scored here and now and never archived.
 
     It predicts and decides as that one does; digests, bins and the estimator's file, which would go unread, are left
@@ -209,7 +221,7 @@ def train_unarchived(
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
     learnt = choose(frame, split, features, training).learn()
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
-    return artifact.open_unarchived(learnt.trained.onnx, meta)
+    return Unarchived(onnx=learnt.trained.onnx, meta=meta)
 
 
 def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.archive.record import RecordedSession, hash_record
+from hftcl.archive.record import RecordedSession, hash_record, read_all
 from hftcl.archive.registry import Registry
+from hftcl.compute import Engine
 from hftcl.errors import NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
@@ -23,7 +24,6 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.record_scoring import STAGE, RecordScorer, Scored
 from hftcl.market.sessions import Calendar
-from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
 
@@ -71,7 +71,7 @@ def extend_record(
     settings: Settings,
     *,
     params: Mapping[str, object],
-    pool: TrainingPool,
+    engine: Engine,
     on_event: OnEvent,
 ) -> Record:
     """Return the record of this policy up to the last session of `data`; writes nothing.
@@ -80,11 +80,12 @@ def extend_record(
     archived, and the walk-forward over those of the exam that are left; else the sessions since its last one are scored
     with the model that was then current, and those whose bars were corrected again. Where the file of such a model
     cannot be read now, what it would score waits, and `problem` tells. What lies after `data` is not known.
+    engine: where the walk-forward trains.
     """
     scorer = RecordScorer(archive, data, settings, params, on_event)
     rows = scorer.list_rows()
     try:
-        scored = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, pool)
+        scored = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, engine)
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
         scored = Scored(problem=f"the walk-forward could not be done: {error}")
     if not rows:
@@ -92,6 +93,11 @@ def extend_record(
     if scored.reason is not None:
         on_event(Event(STAGE, text=f"the record lacks sessions: {scored.reason}", level=Level.WARNING))
     return _build_record(scorer, scored)
+
+
+def has_rows(archive: Registry, policy: str, *, synthetic: bool) -> bool:
+    """Return whether this policy has a record on bars of this kind, whatever came of those bars since."""
+    return any(current and row.policy == policy for row, current in read_all(archive, synthetic=synthetic))
 
 
 def catch_up(

@@ -16,19 +16,21 @@ from hftcl.archive.policy import hash_policy, is_made_by
 from hftcl.archive.record import Kind, RecordedSession, read_all
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
+from hftcl.compute import Engine
 from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError, NoDataError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit, Session, find_unseen, list_sessions, split
+from hftcl.learning import folds
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
-from hftcl.learning.candidate import Candidate, train_unarchived
+from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.folds import FoldProgress, FoldTrainer
 from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.score import examine
-from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
-STAGE: Final = "record"  # the name by which a view shows progress
+STAGE: Final = folds.STAGE  # the name by which a view shows progress
 FOLDS: Final = 4  # each costs a training at the first retrain: one for each week of an exam of 20 sessions
 FOLD_SESSIONS: Final = 5  # a week: as often as a retrain is due
 
@@ -111,47 +113,39 @@ class RecordScorer:
         """Return the rows of it whose bars are the same still."""
         return tuple(row for row in self.list_rows() if holds(row.bars, self.bars.get(row.session, {})))
 
-    def begin(self, division: ExamSplit, candidate: Candidate, pool: TrainingPool) -> Scored:
+    def begin(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> Scored:
         """Return the sessions with which a record begins."""
         scored = self.score(list_sessions(self.data.frame))
         have = {session.session for session in scored.sessions}
         if all(day in have for day in division.exam_days):
             return scored
-        walked = self.walk_forward(division, candidate, pool)
+        walked = self.walk_forward(division, candidate, engine)
         others = (session for session in walked if session.session not in have)
         return replace(scored, sessions=(*scored.sessions, *others))
 
-    def walk_forward(
-        self, division: ExamSplit, candidate: Candidate, pool: TrainingPool
-    ) -> tuple[RecordedSession, ...]:
-        """Train on each fold's window and score on its weeks; the first fold's model is the candidate."""
+    def walk_forward(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> tuple[RecordedSession, ...]:
+        """Train on each fold's window and score on its weeks; the first fold's model is the candidate.
+
+        The others train at the same time, where `engine` does.
+        """
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
         )
+        lacking = [part for part in parts if part.train != division.train]
+        progress = FoldProgress(on_event=self.on_event, folds=len(parts), done=len(parts) - len(lacking))
+        progress.begin()
+        models = dict.fromkeys(parts, candidate.model)
+        if lacking:
+            trainer = FoldTrainer(
+                data=self.data, settings=self.settings, params=self.params, model_id=candidate.model.meta.model_id
+            )
+            models |= zip(lacking, trainer.train(lacking, engine, progress), strict=True)
         scored_sessions: list[RecordedSession] = []
-        for index, part in enumerate(parts):
-            self.on_event(Event(STAGE, index, len(parts), text="walk-forward"))
-            if part.train == division.train:
-                model = candidate.model
-            else:
-                model = self._train(part, candidate, pool, _scale_progress(self.on_event, index, len(parts)))
-            scored_sessions += self._score(model, self._read_rows(part.exam_days[0]), part.exam_days, "walk-forward")
-        self.on_event(Event(STAGE, len(parts), len(parts), text="walk-forward"))
+        for part in parts:
+            rows = self._read_rows(part.exam_days[0])
+            scored_sessions += self._score(models[part], rows, part.exam_days, "walk-forward")
+        progress.end()
         return tuple(scored_sessions)
-
-    def _train(self, part: ExamSplit, candidate: Candidate, pool: TrainingPool, on_event: OnEvent) -> artifact.Model:
-        return train_unarchived(
-            self.data.frame,
-            part,
-            self.settings,
-            model_id=candidate.model.meta.model_id,
-            params=self.params,
-            features=self.data.features,
-            source=self.data.source,
-            synthetic=self.data.synthetic,
-            pool=pool,
-            on_event=on_event,
-        )
 
     def score_lacking(self) -> Scored:
         """Score the sessions after the last row again, and those whose bars were corrected.
@@ -288,17 +282,3 @@ class RecordScorer:
 
 def _describe_problem(owner: ModelRecord, group: Sequence[Session], fault: HftclError) -> str:
     return f"model {owner.model_id} was current on {len(group)} of them and cannot be scored: {fault}"
-
-
-def _scale_progress(on_event: OnEvent, index: int, count: int) -> OnEvent:
-    """Return a listener that tells a training's progress as a part of the walk-forward's."""
-
-    def tell(event: Event) -> None:
-        if event.level is Level.PROGRESS and event.total:
-            share = replace(event, stage=STAGE, done=index * event.total + event.done, total=count * event.total)
-            # the last tree of the last fold is not yet the end of its exam
-            on_event(replace(share, done=min(share.done, share.total - 1), text=f"walk-forward, {event.text}"))
-        elif event.level is not Level.PROGRESS:
-            on_event(event)
-
-    return tell

@@ -7,11 +7,8 @@ any moment, nothing is left on the disk.
 
 import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
-from threading import Lock, Thread
 from typing import IO, Any, Final, Self
 
 import msgspec
@@ -22,8 +19,8 @@ from hftcl.events import OnEvent, ignore
 from hftcl.formats import count
 from hftcl.mapped import build_no_room_error, find_file, open_unnamed_file
 from hftcl.model.families import complete, find_family
+from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import TrainingProcess
-from hftcl.waiting import wait_for_result
 
 _ANSWERS: Final = ("onnx", "pkl", "inner_onnx")  # the files that the child writes
 
@@ -188,42 +185,7 @@ class TrainingPool:
             if process.alive:
                 return process
             process.close()  # the kernel ended it, for lack of memory
-        return _STARTER.start()
-
-
-class _Starter:
-    """Starts processes from one thread that lives as long as the program: the kernel ends a child with its thread.
-
-    A daemon: nothing waits for it, and no training is ended before the program itself.
-    """
-
-    def __init__(self) -> None:
-        """Begin without a thread: the first process brings it."""
-        self._lock = Lock()
-        self._program = 0
-        self._asked: SimpleQueue[Future[TrainingProcess]] = SimpleQueue()
-
-    def start(self) -> TrainingProcess:
-        """Return a new process. Raises TrainingError where it does not start."""
-        future: Future[TrainingProcess] = Future()
-        with self._lock:
-            if self._program != os.getpid():  # a fork has the queue, and not the thread
-                self._program, self._asked = os.getpid(), SimpleQueue()
-                Thread(target=_start_asked, args=(self._asked,), name="trainings", daemon=True).start()
-            self._asked.put(future)
-        return wait_for_result(future)
-
-
-def _start_asked(asked: "SimpleQueue[Future[TrainingProcess]]") -> None:
-    while True:
-        future = asked.get()
-        try:
-            future.set_result(TrainingProcess())
-        except Exception as error:  # noqa: BLE001 - it is raised where the process was asked for
-            future.set_exception(error)
-
-
-_STARTER: Final = _Starter()
+        return run_in_lasting_thread(TrainingProcess)
 
 
 def train(

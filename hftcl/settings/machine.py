@@ -113,7 +113,7 @@ class Archive(Value):
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Compute(Value):
-    """Where the trainings of `backtest` and the trials of `search` run: docs/scale.md."""
+    """Where the trainings of `backtest`, the trials of `search` and the folds of a first record run: docs/scale.md."""
 
     backend: Annotated[
         Literal["local", "dask"],

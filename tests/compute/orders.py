@@ -10,6 +10,7 @@ import polars as pl
 
 from hftcl.compute import Bench
 from hftcl.errors import TrainingKilledError
+from hftcl.events import Event
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingTask
 
@@ -38,6 +39,21 @@ def add_up(rows: pl.DataFrame, order: Order, bench: Bench) -> tuple[int, float]:
         time.sleep(0.02)
     time.sleep(order.seconds)
     return order.number, float(rows["close"].sum())
+
+
+def tell_steps(rows: pl.DataFrame, order: Order, bench: Bench) -> int:
+    for done in (1, 2):
+        bench.on_event(Event("fit", done, 2, f"of {order.number}"))
+    wait_for_heard(order)
+    return order.number
+
+
+def wait_for_heard(order: Order) -> None:
+    """Wait until the test has heard: what is told of a task that has ended comes too late."""
+    until = time.monotonic() + PATIENCE_S
+    while not (order.folder / f"heard_{order.number}").exists():
+        assert time.monotonic() < until, "never heard"
+        time.sleep(0.02)
 
 
 def die(rows: pl.DataFrame, order: Order, bench: Bench) -> None:

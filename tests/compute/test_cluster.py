@@ -1,5 +1,6 @@
 """Tasks on real schedulers and workers of Dask: each counts once, whoever dies, and what cannot work says so."""
 
+import os
 import signal
 import sys
 import threading
@@ -22,7 +23,7 @@ from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
 from hftcl.errors import ComputeError
-from hftcl.events import ignore
+from hftcl.events import Event, ignore
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.courses import _collect_closes
 from hftcl.learning.dataset import open_window
@@ -36,13 +37,17 @@ from tests.compute.orders import (
     die,
     find_unknown_family,
     lose_its_training,
+    tell_steps,
     train_long,
     train_when_cancelled,
 )
 from tests.compute.processes import (
     PATIENCE_S,
     Cluster,
+    list_descendants,
     list_trainers,
+    lives,
+    read_command,
     run_cluster,
     wait_for,
     wait_until,
@@ -160,6 +165,26 @@ def test_a_trial_of_a_search_on_a_cluster_earns_what_it_does_here(cluster: Clust
         ours, theirs = (inner.try_choice(1, choice, engine.gather(WANTED)) for engine in (here, there))
     assert replace(ours, seconds=0.0) == replace(theirs, seconds=0.0)
     assert ours.trades > 0
+
+
+@pytest.mark.parametrize("place", ["here", "cluster"])
+def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: Cluster, tmp_path: Path) -> None:
+    told: list[tuple[int, Event]] = []
+    threads: set[int] = set()
+
+    def hear(number: int, event: Event) -> None:
+        told.append((number, event))
+        threads.add(threading.get_ident())
+        if event.done == event.total:
+            (tmp_path / f"heard_{number}").touch()
+
+    settings = Settings() if place == "here" else configured(cluster.url)
+    tasks = [task_of(number, tmp_path, tell_steps) for number in range(2)]
+    with open_engine(settings, ignore) as engine:
+        assert sorted(engine.gather(WANTED).run(tasks, hear)) == [(0, 0), (1, 1)]
+    steps = [(number, Event("fit", done, 2, f"of {number}")) for number in range(2) for done in (1, 2)]
+    assert sorted(told, key=lambda one: (one[0], one[1].done)) == steps
+    assert threads == {threading.get_ident()}
 
 
 # --- who dies ---------------------------------------------------------------------------------------------------------
@@ -417,3 +442,32 @@ def test_the_closes_that_holding_is_worth_stand_in_the_order_of_the_tickers() ->
     days = [Session(day=day, start=datetime(day.year, day.month, day.day, tzinfo=UTC)) for day in (FIRST, LAST)]
     frame = pl.concat([ROWS.with_columns(ticker=pl.lit(f"T{n:02}"), close=float(n), regular=True) for n in range(40)])
     assert _collect_closes(frame, days).tolist() == [list(range(40))] * 3
+
+
+# --- a cluster of this machine ----------------------------------------------------------------------------------------
+
+
+def test_a_cluster_of_this_machine_starts_before_it_is_asked_and_outlives_the_thread_that_opened_it(
+    tmp_path: Path,
+) -> None:
+    engine = ClusterEngine(configured("", jobs=1))
+    opener = threading.Thread(target=engine.__enter__)
+    opener.start()
+    opener.join()
+    try:
+        started = list_descendants(os.getpid())
+        (cluster,) = [pid for pid in started if b"hftcl.compute.local_cluster" in read_command(pid)]
+        assert engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None) == (1, ROWS["close"].sum())
+        below = list_descendants(cluster)
+        assert any(b"forkserver" in read_command(pid) for pid in below)
+    finally:
+        engine.__exit__()
+    wait_until_ended([cluster, *below])
+
+
+def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_up() -> None:
+    before = set(list_descendants(os.getpid()))
+    with ClusterEngine(configured("", jobs=2)):
+        started = set(list_descendants(os.getpid())) - before
+    assert started
+    assert not any(map(lives, started)), "killed, where an end in order waits for the workers"

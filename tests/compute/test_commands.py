@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import trustme
 
+from hftcl.archive.record import read_all
+from hftcl.archive.registry import Registry
 from hftcl.learning.orders import select_settings
 from hftcl.settings import Alerts, Compute, Features, Files, Paths, Polygon, Settings
 from tests.compute.processes import (
@@ -51,6 +53,7 @@ family = "ridge"
 heartbeat_url = "https://hc-ping.example/CANARY-heartbeat"
 """
 BACKTEST = ("backtest", "--from", "2025-08-04", "--to", "2025-08-15")
+RETRAIN = ("retrain", "--force", "--as-of", "2025-08-28")
 SECRETS = {
     "POLYGON_API_KEY": "CANARY-polygon",
     "SMTP_PASSWORD": "CANARY-smtp",
@@ -91,6 +94,11 @@ def read_models(home: Path) -> dict[str, bytes]:
 
 def without_times(report: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in report.items() if name not in {"timings_s", "resumed"}}
+
+
+def read_record(home: Path) -> list[tuple[object, ...]]:
+    rows = (row for row, _ in read_all(Registry(home), synthetic=True))
+    return [(row.session, row.net, row.gross, row.turnover, row.kind, row.policy, row.bars) for row in rows]
 
 
 @dataclass(slots=True)
@@ -134,21 +142,29 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], 
     return without_times(report), read_models(home)
 
 
-def test_a_backtest_on_a_cluster_is_that_of_this_machine_to_the_bit_and_no_secret_travels(
+def test_a_backtest_and_a_first_record_of_a_cluster_are_those_of_this_machine_to_the_bit_and_no_secret_travels(
     plain: tuple[dict[str, object], dict[str, bytes]], tmp_path: Path
 ) -> None:
+    here = write_home(tmp_path / "here")
+    assert call(here, *RETRAIN).returncode == 0
     with run_cluster(tmp_path) as cluster:
         host, _, port = cluster.url.removeprefix("tcp://").partition(":")
         wire = Wire((host, int(port)))
         threading.Thread(target=wire.serve, daemon=True).start()
         home = write_home(tmp_path / "home", on(wire.url))
         done = finish(home, *BACKTEST)
+        learnt = run(home, *RETRAIN, **SECRETS)
         wire.listener.close()
     report, models = plain
     assert without_times(done) == report
     assert read_models(home) == models
+    assert learnt.returncode == 0, learnt.stderr
+    assert len(read_record(home)) == 12
+    assert read_record(home) == read_record(here)
     sent = bytes(wire.bytes)
     assert b"train_unit" in sent, "what travels can be read"
+    assert b"train_fold" in sent
+    assert b"entry threshold" in sent, "a fold tells of its steps"
     assert re.findall(rb"CANARY.{0,20}", sent) == []
     assert str(home).encode() not in sent, "nor where anything lies"
 

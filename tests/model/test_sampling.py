@@ -1,5 +1,7 @@
 """Where there are more rows than a fit may hold, each tree learns from whole sessions of tickers that a seed draws."""
 
+import threading
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -93,6 +95,36 @@ def test_each_tree_is_the_one_that_its_own_rows_seed_and_weights_give(*, weighte
     assert found == pytest.approx(mean, abs=1e-5)
     assert fitted.estimator.predict(X) == pytest.approx(mean, abs=1e-9)
     assert np.corrcoef(found, y)[0, 1] > 0.7, "a forest that has learnt"
+
+
+@dataclass(frozen=True)
+class Meeting(Sampler):
+    """Draws no sample before another one is asked for."""
+
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+
+    def draw(self, number: int) -> npt.NDArray[np.int64]:
+        self.barrier.wait(60)
+        return super().draw(number)
+
+
+def test_trees_that_take_one_core_are_grown_at_the_same_time_and_come_out_the_same() -> None:
+    """With weights scikit-learn itself fits."""
+    X, y, groups = rows_to_learn_from()
+    weights = np.linspace(0.1, 1.9, len(y), dtype=np.float32)
+    steps: list[tuple[int, int]] = []
+
+    def note(done: int, total: int) -> None:
+        steps.append((done, total))
+
+    def fit(sampler: Sampler, jobs: int) -> bytes:
+        params = {**Forest().parameters(), **PARAMS}
+        options: dict[str, Any] = {"weights": weights, "sampler": sampler}
+        return Forest().fit(X, y, params, seed=42, jobs=jobs, on_step=note, **options).onnx
+
+    together = fit(Meeting(groups, np.arange(len(y)), 300, 42), 2)
+    assert steps == [(0, 12), (10, 12), (12, 12)]
+    assert together == fit(Sampler(groups, np.arange(len(y)), 300, 42), 1)
 
 
 def test_with_no_more_rows_than_it_may_hold_the_model_is_the_same_to_the_byte() -> None:

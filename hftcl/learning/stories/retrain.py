@@ -14,14 +14,16 @@ from hftcl import durable
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, find_untrained
 from hftcl.archive.policy import hash_policy
+from hftcl.compute import Engine
 from hftcl.errors import ConfigError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.home import Home
 from hftcl.learning.candidate import Parameters, merge_params, require_unchanged
 from hftcl.learning.dataset import open_window
 from hftcl.learning.examination import explain_idle, find_champion, train_and_examine
+from hftcl.learning.folds import EngineOnDemand
 from hftcl.learning.promote import Promotion
-from hftcl.learning.record import extend_record
+from hftcl.learning.record import extend_record, has_rows
 from hftcl.learning.record_edge import decide_edge
 from hftcl.learning.reports import RetrainReport, ScoreReport
 from hftcl.learning.retrain_report import add_edge, build_report, report_skipped
@@ -63,8 +65,12 @@ def retrain(
             return report_skipped(settings, checked, repaired, dry_run, watch)
         if not dry_run:
             durable.require_space(Home(home).models, _ROOM_BYTES, "archiving a model")
-        with _hold_pool(pool) as pool, _claim_model_id(archive, now, dry_run=dry_run) as model_id:
-            pool.prepare(settings.model.family)  # loads its libraries while bars are collected
+        policy = hash_policy(settings, chosen, features=window.read_features())
+        with (
+            _hold_pool(pool, settings.model.family) as pool,
+            _hold_engine(archive, settings, policy, pool, on_event) as engine,
+            _claim_model_id(archive, now, dry_run=dry_run) as model_id,
+        ):
             data = window.assemble()
             champion = find_champion(archive, data, settings)
             candidate, exam = train_and_examine(
@@ -72,11 +78,10 @@ def retrain(
             )
             with watch("record"):
                 record = extend_record(
-                    archive, data, exam.split, candidate, settings, params=chosen, pool=pool, on_event=on_event
+                    archive, data, exam.split, candidate, settings, params=chosen, engine=engine, on_event=on_event
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=explain_idle(exam, champion))
             report = build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
-            policy = hash_policy(settings, chosen, features=data.features)
             report = replace(add_edge(report, record, edge, settings), policy_digest=policy)
             if dry_run:
                 _record_dry_look(archive, exam.challenger.report, report, now, on_event)
@@ -85,19 +90,29 @@ def retrain(
                 on_event(Event("deploy", 0, 1))
                 require_unchanged(settings, data.features)
                 promotion = Promotion(archive, settings, data, chosen, now, pool, on_event)
-                report = promotion.archive_and_deploy(
-                    candidate,
-                    report,
-                    champion=champion.record.model_id if champion else None,
-                    record=record,
-                )
+                served = champion.record.model_id if champion else None
+                report = promotion.archive_and_deploy(candidate, report, champion=served, record=record)
                 on_event(Event("deploy", 1, 1))
             return replace(report, timings_s=watch.timings())
 
 
-def _hold_pool(pool: TrainingPool | None) -> contextlib.AbstractContextManager[TrainingPool]:
-    """Return the caller's pool, which stays, or one that ends with the context."""
-    return TrainingPool() if pool is None else contextlib.nullcontext(pool)
+@contextlib.contextmanager
+def _hold_pool(pool: TrainingPool | None, family: str) -> Iterator[TrainingPool]:
+    """Give the caller's pool, which stays, or one that ends with the context; it loads what the family needs."""
+    with TrainingPool() if pool is None else contextlib.nullcontext(pool) as held:
+        held.prepare(family)  # takes seconds, beside collecting bars
+        yield held
+
+
+@contextlib.contextmanager
+def _hold_engine(
+    archive: Archive, settings: Settings, policy: str, pool: TrainingPool, on_event: OnEvent
+) -> Iterator[Engine]:
+    """Give where a record's folds train; where there is no record yet, a cluster is asked before bars are collected."""
+    with EngineOnDemand(settings, on_event, pool) as engine:
+        if not has_rows(archive, policy, synthetic=find_market_kind(settings).synthetic):
+            engine.open()
+        yield engine
 
 
 def _record_dry_look(

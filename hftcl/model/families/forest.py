@@ -5,6 +5,7 @@ intelex classifier exports trees whose leaves are 0 or 1, the regressor exports 
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -22,9 +23,11 @@ from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thr
 from hftcl.model.file_size import count_tree_nodes
 from hftcl.model.sampling import Sampler
 from hftcl.settings import Model as ModelSettings
+from hftcl.waiting import map_in_threads
 
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
+_PLAIN: Final = "scikit-learn"
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
 # scikit-learn and its extension load these where they are installed, for tables that are no arrays and for bars of
 # progress: a quarter of the time.
@@ -82,7 +85,7 @@ class Forest:
         weights: float32 (n,), how much each row counts; with them scikit-learn's own engine fits, which is slower.
 
         X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees). brief: see `Family`.
-        sampler: each tree learns from a sample of its own; one after the other, so that one sample is in memory.
+        sampler: each tree learns from a sample of its own.
         Raises TrainingError where the exported graph does not predict what the forest does.
         """
         if sampler is None:
@@ -111,9 +114,8 @@ class Forest:
         weights: npt.NDArray[np.float32] | None = None,
     ) -> tuple[Any, str]:
         """Return the fitted forest of scikit-learn, and what fitted it. See `fit`."""
-        # the fast engine takes no weights: it would hand them to the other one, and tell no progress
-        engine = "scikit-learn-intelex" if find_spec("sklearnex") and weights is None else "scikit-learn"
-        if engine == "scikit-learn":
+        engine = _find_engine(weights)
+        if engine == _PLAIN:
             forest = _fit_plain(X, y, weights, dict(params), seed, jobs, on_step)
         else:
             forest = _fit_intelex(X, y, dict(params), seed, jobs, on_step)
@@ -130,27 +132,43 @@ class Forest:
         on_step: OnStep,
         weights: npt.NDArray[np.float32] | None,
     ) -> tuple[Any, str]:
-        """Return a forest each of whose trees comes from its own sample, with its own seed, and what fitted it."""
+        """Return a forest each of whose trees comes from its own sample, with its own seed, and what fitted it.
+
+        Where scikit-learn itself fits, a tree takes one core, and as many are grown at the same time as there are
+        cores, as long as their samples hold no more rows together than there are. A tree of its extension takes more.
+        """
         total = int(str(params["n_estimators"]))
-        grown, engine = [], ""
-        on_step(0, total)
-        for number in range(total):
+        engine = _find_engine(weights)
+        at_once = max(1, min(jobs, sampler.rows.size // sampler.most)) if engine == _PLAIN else 1
+
+        def grow(number: int) -> tuple[Any, str]:
             rows = sampler.draw(number)
-            forest, engine = self.grow(
+            return self.grow(
                 X[rows],
                 y[rows],
                 {**params, "n_estimators": 1},
                 seed=sampler.derive_seed(number),
-                jobs=jobs,
+                jobs=jobs if at_once == 1 else 1,
                 on_step=lambda _done, _total: None,
                 weights=None if weights is None else weights[rows],
             )
-            grown += forest.estimators_
-            if (number + 1) % _CHUNK_TREES == 0 or number + 1 == total:
-                on_step(number + 1, total)
+
+        grown: list[tuple[Any, str]] = []
+        on_step(0, total)
+        with ThreadPoolExecutor(at_once, "trees") as threads:
+            for one in map(grow, range(total)) if at_once == 1 else map_in_threads(threads, grow, range(total)):
+                grown.append(one)
+                if len(grown) % _CHUNK_TREES == 0 or len(grown) == total:
+                    on_step(len(grown), total)
+        forest, fitted_by = grown[-1]
         forest.set_params(n_estimators=total, random_state=sampler.seed)
-        forest.estimators_ = grown
-        return forest, engine
+        forest.estimators_ = [tree for one, _ in grown for tree in one.estimators_]
+        return forest, fitted_by
+
+
+def _find_engine(weights: npt.NDArray[np.float32] | None) -> str:
+    """Return the package that fits: the fast one takes no weights, it would hand them on, and tell no progress."""
+    return "scikit-learn-intelex" if find_spec("sklearnex") and weights is None else _PLAIN
 
 
 def to_onnx(forest: Any, n_features: int) -> bytes:

@@ -1,0 +1,187 @@
+"""The folds of the walk-forward that begins a record: each trains on its own window, as a task that runs anywhere.
+
+Which sessions a fold has is for the caller to say, and what its model earned there.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final, Self
+
+import polars as pl
+
+from hftcl.archive.artifact import FeatureSet, Model
+from hftcl.compute import Bench, Engine, Rows, Table, Task, Team, Wanted, open_engine
+from hftcl.errors import NoDataError
+from hftcl.events import Event, Level, OnEvent
+from hftcl.exam.split import ExamSplit
+from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.orders import select_settings
+from hftcl.model.training import TrainingPool
+from hftcl.settings import Settings
+
+STAGE: Final = "record"  # the name by which a view shows progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldOrder:
+    """What the training of a fold is told, beside its rows. settings: see `select_settings`. params: complete."""
+
+    model_id: str
+    split: ExamSplit
+    settings: Settings
+    params: Mapping[str, object]
+    features: FeatureSet
+    source: str
+    synthetic: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldResult:
+    """The model of a fold, or why it has none; warnings: what a person should know of its training."""
+
+    trained: Unarchived | None = None
+    problem: str = ""
+    warnings: tuple[Event, ...] = ()
+
+
+def train_fold(rows: pl.DataFrame, order: FoldOrder, bench: Bench) -> FoldResult:
+    """Train on the rows that the split of a fold lets. Raises as `TrainingPool.train`."""
+    warnings: list[Event] = []
+
+    def listen(event: Event) -> None:
+        if event.level is not Level.PROGRESS:
+            warnings.append(event)
+        bench.on_event(event)
+
+    try:
+        trained = train_unarchived(
+            rows,
+            order.split,
+            replace(order.settings, compute=replace(order.settings.compute, jobs=bench.jobs)),
+            model_id=order.model_id,
+            params=order.params,
+            features=order.features,
+            source=order.source,
+            synthetic=order.synthetic,
+            pool=bench.pool,
+            on_event=listen,
+            has_files=False,
+        )
+    except NoDataError as error:  # a result as well: which fold is told does not hang on which one ends first
+        return FoldResult(problem=str(error), warnings=tuple(warnings))
+    return FoldResult(trained=trained, warnings=tuple(warnings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldTrainer:
+    """What the folds of one record share. data: the rows of the whole window; params: complete."""
+
+    data: Dataset = field(repr=False)
+    settings: Settings
+    params: Mapping[str, object]
+    model_id: str
+
+    def train(self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress") -> list[Model]:
+        """Return the model of each part, in their order.
+
+        Raises NoDataError where one has too few rows, FeatureError where a file of features was changed since the rows
+        were computed, ComputeError where the cluster cannot go on, and as `TrainingPool.train`.
+        """
+        results: dict[int, FoldResult] = {}
+        wanted = Wanted(tasks=len(parts), rows_bytes=self._measure_rows(parts), stage=STAGE, uses_all_cores=True)
+        table = Table(lambda: self.data.frame)
+        tasks = [self._build_task(part, table) for part in parts]
+        for number, result in engine.gather(wanted).run(tasks, progress.hear):
+            results[number] = result
+            progress.finish(number)
+        require_unchanged(self.settings, self.data.features)
+        in_order = [results[number] for number in range(len(parts))]
+        for warning in (event for result in in_order for event in result.warnings):
+            progress.on_event(warning)
+        return [_open(result) for result in in_order]
+
+    def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
+        order = FoldOrder(
+            model_id=self.model_id,
+            split=part,
+            settings=select_settings(self.settings),
+            params=dict(self.params),
+            features=self.data.features.describe(),
+            source=self.data.source,
+            synthetic=self.data.synthetic,
+        )
+        days = part.train_days
+        rows = Rows(table=table, first=days[0], last=days[-1], uncut=True)
+        return Task(name=f"the fold before {part.exam_days[0]}", function=train_fold, rows=rows, order=order)
+
+    def _measure_rows(self, parts: Sequence[ExamSplit]) -> int:
+        """Return how many bytes of this process the rows of one part take, about: each column once more."""
+        share = max(len(part.train) for part in parts) / self.data.frame["session"].n_unique()
+        return int(share * self.data.frame.estimated_size())
+
+
+def _open(result: FoldResult) -> Model:
+    if result.trained is None:
+        raise NoDataError(result.problem)
+    return result.trained.open()
+
+
+@dataclass(slots=True, kw_only=True)
+class FoldProgress:
+    """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already."""
+
+    on_event: OnEvent
+    folds: int
+    done: int = 0
+    _shares: dict[int, float] = field(default_factory=dict, init=False)
+
+    def begin(self) -> None:
+        """Tell that it begins."""
+        self.on_event(Event(STAGE, 0, self.folds, text="walk-forward"))
+
+    def hear(self, number: int, event: Event) -> None:
+        """Tell how far fold `number` is; its warnings are told when all are done, in the order of the folds."""
+        if event.level is not Level.PROGRESS or not event.total:
+            return
+        self._shares[number] = event.done / event.total
+        whole = self.folds * event.total
+        done = int((self.done + sum(self._shares.values())) * event.total)
+        # the last tree of the last fold is not yet the end of its exam
+        self.on_event(Event(STAGE, min(done, whole - 1), whole, text=f"walk-forward, {event.text}"))
+
+    def finish(self, number: int) -> None:
+        """Count fold `number` as trained, whatever it has told."""
+        self._shares[number] = 1.0
+
+    def end(self) -> None:
+        """Tell that every session is scored."""
+        self.on_event(Event(STAGE, self.folds, self.folds, text="walk-forward"))
+
+
+class EngineOnDemand:
+    """Opens an engine when it is first needed; a context, which ends it. See `open_engine`, as what `gather` raises."""
+
+    def __init__(self, settings: Settings, on_event: OnEvent, pool: TrainingPool) -> None:
+        """Open nothing yet. pool: whose processes train on this machine."""
+        self._open = partial(open_engine, settings, on_event, pool)
+        self._stack = ExitStack()
+        self._engine: Engine | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def open(self) -> Engine:
+        """Open it now, so that a cluster that cannot work is told before anything is done. Raises ComputeError."""
+        if self._engine is None:
+            self._engine = self._stack.enter_context(self._open())
+        return self._engine
+
+    def gather(self, wanted: Wanted) -> Team:
+        """Return who runs tasks of one kind. Raises ComputeError."""
+        return self.open().gather(wanted)
