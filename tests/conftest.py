@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import browser as real_browser
-from tests.shared_work import TESTS, read_shared_calendar, rewrite_share, tell_ids
+from tests.shared_work import TESTS, rewrite_share, tell_ids
 from tests.trained import Homes
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def pytest_collection(session: pytest.Session) -> None:
     given = getattr(session.config, "workerinput", None)
     if given:
         rewrite_share(session.config, TESTS, int(given["workerid"].removeprefix("gw")), given["workercount"])
-        read_shared_calendar(Path(os.environ[_HOME]))
+        from tests.calendars import read_shared_calendar  # here: the controller of xdist needs none of what it loads
+
+        read_shared_calendar()
 
 
 def pytest_sessionfinish() -> None:

@@ -1,4 +1,4 @@
-"""What each worker of xdist would do again at its start, done once for all: rewritten asserts, a calendar, ids.
+"""What each worker of xdist would do again at its start, done once for all: rewritten asserts, ids.
 
 Touches the folder of the session, which the workers share, and the compiled files beside the tests.
 """
@@ -44,19 +44,6 @@ def rewrite_share(config: pytest.Config, folder: Path, number: int, workers: int
             rewrite._write_pyc(state, code, source, kept)
             written.append(file)
     return written
-
-
-def read_shared_calendar(session_home: Path) -> None:
-    """Have this process know New York's sessions from the calendar of this session: to build one takes a second."""
-    from hftcl.home import Home  # here: the controller of xdist needs none of what they load
-    from hftcl.market import calendar_file
-    from hftcl.market.sessions import Calendar
-    from tests.installed import keep_calendar
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calendar_file, "_home", Home(keep_calendar(session_home)))
-        patch.setattr(calendar_file, "_writes", False)
-        Calendar("XNYS")
 
 
 def tell_ids(config: pytest.Config, ids: Sequence[str], session_home: Path) -> None:

@@ -147,7 +147,18 @@ def test_a_test_of_a_page_is_skipped_by_name_without_a_browser_and_fails_where_o
     run = (ROOT / ".ci" / "run").read_text()
     assert "PYTEST_HFTCL_BROWSER=required .venv/bin/pytest" in run
     assert "'.[test,browser,site]'" in run, "the site is looked at too"
-    assert "--ignore=tests/site" in run, "where it cannot be built, the other pages are looked at all the same"
+    assert "rooms=(tests/dashboard tests/pages)\n" in run, "where it cannot be built, the other pages are looked at"
+
+
+def test_each_test_of_a_page_lies_in_a_room_that_ci_looks_at() -> None:
+    (line,) = re.findall(r"rooms=\((.*tests/site)\)", (ROOT / ".ci" / "run").read_text())
+    named = {name.removeprefix("tests/") for name in line.split()}
+    marked = {
+        path.relative_to(ROOT / "tests").parts[0]
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if re.search(r"^(@|pytestmark = )pytest\.mark\.browser$", path.read_text(), re.MULTILINE)
+    }
+    assert marked == named
 
 
 def test_what_starts_a_browser_runs_only_where_nothing_else_does(request: pytest.FixtureRequest) -> None:

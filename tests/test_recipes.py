@@ -38,7 +38,7 @@ from hftcl.trading.run.guards import require_present
 from hftcl.trading.run.live import trade
 from hftcl.trading.run.present import Present
 from tests.in_process import call
-from tests.installed import one_line, run
+from tests.installed import give_calendar, one_line, run
 from tests.loop_cases import QUICK_TOML, RETRAIN, small
 from tests.trading.bot_stand import CALENDAR, DAY, archived, session_minutes
 from tests.trading.trading_cases import NOW, an_order, bars
@@ -264,7 +264,7 @@ def test_a_strangers_source_without_a_present_is_refused_as_ours_are(tmp_path: P
 
 def test_a_retrain_works_with_the_feature_in_the_table(tmp_path: Path) -> None:
     package = tmp_path / "copy" / "hftcl"
-    shutil.copytree(Path(hftcl.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(Path(hftcl.__file__).parent, package)  # as compiled: only the table is compiled again
     row = re.search(r"^FEATURE = (Feature\(.*?^\))", RECIPES["A feature"][0], flags=re.DOTALL | re.MULTILINE)
     table = package / "model" / "definitions.py"
     end = ')\n"""The model\'s input columns'
@@ -274,6 +274,7 @@ def test_a_retrain_works_with_the_feature_in_the_table(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     (home / "hftcl.toml").write_text(QUICK_TOML)
+    give_calendar(home)
     done = subprocess.run(
         [sys.executable, "-m", "hftcl", *RETRAIN],
         cwd=home,

@@ -20,7 +20,7 @@ from hftcl import views
 from hftcl.cli.process import COMMANDS
 from hftcl.cli.process import run as run_here
 from tests.archive.sample_models import archive_in, deployed
-from tests.installed import HFTCL, PATIENCE_S, run
+from tests.installed import HFTCL, PATIENCE_S, give_calendar, run
 from tests.loop_cases import SMALL_TOML
 from tests.processes import find_trainers, wait_until_it_waits
 from tests.schedule.schedule_homes import a_home
@@ -155,6 +155,7 @@ def test_a_failure_after_the_report_adds_no_second_document(tmp_path: Path) -> N
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_command_that_is_stopped_says_so_in_its_document(number: int, code: int, tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(SMALL_TOML)
+    give_calendar(tmp_path)
     child = subprocess.Popen(
         [HFTCL, "retrain", "--force", "--json"],
         cwd=tmp_path,

@@ -303,7 +303,7 @@ def test_work_that_is_left_when_the_way_to_the_scheduler_is_closed_ends_without_
 
 
 def test_a_scheduler_that_dies_is_one_plain_sentence(tmp_path: Path) -> None:
-    with run_cluster(tmp_path) as mine, ClusterEngine(configured(mine.url)) as engine:
+    with run_cluster(tmp_path, workers=1) as mine, ClusterEngine(configured(mine.url)) as engine:
 
         def kill() -> None:
             wait_for(tmp_path, "begun_*")

@@ -114,15 +114,27 @@ def trees(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     return tree
 
 
-@settings(max_examples=25)
+def require_read_back(tree: dict[str, dict[str, Any]], folder: Path) -> None:
+    wanted = Settings(**{name: type(getattr(Settings(), name))(**content) for name, content in tree.items()})
+    (folder / "hftcl.toml").write_text(config.to_toml(wanted), encoding="utf-8")
+    assert config.load(None, environ={}, cwd=folder).settings == wanted
+
+
+@settings(max_examples=10)  # each draws a value of every setting, which takes a quarter of a second
 @given(tree=trees())
 def test_settings_written_by_the_program_read_back_the_same(
     tree: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    wanted = Settings(**{name: type(getattr(Settings(), name))(**content) for name, content in tree.items()})
-    folder = tmp_path_factory.getbasetemp()
-    (folder / "hftcl.toml").write_text(config.to_toml(wanted), encoding="utf-8")
-    assert config.load(None, environ={}, cwd=folder).settings == wanted
+    require_read_back(tree, tmp_path_factory.getbasetemp())
+
+
+@pytest.mark.slow
+@settings(max_examples=250)
+@given(tree=trees())
+def test_many_settings_written_by_the_program_read_back_the_same(
+    tree: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    require_read_back(tree, tmp_path_factory.getbasetemp())
 
 
 names = st.one_of(

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
@@ -54,6 +53,8 @@ def test_the_standard_error_of_trending_sessions_is_that_of_the_paper() -> None:
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.99])
 def test_the_interval_of_a_sharpe_ratio_is_student_s_about_the_larger_error(level: float) -> None:
+    from scipy import stats  # here: each process that collects would wait a second for it
+
     for pnl in (CALM, TRENDING, with_sharpe(9.0, 40)):
         r = max(autocorrelation(pnl), 0.0)
         errors = [sharpe_standard_error(pnl, form=form, sessions_per_year=365) for form in ("lo", "mertens")]
@@ -113,6 +114,8 @@ def miracles(limit: float = 8.0, sessions: int = 60, **figures: float) -> tuple[
 
 
 def test_what_is_too_good_moves_with_the_limit_that_was_set() -> None:
+    from scipy import stats
+
     assert miracles(sharpe=8.0) == miracles(gross_sharpe=12.0) == miracles(information_coefficient=0.15) == ()
     assert miracles(gross_sharpe=12.1) == ("gross Sharpe 12.1",)
     assert miracles(16.0, gross_sharpe=23.9) == ()

@@ -33,7 +33,7 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
 from tests.in_process import answer_here
-from tests.installed import HFTCL, PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.loop_cases import small
 from tests.processes import children, wait_until, wait_until_ended
 
@@ -262,6 +262,7 @@ def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path:
         '[model]\nfamily = "ridge"\n[exam]\nsessions = 12\nmin_sessions = 5\n'
     )
     words = ["backtest", "--from", FROM, "--to", TO, "--json"]
+    give_calendar(tmp_path)
     command = [sys.executable, "-c", KILLED, *words]
     first = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False, timeout=PATIENCE_S)
     assert first.returncode == -signal.SIGKILL, first.stderr
@@ -275,6 +276,7 @@ def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path:
 
 def test_a_termination_ends_it_and_its_trainings_at_once(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["AAPL", "AMD"]\n[model]\nn_estimators = 3000\n')
+    give_calendar(tmp_path)
     with subprocess.Popen(
         [HFTCL, "backtest", "--from", FROM, "--to", TO], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as running:

@@ -27,7 +27,7 @@ from hftcl.learning.search.reports import SearchReport
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
 from tests.in_process import answer_here
-from tests.installed import HFTCL, PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.loop_cases import small
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
@@ -240,6 +240,7 @@ def test_killed_and_started_again_it_goes_on_and_says_the_same(
     report: BacktestReport, home: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "hftcl.toml").write_text(TOML)
+    give_calendar(tmp_path)
     command = [HFTCL, "backtest", "--search", "--from", FROM, "--to", TO, "--json"]
     slow = ["nice", "-n", "19", *command]  # behind this process on a loaded machine: it has to be met at work
     with subprocess.Popen(

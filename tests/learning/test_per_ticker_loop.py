@@ -35,7 +35,7 @@ from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 from hftcl.strategy.weights import weigh
-from tests.installed import HFTCL, PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.loop_cases import NOW, small
 
 FROM, TO = "2025-08-04", "2025-08-14"  # a Monday and a Thursday: weeks end on 08-01 and 08-08
@@ -212,6 +212,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     """
     home = tmp_path_factory.mktemp("killed")
     (home / "hftcl.toml").write_text(TOML)
+    give_calendar(home)
     trials, folder = home / "backtest" / "search.sqlite", home / "backtest"
     run_until(home, lambda: bool(list(folder.glob("*/*.onnx"))))
     kept = len(list(folder.glob("*/*.onnx")))

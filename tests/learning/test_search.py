@@ -42,7 +42,7 @@ from hftcl.model.families.ridge import Ridge
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from tests.in_process import call
-from tests.installed import HFTCL, PATIENCE_S, one_line
+from tests.installed import HFTCL, PATIENCE_S, give_calendar, one_line
 from tests.loop_cases import NOW, small
 
 AS_OF = "2025-12-15"
@@ -320,6 +320,7 @@ def test_several_workers_try_each_number_once(tmp_path: Path) -> None:
 
 def kill_after(home: Path, trials: int) -> None:
     """Start the command, and kill it when so many trials are on the disk."""
+    give_calendar(home)
     process = subprocess.Popen(
         [HFTCL, "search", "--as-of", AS_OF, "-q"],
         cwd=home,
@@ -337,6 +338,7 @@ def test_ctrl_c_is_heard_while_a_search_tries(tmp_path: Path) -> None:
     values = [float(alpha) for alpha in range(1, 61)]
     many = TOML.replace("trials = 6", "trials = 360").replace("[10.0, 1000.0]", str(values))
     (tmp_path / "hftcl.toml").write_text(many)
+    give_calendar(tmp_path)
     command = [HFTCL, "search", "--as-of", AS_OF, "-q"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE) as process:
         try:

@@ -768,8 +768,9 @@ from hftcl.market.store import BarStore
 from hftcl.settings import Paths, Polygon, Settings
 from hftcl.trading.feeds.polygon import _build_rest
 from hftcl.trading.feeds.polygon_rest import fetch_minutes
+from tests.calendars import read_shared_calendar
 settings = Settings(paths=Paths(home=home), polygon=Polygon(base_url=url, calls_per_minute=5))
-Calendar("XNYS")
+read_shared_calendar()
 print("ready", flush=True)
 sys.stdin.readline()
 if what == "bot":
@@ -797,7 +798,7 @@ def test_the_bot_and_the_scheduler_together_never_bring_a_sixth_call_into_a_minu
         children = [
             subprocess.Popen(
                 [sys.executable, "-c", TOGETHER, what, server.url, str(tmp_path), str(minute_s)],
-                env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
             )
             for what in ("bot", "scheduler")
         ]  # fmt: skip

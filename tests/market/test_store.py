@@ -535,7 +535,9 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from hftcl.market.sessions import Calendar
 from hftcl.market.store import BarStore
+from tests.calendars import read_shared_calendar
 from tests.market.exchange import Documented, Exchange, Foreseeing, quiet_bars
+read_shared_calendar()
 first, last, later = date(2026, 1, 26), date(2026, 2, 6), datetime(2026, 2, 7, 12, tzinfo=UTC)
 few = quiet_bars("AAA", "BBB", first=first, last=last, step=30)
 def collect(version):

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.ensemble import RandomForestRegressor
 
 from hftcl.model.contributions import TreeSum, find_explainer
 from hftcl.model.families import complete, find_family
@@ -146,9 +145,16 @@ def test_a_weighted_sum_is_explained_by_its_terms() -> None:
     assert explain(fitted.onnx, X)[:, 0] == pytest.approx(model.intercept, abs=1e-6)
 
 
+def fit_forest(X: Rows, y: Rows, trees: int, **params: int) -> Any:
+    """Return a forest of scikit-learn."""
+    from sklearn.ensemble import RandomForestRegressor  # here: each process that collects would wait a second for it
+
+    return RandomForestRegressor(trees, random_state=1, **params).fit(X, y)
+
+
 def test_a_deep_forest_whose_paths_ask_a_feature_often_still_adds_up() -> None:
     X, y = make_rows()
-    forest = RandomForestRegressor(4, min_samples_leaf=1, random_state=1).fit(X[:, :2], y)
+    forest = fit_forest(X[:, :2], y, 4, min_samples_leaf=1)
     assert max(tree.tree_.max_depth for tree in forest.estimators_) > 12
     parts = explain(to_onnx(forest, 2), X[:ROWS, :2])
     assert parts.sum(axis=1) == pytest.approx(forest.predict(X[:ROWS, :2]), abs=1e-5)
@@ -156,7 +162,7 @@ def test_a_deep_forest_whose_paths_ask_a_feature_often_still_adds_up() -> None:
 
 def test_a_value_on_a_threshold_is_explained_by_the_side_that_it_goes() -> None:
     X, y = make_rows()
-    forest = RandomForestRegressor(3, max_depth=4, random_state=1).fit(X, y)
+    forest = fit_forest(X, y, 3, max_depth=4)
     graph = to_onnx(forest, N_FEATURES)
     explainer = find_explainer(graph)
     assert isinstance(explainer, TreeSum)
@@ -169,7 +175,7 @@ def test_a_value_on_a_threshold_is_explained_by_the_side_that_it_goes() -> None:
 
 def test_trees_that_do_not_say_how_many_rows_went_where_are_not_explained() -> None:
     X, y = make_rows()
-    forest = RandomForestRegressor(3, max_depth=4, random_state=1).fit(X, y)
+    forest = fit_forest(X, y, 3, max_depth=4)
     trees = list_trees(forest)
     without = [Tree(tree.left, tree.right, tree.feature, tree.threshold, tree.value) for tree in trees]
     ones = [Tree(t.left, t.right, t.feature, t.threshold, t.value, np.ones(len(t.left))) for t in trees]

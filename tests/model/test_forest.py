@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from sklearn.ensemble import RandomForestRegressor
 
 from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import complete, forest
@@ -98,6 +97,8 @@ def test_the_estimator_is_plain_scikit_learn_so_that_it_opens_without_intelex(tm
 
 
 def test_growing_a_plain_forest_in_steps_is_growing_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.ensemble import RandomForestRegressor  # here: each process that collects would wait a second for it
+
     monkeypatch.setattr(forest, "find_spec", lambda name: None)
     X, y = market(500)
     steps: list[tuple[int, int]] = []

@@ -7,7 +7,6 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import pytest
-from sklearn.linear_model import Ridge as KnownRidge
 
 from hftcl.archive.artifact import load
 from hftcl.contracts import check_family
@@ -35,6 +34,8 @@ def fit(X: Rows, y: Rows, *, jobs: int = 1, seed: int = 7, alpha: float = 100.0)
 
 @pytest.mark.parametrize("alpha", [0.0, 100.0, 1e6])
 def test_it_is_ridge_regression_on_standardised_features(alpha: float) -> None:
+    from sklearn.linear_model import Ridge as KnownRidge  # here: each process that collects would wait a second for it
+
     X, y = market()
     moving = X[:, [0, 1, 2, 4]].astype(np.float64)
     standardised = (moving - moving.mean(axis=0)) / moving.std(axis=0)

@@ -7,9 +7,6 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import FloatTensorType
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from hftcl.model.families.forest import to_onnx
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, round_down
@@ -21,11 +18,17 @@ def read_attributes(graph: bytes) -> dict[str, Any]:
     return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
-@pytest.mark.parametrize("kind", [RandomForestRegressor, ExtraTreesRegressor])
-def test_each_number_of_the_graph_is_the_one_that_skl2onnx_writes(kind: Any) -> None:
+@pytest.mark.parametrize("kind", ["RandomForestRegressor", "ExtraTreesRegressor"])
+def test_each_number_of_the_graph_is_the_one_that_skl2onnx_writes(kind: str) -> None:
+    from skl2onnx import convert_sklearn  # here: each process that collects would wait a second for it
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn import ensemble
+
     random = np.random.default_rng(3)
     X = random.normal(size=(800, 6)).astype(np.float32)
-    forest = kind(12, max_depth=9, random_state=2).fit(X, X[:, 0] * X[:, 1] + random.normal(size=800))
+    forest = getattr(ensemble, kind)(12, max_depth=9, random_state=2).fit(
+        X, X[:, 0] * X[:, 1] + random.normal(size=800)
+    )
     known = convert_sklearn(
         forest, initial_types=[("X", FloatTensorType([None, 6]))], target_opset={"": 19, "ai.onnx.ml": 3}
     )

@@ -39,6 +39,7 @@ from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.wiring import Parts, assemble, interval_s
+from tests.calendars import read_shared_calendar
 from tests.loop_cases import small
 
 TICKERS = ("AAPL", "AMD", "TSLA")
@@ -46,6 +47,7 @@ DAY = date(2025, 6, 2)
 HALF_DAY = date(2025, 7, 3)
 """210 minutes: half the time of a full session."""
 TRAINED = datetime(2025, 5, 31, 12, 0, tzinfo=UTC)
+read_shared_calendar()  # for the processes that stand here: they would build it
 CALENDAR = Calendar("XNYS")
 
 

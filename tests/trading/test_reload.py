@@ -18,8 +18,8 @@ from hftcl.archive.registry import Registry
 from hftcl.events import BANNER, Level
 from hftcl.trading.decide.bot import Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
-from tests.installed import HFTCL, PATIENCE_S
-from tests.trading.bot_stand import DAY, TRAINED, archived, model_file, settings_of, some_minutes, stand
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
+from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, model_file, settings_of, some_minutes, stand
 
 HERE = MarketKind(calendar="XNYS", synthetic=True)
 NOW = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
@@ -277,8 +277,9 @@ def test_a_rollback_reaches_the_bot_like_any_other_deployment(tmp_path: Path) ->
 def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_path: Path) -> None:
     archived(tmp_path)
     (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["AAPL"]\n[synthetic]\nedge = 4.0\n')
+    give_calendar(tmp_path)
     bot = subprocess.Popen(
-        [HFTCL, "trade", "--replay", "2025-06-02..2025-06-03", "--json"],
+        [HFTCL, "trade", "--replay", f"{HALF_DAY}..{HALF_DAY}", "--json"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -296,7 +297,7 @@ def test_a_replay_that_gets_a_hangup_signal_reloads_and_prints_the_banner(tmp_pa
         assert told[:3] == ["=" * 60, "NEW MODEL DETECTED - RELOADING", "=" * 60]
         out, _ = bot.communicate(timeout=PATIENCE_S)
         assert json.loads(out)["reloads"] == 1
-        assert json.loads(out)["decisions"] == 2 * 390
+        assert json.loads(out)["decisions"] == 210
     finally:
         bot.kill()
         bot.communicate(timeout=PATIENCE_S)

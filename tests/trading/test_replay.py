@@ -29,7 +29,7 @@ from hftcl.trading.run.replay_report import ReplayReport, Tally, build_report
 from hftcl.trading.run.replay_window import ReplayWindow, parse_span
 from tests import shared_data
 from tests.in_process import call
-from tests.installed import HFTCL, PATIENCE_S, run
+from tests.installed import HFTCL, PATIENCE_S, give_calendar, run
 from tests.loop_cases import SMALL_TOML
 from tests.trading.bot_stand import (
     DAY,
@@ -214,6 +214,7 @@ def test_a_model_of_real_bars_is_not_replayed_on_the_synthetic_market(tmp_path: 
 
 
 def test_a_second_replay_at_the_same_time_is_refused_with_75(home: Path) -> None:
+    give_calendar(home)
     running = subprocess.Popen(
         [HFTCL, "trade", "--replay", f"{HALF_DAY}..2025-07-18", "--json"],
         cwd=home,
