@@ -46,14 +46,13 @@ from tests.compute.processes import (
     Cluster,
     list_descendants,
     list_trainers,
-    lives,
-    read_command,
     run_cluster,
     wait_for,
     wait_until,
     wait_until_ended,
 )
 from tests.loop_cases import NOW, small
+from tests.processes import lives, read_command
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
 

@@ -14,8 +14,9 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import ComputeError
 from hftcl.events import Event, Level
 from hftcl.settings import Settings
-from tests.compute.processes import list_trainers, lives, wait_until
+from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
+from tests.processes import lives
 from tests.trained import Homes
 
 CHOSEN: dict[str, dict[str, object]] = {
