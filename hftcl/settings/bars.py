@@ -27,7 +27,7 @@ class Market(Value):
     ] = "synthetic"
     watchlist: Annotated[
         tuple[Annotated[str, text("", allowed=TICKER, pattern=TICKER_FORM)], ...],
-        Meta(min_length=1, max_length=1000, description="The tickers that are traded, each once."),
+        Meta(min_length=1, max_length=10_000, description="The tickers that are traded, each once."),
     ] = DEFAULT_WATCHLIST
     calendar: Annotated[
         str, text("Sessions of the exchange.", allowed='a name of exchange_calendars such as "XNYS", or "24/7"')

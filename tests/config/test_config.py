@@ -186,7 +186,7 @@ def test_no_number_is_nan_or_infinite_or_beyond_a_float(leaf: Leaf, text: str, t
         ("model = 3", "must be a section, [model]."),
         ("[[model]]\nseed = 1", "must be a section, [model]."),
         ("'a\\u001b[31m' = 1", "there is no setting"),
-        ("market.watchlist = []", "a list of 1 to 1000"),
+        ("market.watchlist = []", "a list of 1 to 10000"),
         ("market.watchlist = ['AAPL', 'V', 'AAPL']", 'named more than once: "AAPL".'),
         ("market.watchlist = ['../../x']", "it must be a ticker"),
         ('market.watchlist = ["AAPL\\n"]', "without control characters"),
