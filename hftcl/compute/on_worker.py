@@ -10,7 +10,7 @@ from typing import Any, Final
 from hftcl.compute.parcels import StoredBlock, join
 from hftcl.compute.tasks import Bench
 from hftcl.compute.versions import describe_difference, describe_versions
-from hftcl.errors import ComputeError, ConfigError, TrainingKilledError
+from hftcl.errors import ComputeError, ConfigError, StorageError, TrainingKilledError
 from hftcl.events import ignore
 from hftcl.model.training import TrainingPool
 
@@ -26,7 +26,8 @@ def run_task(
 ) -> Any:
     """Return what a task comes to. packed: its function and order, which only a worker of the same versions opens.
 
-    Raises ComputeError on another one, and where something is missing here; TrainingKilledError names the worker.
+    Raises ComputeError on another one, and where something is missing here; TrainingKilledError and StorageError name
+    the worker.
     """
     from distributed import get_worker
 
@@ -47,6 +48,8 @@ def _name_worker(address: str) -> Iterator[None]:
         yield
     except TrainingKilledError as fault:
         raise TrainingKilledError(f"The worker {address}: {fault}") from fault
+    except StorageError as fault:  # it is that machine's disk that is full
+        raise StorageError(f"The worker {address}: {fault}") from fault
     except ConfigError as fault:  # the settings were judged before they travelled: what they name is not installed here
         raise ComputeError(f"The worker {address}: {fault}") from fault
 
