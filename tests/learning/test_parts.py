@@ -101,9 +101,10 @@ def test_sessions_are_listed_the_same_a_part_at_a_time(monkeypatch: pytest.Monke
     monkeypatch.setattr(split, "_BLOCK_BARS", 100)
     assert split.list_sessions(bars) == whole
     assert split.list_sessions(bars.clear()) == ()
-    minutes = bars.select("session", pl.col("minute").cast(pl.Int32))
+    minutes = bars.head(800).select("session", pl.col("minute").cast(pl.Int32))  # of one ticker: each bar counts
     sessions = grid.find_sessions(minutes, [DAY + timedelta(days=1)])
-    monkeypatch.setattr(grid, "_BLOCK_BARS", 100)
+    assert sessions.height > 2
+    monkeypatch.setattr(grid, "_BLOCK_BARS", 1)
     assert_frame_equal(grid.find_sessions(minutes, [DAY + timedelta(days=1)]), sessions, check_exact=True)
     assert grid.find_sessions(minutes.clear()).is_empty()
 
