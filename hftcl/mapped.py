@@ -20,7 +20,7 @@ from hftcl.errors import StorageError
 if TYPE_CHECKING:  # the child that trains maps arrays, and loads no library of frames
     import polars as pl
 
-_SEGMENT_BYTES: Final = 64 << 20  # of address space, not of the disk: 2,000 tickers of 60 days then take 40 descriptors
+_SEGMENT_BYTES: Final = 64 << 20  # of address space, not of the disk: 2,000 tickers of 60 days take 45 descriptors
 _ALIGNMENT: Final = 64  # bytes: a line of the processor's cache, which is what Arrow asks of a column
 
 
@@ -99,6 +99,8 @@ class FrameFiles:
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         """Return so many bytes of a file; their place on the disk is taken at once."""
         if self._segment is None or self._used + size > len(self._segment):
+            if self._segment is not None and self._segment.file is not None:
+                self._segment.file.close()  # it is full, and stays mapped by a descriptor of its own
             self._segment, self._used = _reserve(max(size, _SEGMENT_BYTES)), 0
         assert self._segment.file is not None  # noqa: S101 - that of a whole file has one
         _take_room(self._segment.file, self._used, size)
@@ -125,7 +127,11 @@ def _take_room(file: IO[bytes], begin: int, size: int) -> None:
 
 
 def _map_whole(file: IO[bytes], shape: tuple[int, ...], dtype: npt.DTypeLike) -> FileArray:
-    array = FileArray(file, dtype, "r+", shape=shape)
+    try:
+        array = FileArray(file, dtype, "r+", shape=shape)
+    except OSError as error:  # no descriptor is left for the map, or no address space
+        file.close()
+        raise build_no_room_error(error) from error
     array.file = file
     weakref.finalize(array, file.close)  # what is mapped stays mapped as long as a part of it is held
     return array
@@ -141,7 +147,14 @@ def open_unnamed_file() -> IO[bytes]:
 
 def build_no_room_error(error: OSError) -> StorageError:
     """Return the error of a command that cannot write what it works with."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as nowhere:  # none that it looked for takes a file; it names them
+        return StorageError(
+            f"Bars and training rows could not be written: {nowhere.strerror or nowhere}. "
+            "Free space in one of these folders, or set TMPDIR to another one."
+        )
     return StorageError(
-        f"Bars and training rows could not be written to {tempfile.gettempdir()}: {error.strerror or error}. "
+        f"Bars and training rows could not be written to {folder}: {error.strerror or error}. "
         "Free space there, or set TMPDIR to another folder."
     )

@@ -115,9 +115,10 @@ def simulate(
 
 
 class SimulationSums:
-    """Adds up accounts part by part, to the bit as all at once: so no more than a part is held.
+    """Adds up accounts part by part, to the bit as all at once.
 
-    A part has all the bars of its tickers, and the parts come in the order of their tickers.
+    A part has all the bars of its tickers, and the parts come in the order of their tickers. Of each bar one number
+    stays, its share of the exposure, and of each part a row a session and a result a ticker.
     """
 
     def __init__(self, days: Sequence[date], *, cost_bps: float) -> None:

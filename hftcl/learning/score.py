@@ -82,6 +82,7 @@ def examine(
 ) -> ExamResult:
     """Score `model` on the sessions `days` of `frame` (see `dataset.Dataset`), with its own threshold and horizon.
 
+    frame: sorted by ticker and ts; of rows in another order, P&L and positions are the same, but not `report.worth`.
     Each ticker of the watchlist has the weight that the bot gives it, see `strategy.weights`: one without bars earns 0
     and does not raise the others. A bar whose features are not complete has no prediction: no signal.
     jobs: processor cores for the predictions, see `crew.count_cores`; one where models are examined beside one another.
@@ -159,7 +160,10 @@ def _read_predicted(
 
 
 def _read_parts(frame: pl.DataFrame, inside: pl.Series, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Yield the rows `inside`, a few tickers at a time: what an exam computes of them is held of no more."""
+    """Yield the rows `inside`, a few tickers at a time; tickers that have none make an empty part.
+
+    frame: sorted by ticker and ts; one whose tickers are not sorted is one part.
+    """
     chosen = frame.select(columns)
     for cut in cut_by_ticker(frame, _PART_ROWS) or [slice(0, 0)]:
         yield chosen[cut].filter(inside[cut])
@@ -219,7 +223,10 @@ def compute_or_none(statistic: object) -> float | None:
 
 
 class _ExamSums:
-    """Adds up what a model did on the bars of an exam, a few tickers at a time, to the bit as all at once."""
+    """Adds up what a model did on the bars of an exam, a few tickers at a time, to the bit as all at once.
+
+    Of each bar stay its share of the exposure, and its prediction with its target; of each signal what it earned.
+    """
 
     def __init__(
         self,

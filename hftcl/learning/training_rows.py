@@ -159,9 +159,11 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
 
 def _read_rows(frame: pl.DataFrame, trains: pl.Series) -> pl.DataFrame:
     """Return what else than features is read of the rows that train; numbers and times lie in an unnamed file."""
-    files, read = FrameFiles(), frame.select(_READ)
-    blocks = [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
-    return files.put(read.clear(), *(files.put(read[block].filter(trains[block])) for block in blocks))
+    files, blocks = FrameFiles(), [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
+    # a column after the other: no more than one is in memory before it lies in the file
+    columns = (frame.select(name) for name in _READ)
+    parts = (files.put(one.clear(), *(one[block].filter(trains[block]) for block in blocks)) for one in columns)
+    return pl.concat(parts, how="horizontal")
 
 
 def _gather_matrix(frame: pl.DataFrame, trains: pl.Series, inputs: Inputs) -> FileArray:

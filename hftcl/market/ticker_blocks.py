@@ -11,9 +11,9 @@ _LOOK_ROWS: Final = 1_000_000  # 16 MB of names: what is compared with its neigh
 
 
 def cut_by_ticker(frame: pl.DataFrame, rows: int) -> list[slice]:
-    """Return slices of `frame` that hold whole tickers, each as few as have `rows` rows together; none for no row.
+    """Return slices of `frame` that hold whole tickers: those that begin in the same `rows` rows. None for no row.
 
-    frame: sorted by ticker; one that is not is one slice.
+    So one has fewer than `rows` rows before its last ticker. frame: sorted by ticker; one that is not is one slice.
 
     >>> [(cut.start, cut.stop) for cut in cut_by_ticker(pl.DataFrame({"ticker": list("AAABBC")}), rows=2)]
     [(0, 3), (3, 5), (5, 6)]

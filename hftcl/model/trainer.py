@@ -24,8 +24,8 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.errors import HftclError
-from hftcl.mapped import create_array
+from hftcl.errors import HftclError, StorageError
+from hftcl.mapped import build_no_room_error, create_array
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.families.per_ticker import PerTicker
 from hftcl.model.file_size import require_small
@@ -58,6 +58,9 @@ def main() -> None:
         }
         try:
             say({"facts": _train(order, files, say)})
+        except StorageError as error:  # no fault of the training: the caller's search must not keep it as one
+            say({"no_room": str(error)})
+            sys.exit(1)
         except HftclError as error:
             say({"failed": f"gave up: {str(error).rstrip('.')}"})
             sys.exit(1)
@@ -66,7 +69,8 @@ def main() -> None:
             sys.exit(1)
         finally:
             for file in files.values():
-                file.close()
+                with contextlib.suppress(OSError):  # what the disk had no room for is told already
+                    file.close()
 
 
 @lru_cache
@@ -251,8 +255,11 @@ def _export(final: Fitted, files: dict[str, IO[bytes]], *, with_pkl: bool) -> No
 
 
 def _write(file: IO[bytes], data: bytes) -> None:
-    file.write(data)
-    file.flush()
+    try:
+        file.write(data)
+        file.flush()
+    except OSError as error:
+        raise build_no_room_error(error) from error
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import hftcl
-from hftcl.errors import TrainingError, TrainingKilledError
+from hftcl.errors import HftclError, StorageError, TrainingError, TrainingKilledError
 from hftcl.events import Event, OnEvent
 
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
@@ -30,9 +30,14 @@ _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
 _IDLE: Final = "idle"  # no name of a stream: tells that the child was silent for a glance
 
 # Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
-_CHILD_ENVIRONMENT: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
+_CHILD_ENVIRONMENT: Final = frozenset(
+    # TMPDIR, TEMP and TMP: where the child's unnamed files lie is where ours do
+    {"PATH", "HOME", "LANG", "TZ", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH", "VIRTUAL_ENV"}
+)
 # Language and the settings of number libraries, such as how many threads they take.
 _CHILD_ENVIRONMENT_PREFIXES: Final = ("LC_", "OMP_", "KMP_", "MKL_", "OPENBLAS_", "TBB_", "SKLEARN", "DAAL", "ONEDAL")
+
+_Failure = TypeVar("_Failure", bound=HftclError)
 
 
 class TrainingProcess:
@@ -101,7 +106,10 @@ class TrainingProcess:
         timeout_s: float | None,
         silence_s: float,
     ) -> dict[str, Any]:
-        """Hand over the order with its open files, pass the progress on, and return the facts of the last line."""
+        """Hand over the order with its open files, pass the progress on, and return the facts of the last line.
+
+        Raises StorageError where the child has no room for a file, else TrainingError.
+        """
         self._tell(order, descriptors)
         tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
         for channel, chunk in self._read_chunks(timeout_s):
@@ -122,6 +130,8 @@ class TrainingProcess:
                     on_event(last)
                 elif "facts" in message:
                     return dict(message["facts"])
+                elif "no_room" in message:
+                    raise _add_note(StorageError(message["no_room"]), tail)
                 else:
                     raise _build_failure(message["failed"], tail)
         status = self._child.wait()
@@ -197,7 +207,10 @@ def _describe_death(status: int, tail: bytes) -> str:
 
 
 def _build_failure(reason: str, tail: bytes, kind: type[TrainingError] = TrainingError) -> TrainingError:
-    error = kind(f"The training process {reason}. The serving model is untouched.")
+    return _add_note(kind(f"The training process {reason}. The serving model is untouched."), tail)
+
+
+def _add_note(error: _Failure, tail: bytes) -> _Failure:
     if tail:
         error.add_note(tail.decode(errors="replace"))
     return error

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.compute import Bench
-from hftcl.errors import TrainingKilledError
+from hftcl.errors import StorageError, TrainingKilledError
 from hftcl.events import Event
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingTask
@@ -76,6 +76,10 @@ def always_lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> 
 
 def find_unknown_family(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
     find_family("mine")
+
+
+def fill_the_disk(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    raise StorageError("Bars and training rows could not be written to /tmp: No space left on device.")
 
 
 def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None:

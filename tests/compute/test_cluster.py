@@ -22,7 +22,7 @@ from hftcl.compute.code_digest import list_versions
 from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
-from hftcl.errors import ComputeError
+from hftcl.errors import ComputeError, HftclError, StorageError
 from hftcl.events import Event, ignore
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.courses import _collect_closes
@@ -35,6 +35,7 @@ from tests.compute.orders import (
     add_up,
     always_lose_its_training,
     die,
+    fill_the_disk,
     find_unknown_family,
     lose_its_training,
     tell_steps,
@@ -242,22 +243,24 @@ def test_a_training_that_was_killed_for_lack_of_memory_is_done_again(cluster: Cl
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "kind", "told"),
     [
         (
             always_lose_its_training,
+            ComputeError,
             r"task 1 was given up after 5 tries\. The worker tcp://\S+: The training process was killed \(SIGKILL\)\. "
             "Give the workers more",
         ),
-        (find_unknown_family, r"The worker tcp://\S+: No model family 'mine' is installed"),
+        (find_unknown_family, ComputeError, r"The worker tcp://\S+: No model family 'mine' is installed"),
+        (fill_the_disk, StorageError, r"The worker tcp://\S+: Bars and training rows could not be written to /tmp"),
     ],
-    ids=["killed", "no_family"],
+    ids=["killed", "no_family", "full_disk"],
 )
 def test_what_a_worker_lacks_is_no_fault_of_the_task_and_names_the_worker(
-    cluster: Cluster, tmp_path: Path, function: Any, told: str
+    cluster: Cluster, tmp_path: Path, function: Any, kind: type[HftclError], told: str
 ) -> None:
     """As the fault of a trial it would be kept, and the choice never tried again."""
-    with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(ComputeError, match=told):
+    with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(kind, match=told):
         engine.gather(WANTED).call(task_of(1, tmp_path, function), lambda: None)
 
 

@@ -5,9 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hftcl.learning import bars_digest
 from hftcl.learning.bars_digest import compute_bars_digests
 
 
@@ -53,6 +55,17 @@ def make_bars(seed: int, sizes: list[list[int]]) -> pl.DataFrame:
 def test_the_digests_are_those_of_each_ticker_and_session_by_itself(seed: int, sizes: list[list[int]]) -> None:
     bars = make_bars(seed, sizes)
     assert compute_bars_digests(bars) == digest_one_by_one(bars)
+
+
+def test_the_digests_of_some_sessions_are_theirs_however_many_tickers_are_taken_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bars = make_bars(1, [[30, 5, 20], [7], [40, 12], [9, 9, 9]])
+    days = [date(2025, 1, 7), date(2025, 1, 8)]  # T1 has bars in none of them
+    wanted = {day: tickers for day, tickers in digest_one_by_one(bars).items() if day in days}
+    for block in (1, 50, 1_000):
+        monkeypatch.setattr(bars_digest, "_BLOCK_BARS", block)
+        assert compute_bars_digests(bars, days=days) == wanted
 
 
 def test_a_correction_changes_the_digest_of_its_session_and_no_other() -> None:

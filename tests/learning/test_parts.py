@@ -1,29 +1,43 @@
 """What is computed of a wide watchlist a few tickers at a time is to the bit what is computed of all at once."""
 
+import contextlib
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.archive import artifact
+from hftcl.events import ignore
 from hftcl.exam import split
-from hftcl.learning import inside, score
-from hftcl.learning.dataset import add_features
+from hftcl.learning import inside, score, training_rows
+from hftcl.learning.dataset import add_features, open_window
+from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.ticker_blocks import cut_by_ticker
+from hftcl.model import grid
+from tests.loop_cases import NOW, small
 from tests.trading.bot_stand import DAY, bars_of, model_file
 
 
-def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("frame_minutes", [30, 15])
+def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(
+    frame_minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """frame_minutes: the horizon of the frame's target; the model's is 30, and its own target is computed then."""
     model = artifact.load(model_file("20250531_120000"))
     bars = bars_of(DAY)
     # one ticker lacks a session and one a minute, so that no two tickers have the same rows
     lacks = ((pl.col("ticker") == "AMD") & (pl.col("session") == DAY - timedelta(days=3))) | (
         (pl.col("ticker") == "AAPL") & (pl.col("minute") == 200)
     )
-    frame = add_features(bars.filter(~lacks).sort("ticker", "ts"), 30)
+    frame = add_features(bars.filter(~lacks).sort("ticker", "ts"), frame_minutes)
     days, watchlist = frame["session"].unique().sort().to_list(), frame["ticker"].unique().to_list()
+    # one that has bars in the window, and none in the exam
+    gone = frame.filter(pl.col("ticker") == "AMD", ~pl.col("session").is_in(days[2:])).with_columns(ticker=pl.lit("B"))
+    frame, days = pl.concat([frame, gone]).sort("ticker", "ts"), days[2:]
     assert len(watchlist) > 1
+    assert gone.height
     results = []
     for rows in (1, frame.height):
         monkeypatch.setattr(score, "_PART_ROWS", rows)
@@ -40,7 +54,22 @@ def test_an_exam_of_one_ticker_after_another_is_to_the_bit_that_of_all_at_once(m
     assert results[0][-1].equals(results[1][-1])
 
 
-def test_an_exam_of_rows_in_any_order_is_that_of_sorted_ones() -> None:
+def test_an_exam_reads_the_target_of_the_models_horizon_whatever_that_of_the_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = artifact.load(model_file("20250531_120000"))
+    assert model.meta.horizon_minutes == 30
+    bars, reports = bars_of(DAY).sort("ticker", "ts"), []
+    for minutes, rows in ((30, bars.height), (15, bars.height), (15, 1)):
+        monkeypatch.setattr(score, "_PART_ROWS", rows)
+        frame = add_features(bars, minutes)
+        reports.append(score.examine(model, frame, [DAY], cost_bps=1.0, watchlist=["AAPL"]).report)
+    assert reports[0].information_coefficient
+    assert reports[1] == reports[0]
+    assert reports[2] == reports[0]
+
+
+def test_pnl_and_positions_of_rows_in_any_order_are_those_of_sorted_ones() -> None:
     model = artifact.load(model_file("20250531_120000"))
     frame = add_features(bars_of(DAY).sort("ticker", "ts"), 30)
     mixed = frame.sort("ts", "ticker")
@@ -76,3 +105,35 @@ def test_sessions_are_listed_the_same_a_part_at_a_time(monkeypatch: pytest.Monke
     monkeypatch.setattr(split, "_BLOCK_BARS", 100)
     assert split.list_sessions(bars) == whole
     assert split.list_sessions(bars.clear()) == ()
+    minutes = bars.head(800).select("session", pl.col("minute").cast(pl.Int32))  # of one ticker: each bar counts
+    sessions = grid.find_sessions(minutes, [DAY + timedelta(days=1)])
+    assert sessions.height > 2
+    monkeypatch.setattr(grid, "_BLOCK_BARS", 1)
+    assert_frame_equal(grid.find_sessions(minutes, [DAY + timedelta(days=1)]), sessions, check_exact=True)
+    assert grid.find_sessions(minutes.clear()).is_empty()
+
+
+def test_the_rows_that_train_lie_in_a_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = open_window(small(tmp_path), as_of=None, now=NOW, save=False, on_event=ignore)
+    frame, names = window.assemble().frame, window.read_features().names
+    division = split.split(split.list_sessions(frame), exam_sessions=10, embargo_sessions=1)
+    whole = TrainingRows.gather(frame, division, window.settings, names)
+    monkeypatch.setattr(training_rows, "_BLOCK_ROWS", 1_000)
+    (tmp_path / "files").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "files"))
+    rows = TrainingRows.gather(frame, division, window.settings, names)
+    assert_frame_equal(rows.frame, whole.frame, check_exact=True)
+    assert rows.X.tobytes() == whole.X.tobytes()
+    content = rows.X.nbytes + rows.frame.height * (8 + 4 + 8 + 4)  # ts, session, label_end, target
+    assert content <= measure_unnamed_files(tmp_path / "files") < content + (1 << 16)
+
+
+def measure_unnamed_files(folder: Path) -> int:
+    """Return how many bytes the unnamed files of this process take in a folder that lists none."""
+    sizes = {}
+    for one in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that by which they are listed
+            if one.readlink().is_relative_to(folder):
+                status = one.stat()
+                sizes[status.st_ino] = 512 * status.st_blocks
+    return sum(sizes.values())

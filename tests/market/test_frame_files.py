@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import tempfile
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -40,6 +42,12 @@ def count_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+def find_free_descriptor() -> int:
+    number = os.open(os.devnull, os.O_RDONLY)
+    os.close(number)
+    return number
+
+
 def test_a_frame_comes_out_of_its_file_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapped, "_SEGMENT_BYTES", 4096)  # so that some frames begin a file, and one is larger
     files, frames = FrameFiles(), [make_frame(rows) for rows in (1, 30, 30, 700, 1)]
@@ -54,12 +62,23 @@ def test_a_frame_comes_out_of_its_file_as_it_was(monkeypatch: pytest.MonkeyPatch
 
 def test_a_frame_in_a_file_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    files, frame = FrameFiles(), pl.DataFrame({"close": np.zeros(1 << 20), "volume": np.ones(1 << 20)})
+    numbers = np.arange(1 << 19)
+    frame = pl.DataFrame(
+        {
+            "ts": pl.Series(numbers).cast(pl.Datetime("us", "UTC")),
+            "session": pl.Series(numbers.astype(np.int32)).cast(pl.Date),
+            "minute": numbers.astype(np.int32),
+            "close": np.zeros(1 << 19),
+            "target": np.zeros(1 << 19, dtype=np.float32),
+            "volume": np.ones(1 << 19, dtype=np.uint32),
+        }
+    )
+    files = FrameFiles()
     before, opened = read_anonymous(), count_descriptors()
     kept = pl.concat([files.put(frame) for _ in range(8)])
-    assert kept["volume"].sum() == 8 << 20
+    assert kept["volume"].sum() == 8 << 19
     assert read_anonymous() - before < 32 << 20, "128 MB lie in the files"
-    assert count_descriptors() - opened <= 2 * 3, "a few files, whatever the number of frames"
+    assert count_descriptors() - opened <= 1 + 2, "one of each file, and that in use a second one"
     del kept, files
     lines = Path("/proc/self/maps").read_text()
     assert str(tmp_path) not in lines, "gone with the last frame"
@@ -73,3 +92,25 @@ def test_a_full_disk_is_a_sentence_that_names_the_folder(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "posix_fallocate", refuse)
     with pytest.raises(StorageError, match=r"could not be written to .*: No space left on device\. Free space there"):
         FrameFiles().put(make_frame(3))
+
+
+def test_no_folder_that_takes_a_file_is_a_sentence_that_names_those_that_were_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = [str(tmp_path / "gone"), str(tmp_path / "gone too")]
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: nowhere)
+    with pytest.raises(StorageError, match=rf"{nowhere[1]}.*\. Free space in one of these folders, or set TMPDIR to"):
+        FrameFiles().put(make_frame(3))
+
+
+@pytest.mark.parametrize("spare", [0, 1], ids=["for the file", "for the map beside it"])
+def test_too_few_descriptors_are_a_sentence_too(spare: int) -> None:
+    tempfile.gettempdir()  # it writes a file where it is asked for the first time
+    free, before = find_free_descriptor(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, before[1]))
+        with pytest.raises(StorageError, match="Too many open files"):
+            FrameFiles().put(make_frame(3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

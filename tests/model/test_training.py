@@ -3,6 +3,7 @@
 import asyncio
 import io
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
+from hftcl.model.training_process import build_environment
 from tests.installed import PATIENCE_S
 from tests.processes import children, find_trainers, lives, wait_until, wait_until_ended
 
@@ -328,6 +330,41 @@ def test_a_full_disk_is_told_with_the_folder_and_the_remedy(monkeypatch: pytest.
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+@pytest.mark.parametrize(
+    ("family", "columns", "limit"),
+    [("ridge", 31, 4_096), ("forest", 2, 8_192)],
+    ids=["the rows of the first fit", "the model"],
+)
+def test_a_full_disk_of_the_child_is_told_as_that_and_not_as_a_training_that_failed(
+    family: str, columns: int, limit: int
+) -> None:
+    """A search keeps a training that failed as a trial that cannot be had; one for which the disk had no room, not."""
+    params = {} if family == "ridge" else PARAMS
+    asked = task(family=family, params=params, X=np.ascontiguousarray(task().X[:, :columns]))
+    with TrainingPool() as pool:
+        pool.prepare(family)
+        (child,) = find_trainers(os.getpid())
+        resource.prlimit(child, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        folder = re.escape(tempfile.gettempdir())
+        with pytest.raises(StorageError, match=rf"to {folder}: File too large\. Free space there, or set TMPDIR to"):
+            pool.train(asked)
+
+
+@pytest.mark.parametrize("name", ["TMPDIR", "TEMP", "TMP"])
+def test_the_files_of_the_child_lie_where_ours_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("TMPDIR", "TEMP", "TMP"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, str(tmp_path))
+    told = subprocess.run(
+        [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"],
+        env=build_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert told.stdout == f"{tmp_path}\n"
 
 
 def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(trained: Trained) -> None:

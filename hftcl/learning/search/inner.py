@@ -116,8 +116,8 @@ class InnerExam:
         """Return what a choice earned; one that cannot be trained, for lack of rows or memory or time, says why.
 
         So does one that is no valid configuration. require_going: see `compute.Team`. Raises FeatureError where a file
-        of features was changed since the rows were computed, ConfigError where it cannot be read any more: no trial is
-        at fault. ComputeError where the cluster cannot go on.
+        of features was changed since the rows were computed, ConfigError where it cannot be read any more, StorageError
+        where there is no room for the rows: no trial is at fault. ComputeError where the cluster cannot go on.
         """
         began = time.monotonic()
         require_unchanged(self.settings, self.data.features)
