@@ -133,7 +133,8 @@ class Killed(BaseException):
 def test_a_kill_while_orders_leave_loses_no_decision_of_the_minute(tmp_path: Path, nth: int) -> None:
     """Those on tickers without an order too: no later minute decides on this one again."""
     with bench(tmp_path) as made:
-        submit, left = made.broker.submit, []
+        submit = made.broker.submit
+        left: list[str] = []
 
         def stop(order: Order) -> OrderState:
             if len(left) == nth:
