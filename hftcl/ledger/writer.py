@@ -1,8 +1,8 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
 nothing.
 
-What must be known after a kill goes first: fills once they are told, and orders before they are sent. What was decided,
-and what became of the orders, follows when they are with the broker.
+What must be known after a kill goes first: fills once they are told, and a minute's decisions and orders before the
+first order is sent. What became of the orders follows when they are with the broker, as do decisions without orders.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -128,7 +128,7 @@ class Ledger(LedgerQueries):
         return self._accounts[book]
 
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
-        """Write the orders about to be sent, or refused, and what was decided on them: all of them or none."""
+        """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
             self._db.executemany(_ORDER, [_seal_order(row) for row in orders])

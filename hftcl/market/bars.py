@@ -164,15 +164,15 @@ def _sift(rows: pl.DataFrame, columns: Sequence[str]) -> list[pl.DataFrame]:
     return [rows, *(bad for bad in (repeated, wild) if bad is not None)]
 
 
-def find_faultless(raw: pl.DataFrame, sessions: pl.DataFrame, as_of: datetime) -> _Flags:
-    """Return for each row of `raw`, RAW_SCHEMA of any tickers, whether `clean` would find no fault in it by itself.
+def find_faults(raw: pl.DataFrame, sessions: pl.DataFrame, as_of: datetime) -> npt.NDArray[np.int8]:
+    """Return for each row of `raw`, RAW_SCHEMA of any tickers, the fault that `clean` would find in it by itself: its
+    number in DROPPED, from 1; 0 for none.
 
-    What it then asks of other rows is still open: no second bar of its minute, and no price that `is_wild`.
+    What `clean` then asks of other rows is still open: no second bar of its minute, and no price that `is_wild`.
     """
     stamps, known = _to_stamps(raw["ts"])
     _, inside = _find_sessions(stamps, known, sessions)
-    faultless: _Flags = _find_faults(raw, stamps, known, inside, raw["ticker"], as_of) == 0
-    return faultless
+    return _find_faults(raw, stamps, known, inside, raw["ticker"], as_of)
 
 
 def is_wild(high: _Column, low: _Column, measure: _Column) -> _Column:

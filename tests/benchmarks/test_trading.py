@@ -17,12 +17,14 @@ import polars as pl
 import pytest
 
 from hftcl.archive.artifact import load
-from hftcl.market.hours import Hours
+from hftcl.market.bars import MINUTE, NO_BARS
+from hftcl.market.hours import Hours, find_hours
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.model.serving import Predictor
 from hftcl.model.target import targets
 from hftcl.trading.feeds import Delivery, Morning
+from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.trading.feeds.replay import StoredFeed
 from tests.dashboard.served import serving
 from tests.trading.bot_stand import CALENDAR, TRAINED, Stand, archived, market_bars, meta_of, model_file, stand
@@ -149,6 +151,31 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
     assert bot.ledger.decisions().height == 390 * tickers
     assert orders.mean() > tickers / 10
     bot.close()
+
+
+@pytest.mark.parametrize("tickers", [500, 5000])
+def test_to_take_in_the_rows_of_a_minute(say: Say, tickers: int) -> None:
+    """What a vendor sends of each ticker in a minute, and what 20 tickers whose rows are at odds add."""
+    hours = find_hours(CALENDAR, date(2025, 6, 2), extended_hours=False)
+    minutes = hours.minutes(hours.begins)
+    taken = Intake(hours, named(tickers), NO_BARS)
+
+    def take(minute: datetime, *stamps: datetime, odd: int = 0) -> float:
+        rows: list[RawBar] = [(name, ts, 100.0, 101.0, 99.0, 100.0, 5.0) for name in named(tickers) for ts in stamps]
+        rows += [(name, minute, 100.0, 101.0, 99.0, 100.5, 5.0) for name in named(odd)]
+        began = process_time()
+        assert taken.deliver(rows, minute, minute + 1.05 * MINUTE).bars.height == tickers
+        return 1000 * (process_time() - began)
+
+    opened = take(minutes[0], minutes[0] - MINUTE, minutes[0])
+    usual = float(np.median([take(minute, minute) for minute in minutes[1:21]]))
+    twice = float(np.median([take(minute, minute, minute) for minute in minutes[21:41]]))
+    asked = float(np.median([take(minutes[n], *minutes[n - 5 : n + 1]) for n in range(41, 61)]))
+    odd = float(np.median([take(minute, minute, odd=20) for minute in minutes[61:71]]))
+    say(
+        f"{tickers} tickers, of CPU: a row each {usual:.1f} ms; with one of before the open {opened:.1f} ms; each row "
+        f"twice {twice:.1f} ms; with the five minutes before {asked:.1f} ms; 20 tickers at odds {odd:.1f} ms"
+    )
 
 
 def test_from_the_bar_to_the_order_beside_twenty_tabs(tmp_path: Path, say: Say) -> None:

@@ -125,22 +125,33 @@ def test_every_order_of_a_minute_is_in_the_ledger_before_the_first_of_them_leave
         assert made.ledger.orders()["state"].to_list() == ["filled", "filled"]
 
 
-def test_an_order_leaves_with_its_decision_in_the_ledger_and_the_other_decisions_follow(tmp_path: Path) -> None:
-    with bench(tmp_path) as made:
-        submit, kept = made.broker.submit, []
+class Killed(BaseException):
+    """What nothing catches, as a kill."""
 
-        def look(order: Order) -> OrderState:
-            with LedgerReader(made.ledger.path) as ledger:
-                kept.append(ledger.decisions()["ticker"].to_list())
+
+@pytest.mark.parametrize("nth", [0, 1])
+def test_a_kill_while_orders_leave_loses_no_decision_of_the_minute(tmp_path: Path, nth: int) -> None:
+    """Those on tickers without an order too: no later minute decides on this one again."""
+    with bench(tmp_path) as made:
+        submit = made.broker.submit
+        left: list[str] = []
+
+        def stop(order: Order) -> OrderState:
+            if len(left) == nth:
+                raise Killed
+            left.append(order.ticker)
             return submit(order)
 
-        made.broker.submit = look  # type: ignore[method-assign]
+        made.broker.submit = stop  # type: ignore[method-assign]
         scene = made.scene(0)
         equity = made.desk.book_minute(made.bars(0), scene, trades=True)
         decisions = [a_decision(0, ticker) for ticker in ("AAPL", "AMD", "TSLA")]
-        made.desk.trade(decisions, {"AMD": DesiredPosition(target=0.01, price=100.0)}, scene, equity)
-        assert kept == [["AMD"]]
-        assert made.ledger.decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
+        wishes = {ticker: DesiredPosition(target=0.01, price=100.0) for ticker in ("AMD", "TSLA")}
+        with pytest.raises(Killed):
+            made.desk.trade(decisions, wishes, scene, equity)
+        with LedgerReader(made.ledger.path) as ledger:
+            assert ledger.decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
+            assert ledger.orders()["state"].to_list() == ["intended", "intended"]
 
 
 def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None:

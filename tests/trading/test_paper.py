@@ -119,6 +119,30 @@ def test_an_order_of_an_earlier_bar_is_still_known_when_later_ones_came(tmp_path
     again.close()
 
 
+def test_an_id_that_is_known_of_an_earlier_bar_is_the_order_that_it_was(tmp_path: Path) -> None:
+    """The bot's ids belong to one bar each; another program's may not."""
+    with contextlib.closing(opened(tmp_path)) as broker:
+        broker.submit(an_order(0))
+        broker.on_bars(bars((1, "AAPL", 100.0)), NOW)
+        broker.submit(an_order(2, "AMD"))
+        with pytest.raises(OrderRefusedError) as refused:
+            broker.submit(an_order(2, "TSLA", 1e9))
+        for name, status in (("AAPL", "filled"), ("AMD", "open")):
+            known = an_order(0 if name == "AAPL" else 2, name).client_order_id
+            assert broker.submit(an_order(5, name, client_order_id=known)).status == status
+        with pytest.raises(OrderRefusedError) as again:
+            broker.submit(an_order(5, "TSLA", client_order_id=an_order(2, "TSLA").client_order_id))
+        assert str(again.value) == str(refused.value)
+        with broker.together():
+            broker.submit(an_order(6, client_order_id=an_order(0).client_order_id))
+            broker.submit(an_order(6, "AMD"))
+        with contextlib.closing(opened(tmp_path)) as other:
+            assert broker.open_orders() == other.open_orders()
+            assert [one.ticker for one in other.open_orders()] == ["AMD", "AMD"]
+        broker.on_bars(bars((7, "AAPL", 100.0), (7, "AMD", 100.0)), NOW)
+        assert broker.account().positions == {"AAPL": 10.0, "AMD": 20.0}
+
+
 def test_two_orders_share_the_volume_of_a_bar_the_older_one_first(tmp_path: Path) -> None:
     broker = opened(tmp_path, max_volume_share=0.5, **FREE)
     broker.submit(an_order(0, quantity=0.75))

@@ -21,6 +21,7 @@ from hftcl.strategy.risk import is_price
 from hftcl.trading.brokers import Account, Fill, Order, OrderState, Status
 from hftcl.trading.brokers.paper_schema import (
     INSERT_FILL,
+    INSERT_NEW_ORDER,
     INSERT_ORDER,
     PAPER,
     SET_MARK,
@@ -81,13 +82,21 @@ class PaperBroker:
 
     def submit(self, order: Order) -> OrderState:
         """Take `order`, which fills from the bar after its own on; see `Broker.submit`."""
-        # An id belongs to one bar: that of a bar behind all that the file has orders of is not in it.
-        is_new = order.ts > self._newest_bar and order.client_order_id not in self._waiting
-        state = None if is_new else self.find(order.client_order_id)
-        if state is not None:
-            if state.status == "rejected":
-                raise OrderRefusedError(order.client_order_id, state.reason)
-            return state
+        name = order.client_order_id
+        # An id belongs to one bar: that of a bar behind all that the file has orders of is not asked for there.
+        is_new = order.ts > self._newest_bar and name not in self._waiting and name not in self._working
+        state = None if is_new else self.find(name)
+        if state is None:
+            self._take(order)
+            state = self.find(name)
+        if state is None:
+            raise AssertionError(f"{name} was just taken")
+        if state.status == "rejected":
+            raise OrderRefusedError(name, state.reason)
+        return state
+
+    def _take(self, order: Order) -> None:
+        """Write an order down, as it is judged; where the file knows its id, the order that it is of stays."""
         if not (math.isfinite(order.quantity) and order.quantity and is_price(order.reference_price)):
             raise OrderRefusedError(
                 order.client_order_id, f"{order.quantity} shares at {order.reference_price} are no order"
@@ -101,21 +110,23 @@ class PaperBroker:
             if not refusal:
                 self._remember(WorkingOrder(order, order.ts, self._newest_order))
                 self._room = self._compute_buying_power() - growth
-        if refusal:
-            raise OrderRefusedError(order.client_order_id, refusal)
-        return _build_state(order.client_order_id, "open", 0.0, "")
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Write the orders that are submitted within it in one transaction, at its end."""
+        """Write the orders that are submitted within it in one transaction, at its end.
+
+        One whose id turns out there to be that of an order of an earlier bar, which is over, is no order.
+        """
         with self._write_together():
             self._is_together = True
             try:
                 yield
                 if self._waiting:
                     with transaction(self._db):
-                        self._db.executemany(INSERT_ORDER, [row for row, _ in self._waiting.values()])
+                        done = self._db.executemany(INSERT_NEW_ORDER, [row for row, _ in self._waiting.values()])
                     self._newest_bar = max(self._newest_bar, *self._waiting_bars)
+                    if done.rowcount < len(self._waiting):
+                        self._load()
             finally:
                 self._is_together, self._waiting = False, {}
                 self._waiting_bars.clear()

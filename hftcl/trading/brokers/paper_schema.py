@@ -47,6 +47,7 @@ INSERT_ORDER: Final = (
     "INSERT INTO orders (number, client_order_id, ticker, quantity, ts, session, reference_price, status, reason, "
     "seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+INSERT_NEW_ORDER: Final = f"{INSERT_ORDER} ON CONFLICT (client_order_id) DO NOTHING"
 INSERT_FILL: Final = f"INSERT INTO fills (number, {_FILL}, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 SET_MARK: Final = (
     "INSERT INTO marks (ticker, close, seal) VALUES (?, ?, ?) "

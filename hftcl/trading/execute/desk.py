@@ -333,9 +333,8 @@ class Desk:
     ) -> tuple[OrderRecord, ...]:
         """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
 
-        An order is in the ledger before it leaves, with the decision that it came from; what was decided on the other
-        tickers follows when the orders are with the broker. urgent: of what waits to be written only what
-        is about orders is tried, which fits where the disk has no room for more.
+        Where orders go, all that was decided is in the ledger before the first of them leaves. urgent: of what waits to
+        be written only what is about orders is tried, which fits where the disk has no room for more.
         Returns the orders, refused ones too, as they were decided.
         """
         alone = self.list_left_alone()
@@ -359,10 +358,10 @@ class Desk:
             for order, record in zip(wanted, records, strict=True)
             if record.state == "intended"
         }
-        if going:  # in one transaction: no order ever stands there without the decision that it came from
-            tickers = {record.ticker for record in records}
-            self.ledger.write_decisions([one for one in decisions if one.ticker in tickers], records)
-            self._unwritten.add(decisions=[one for one in decisions if one.ticker not in tickers])
+        # All in one transaction, on tickers without an order too: with these orders the minute counts as decided, and
+        # what a kill while they leave took away would not be decided again.
+        if going:
+            self.ledger.write_decisions(decisions, records)
         else:
             self._unwritten.add(decisions=decisions, orders=records)
         sent = self._handover.send(going, self.holdings, context.now)

@@ -5,22 +5,36 @@ No clock, no network.
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import numpy as np
 import polars as pl
 
-from hftcl.market.bars import BAR_SCHEMA, DROPPED, RAW_SCHEMA, Finding, clean, find_faultless, is_wild, label
+from hftcl.market.bars import BAR_SCHEMA, DROPPED, RAW_SCHEMA, Finding, clean, find_faults, is_wild, label
 from hftcl.market.columns import extend_schema
 from hftcl.market.hours import Hours
 from hftcl.strategy.risk import Code
 from hftcl.trading.feeds import Delivery
-from hftcl.trading.feeds.known_bars import NEVER, Flags, FloatArray, IntArray, KnownBars
+from hftcl.trading.feeds.known_bars import (
+    CLOSE,
+    HIGH,
+    LOW,
+    NEVER,
+    Flags,
+    FloatArray,
+    IntArray,
+    KnownBars,
+    are_equal,
+)
 
 RawBar = tuple[str, datetime | None, *tuple[float | None, ...]]
 """A row of RAW_SCHEMA: ticker, ts (start of the minute, UTC), open, high, low, close, volume; then further columns."""
 
 # What asking for the newest minutes brings along each time; the rest is told.
 _NOT_A_FAULT = frozenset({"still_open", "duplicate", "outside_session"})
+_QUIET: Final = [
+    number for number, reason in enumerate(DROPPED, 1) if reason in _NOT_A_FAULT
+]  # as `find_faults` has it
 
 
 class Intake:
@@ -47,12 +61,14 @@ class Intake:
         raw = [row for row in (*self._ahead, *rows) if row[0] in self._places]
         self._ahead = [row for row in raw if row[1] is not None and row[1] > minute]
         upto = [row for row in raw if row[1] is None or row[1] <= minute] if self._ahead else raw
+        came = {ticker: nth for nth, ticker in enumerate(dict.fromkeys(row[0] for row in raw))}
+        self._ahead.sort(key=lambda row: came[row[0]])
         frame = pl.DataFrame(upto, schema=self._schema, orient="row")
-        plain = self._find_plain(frame, now)
+        plain, odd_rows = self._sift(frame, now)
         parts = [self._none, self._label(frame.filter(plain))]
         findings: list[Finding] = []
         codes = dict.fromkeys(sorted(delayed & self._places.keys()), Code.HOLD_DELAYED)
-        for ticker, odd in self._group(upto, plain, raw).items():
+        for ticker, odd in self._group(upto, odd_rows, came).items():
             bars, ticker_findings = self._clean(ticker, odd, now)
             faults = [
                 finding
@@ -74,34 +90,54 @@ class Intake:
             findings=tuple(findings),
         )
 
-    def _find_plain(self, frame: pl.DataFrame, now: datetime) -> Flags:
-        """Return the rows of tickers whose rows are all good by themselves, each of its own minute, and near the first
-        good bar of the session, which is known: to clean such a ticker would change nothing. One pass for all tickers,
-        for a frame each would take a millisecond each.
+    def _sift(self, frame: pl.DataFrame, now: datetime) -> tuple[Flags, Flags]:
+        """Return which rows are good bars of these hours, and which are of tickers that are to be cleaned each by
+        itself, for a fault in them is told. One pass for all tickers: a frame for each would take a millisecond.
         """
         places, stamps, figures = self._read(frame)
-        hours = self._hours
-        within = frame["ts"].is_between(hours.begins, hours.ends, closed="left").fill_null(value=False).to_numpy()
-        good = within & find_faultless(frame, hours.table, now)
-        first = self._known.first[places]
-        measure = pl.Series(self._known.first_close[places], nan_to_null=True)  # to polars NaN is above all
-        good &= ~(is_wild(frame["high"], frame["low"], measure).fill_null(value=False).to_numpy())
-        order = np.lexsort((stamps, places))
-        twice = (places[order][1:] == places[order][:-1]) & (stamps[order][1:] == stamps[order][:-1])
-        good[order[1:][twice]] = False
-        alone = np.bincount(places, minlength=len(self._places))[places] == 1
-        good &= np.where(first == NEVER, alone, stamps > first) | self._known.list_known(places, stamps, figures)
+        figures[~np.isfinite(figures)] = np.nan  # a further number that is not finite is as one that is not there
+        hours, first = self._hours, self._known.first
+        faults = find_faults(frame, hours.table, now)
         odd = np.zeros(len(self._places), dtype=np.bool_)
-        odd[places[~good]] = True
-        return ~odd[places]
+        told = (faults > 0) & ~np.isin(faults, _QUIET)
+        # Whatever comes of the minute of the first bar stands in for it, and here it is none.
+        odd[places[told | ((faults > 0) & (stamps == first[places]))]] = True
+        good = np.flatnonzero(faults == 0)
+        good = good[np.lexsort((stamps[good], places[good]))]  # rows of one minute stay in the order in which they came
+        again = (places[good][1:] == places[good][:-1]) & (stamps[good][1:] == stamps[good][:-1])
+        odd[places[good][1:][again & ~are_equal(figures[good][1:], figures[good][:-1])]] = True
+        is_last = np.ones(good.size, dtype=np.bool_)
+        is_last[:-1] = ~again
+        good = good[is_last]
+        odd[self._find_wild(places[good], stamps[good], figures[good])] = True
+        within = frame["ts"].is_between(hours.begins, hours.ends, closed="left").fill_null(value=False).to_numpy()
+        plain = np.zeros(places.size, dtype=np.bool_)
+        plain[good] = within[good] & ~odd[places[good]]
+        return plain, odd[places]
 
-    def _group(self, upto: Sequence[RawBar], plain: Flags, raw: Sequence[RawBar]) -> dict[str, list[RawBar]]:
-        """Return by ticker the rows that are to be cleaned, in the order in which its first came."""
-        odd = [row for row, is_plain in zip(upto, plain.tolist(), strict=True) if not is_plain]
-        if not odd:
-            return {}
+    def _find_wild(self, places: IntArray, stamps: IntArray, figures: FloatArray) -> IntArray:
+        """Return the tickers of which a bar is wildly off the close of the first, be that known or among these.
+
+        The bars are sorted by ticker and minute, each the only one of its minute. Those of the session that lie outside
+        the hours are with them: no bars for the bot, and yet the measure of those that are.
+        """
+        first, known = self._known.first, self._known.first_figures
+        leads = np.ones(places.size, dtype=np.bool_)
+        leads[1:] = places[1:] != places[:-1]
+        leads &= stamps <= first[places]
+        measure = known[:, CLOSE].copy()
+        measure[places[leads]] = figures[leads, CLOSE]
+        behind = places[leads & (stamps < first[places]) & (first[places] != NEVER)]  # the known first is no longer it
+        places, figures = np.concatenate([places, behind]), np.concatenate([figures, known[behind]])
+        high, low, close = (pl.Series(column) for column in (figures[:, HIGH], figures[:, LOW], measure[places]))
+        wild: IntArray = places[is_wild(high, low, close).to_numpy()]
+        return wild
+
+    def _group(self, upto: Sequence[RawBar], odd_rows: Flags, came: Iterable[str]) -> dict[str, list[RawBar]]:
+        """Return by ticker the rows that are to be cleaned. came: the tickers in the order in which they came."""
+        odd = [row for row, is_odd in zip(upto, odd_rows.tolist(), strict=True) if is_odd]
         tickers = {row[0] for row in odd}
-        groups: dict[str, list[RawBar]] = {row[0]: [] for row in raw if row[0] in tickers}
+        groups: dict[str, list[RawBar]] = {ticker: [] for ticker in came if ticker in tickers}
         for row in odd:
             groups[row[0]].append(row)
         return groups
@@ -118,7 +154,7 @@ class Intake:
         if self._known.first[place] != NEVER:
             first = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(self._known.first[place]))
             if all(row[1] != first for row in rows):
-                measure = [(ticker, first, *self._known.read_first(place))]
+                measure = [(ticker, first, *self._known.first_figures[place].tolist())]
         frame = pl.DataFrame([*measure, *rows], schema=self._schema, orient="row")
         bars, findings = clean(frame, hours.table, ticker=ticker, as_of=now, columns=self._columns)
         return bars.filter(pl.col("ts").is_between(hours.begins, hours.ends, closed="left")), findings

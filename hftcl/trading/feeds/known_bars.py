@@ -12,7 +12,7 @@ Flags = npt.NDArray[np.bool_]
 
 NEVER: Final = np.iinfo(np.int64).max
 """In the place of a ticker's first bar where it has none yet: after every time."""
-_CLOSE: Final = 3  # where it stands among the figures of a bar, as of RAW_SCHEMA
+HIGH, LOW, CLOSE = 1, 2, 3  # where they stand among the figures of a bar, as of RAW_SCHEMA
 
 
 @dataclass(slots=True)
@@ -26,13 +26,13 @@ class KnownBars:
     width: int
     first: IntArray = field(init=False)
     """Start of each ticker's first bar of the session, microseconds since 1970; NEVER where it has none."""
-    first_close: FloatArray = field(init=False)
-    """The close of that bar, USD; NaN where there is none."""
+    first_figures: FloatArray = field(init=False)
+    """The figures of that bar, shape (tickers, width); NaN where there is none."""
     _minutes: dict[int, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.first = np.full(self.tickers, NEVER, dtype=np.int64)
-        self.first_close = np.full(self.tickers, np.nan)
+        self.first_figures = np.full((self.tickers, self.width), np.nan)
 
     def take(self, places: IntArray, stamps: IntArray, figures: FloatArray) -> Flags:
         """Remember good bars; return which of them were unknown, or known otherwise.
@@ -48,26 +48,15 @@ class KnownBars:
 
     def _take_minute(self, stamp: int, places: IntArray, figures: FloatArray) -> Flags:
         table = self._minutes.setdefault(stamp, np.full((self.tickers, self.width), np.nan))
-        changed = ~self._equal(table[places], figures)
+        changed = ~are_equal(table[places], figures)
         table[places] = figures
         is_first = stamp <= self.first[places]
         self.first[places[is_first]] = stamp
-        self.first_close[places[is_first]] = figures[is_first, _CLOSE]
+        self.first_figures[places[is_first]] = figures[is_first]
         return changed
 
-    def list_known(self, places: IntArray, stamps: IntArray, figures: FloatArray) -> Flags:
-        """Return which bars, given as to `take`, are known just so."""
-        known = np.zeros(stamps.size, dtype=np.bool_)
-        for stamp in np.unique(stamps).tolist():
-            if stamp in self._minutes:
-                at = np.flatnonzero(stamps == stamp)
-                known[at] = self._equal(self._minutes[stamp][places[at]], figures[at])
-        return known
 
-    def read_first(self, place: int) -> list[float]:
-        """Return the figures of a ticker's first bar, which is there."""
-        return [float(figure) for figure in self._minutes[int(self.first[place])][place]]
-
-    def _equal(self, one: FloatArray, other: FloatArray) -> Flags:
-        same: Flags = ((one == other) | (np.isnan(one) & np.isnan(other))).all(axis=1)
-        return same
+def are_equal(one: FloatArray, other: FloatArray) -> Flags:
+    """Return which bars have the same figures in both, shapes (n, width); what both lack is the same."""
+    same: Flags = ((one == other) | (np.isnan(one) & np.isnan(other))).all(axis=1)
+    return same
