@@ -177,7 +177,7 @@ class Home(Value):
 
     @property
     def backtest(self) -> Path:
-        """The folder of the backtest's caches, which may be deleted at any time."""
+        """The folder of the backtest's caches, which may be deleted whenever no backtest runs."""
         return self.root / "backtest"
 
     @property

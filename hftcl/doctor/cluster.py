@@ -6,7 +6,7 @@ from typing import Final
 from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
 from hftcl.compute.crew import count_cores
 from hftcl.doctor.row import Context, Row, fault, ok
-from hftcl.errors import ComputeError, split_remedy
+from hftcl.errors import ComputeError, ConfigError, split_remedy
 from hftcl.formats import count
 
 _PATIENCE_S: Final = 10.0  # a person waits; a scheduler of the same network answers in milliseconds
@@ -15,11 +15,11 @@ _PATIENCE_S: Final = 10.0  # a person waits; a scheduler of the same network ans
 def check_compute(context: Context) -> Iterator[Row]:
     """Whether the scheduler answers, and each worker has the versions of this process; how many threads they have."""
     compute = context.settings.compute
-    cores = count(count_cores(context.settings), "core")
-    if compute.backend == "local":
-        yield ok("compute", f"this machine, {cores}")
-        return
     try:
+        cores = count(count_cores(context.settings), "core")
+        if compute.backend == "local":
+            yield ok("compute", f"this machine, {cores}")
+            return
         require_installed()
         address = find_scheduler(compute)
         if address is None:
@@ -28,7 +28,7 @@ def check_compute(context: Context) -> Iterator[Row]:
         wait_s = min(compute.wait_s, _PATIENCE_S)
         with connect(address, wait_s) as client:
             threads = require_fit_workers(client, address.url, wait_s)
-    except ComputeError as error:
+    except (ComputeError, ConfigError) as error:
         yield fault("compute", *split_remedy(str(error)))
         return
     workers, together = count(len(threads), "worker"), count(sum(threads.values()), "thread")

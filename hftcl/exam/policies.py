@@ -1,5 +1,6 @@
-"""The judge: a gate replayed over the results of many trainings, and what each way to run the loop earned. Pure.
+"""The judge: a gate replayed over the results of many trainings, and what each way to run the loop earned.
 
+Pure where the marks of an attempt are: a backtest scores some only when they are asked for.
 A gate sees what was known at the close on which it decides; what is earned comes after.
 """
 
@@ -44,7 +45,8 @@ class PolicyAttempt:
     """One training, and its marks on its own exam and on every later session of the history.
 
     at: close (UTC) of the newest session that was known, when its verdict falls. window: the sessions it was trained
-    and examined on, oldest first. label_end: end (UTC) of its last label. fault: see `verdict.prediction_fault`.
+    and examined on, oldest first. label_end: end (UTC) of its last label. fault: see `verdict.prediction_fault`. marks:
+    what each says is fixed, but to ask for one may score it then, read a file for that, and raise as that does.
     """
 
     model_id: str

@@ -6,7 +6,9 @@ Knows which rows train: those that `exam.split` lets, with every feature and the
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
+import numpy as np
 import polars as pl
 
 from hftcl.archive import artifact
@@ -162,18 +164,18 @@ def _train_and_describe(frame: pl.DataFrame, chosen: Chosen, split: ExamSplit) -
     rows = chosen.rows
     with ThreadPoolExecutor(1, "rows") as beside:  # of a training parts run on one core, and the rows are known
         data_digest = beside.submit(artifact.digest_data, rows.X, rows.y)
-        bins = beside.submit(feature_bins, rows.features)
+        bins = [beside.submit(feature_bins, column) for column in np.hsplit(rows.features, rows.features.shape[1])]
         bars = beside.submit(_digest_bars, frame, chosen)
         try:
             learnt = chosen.learn()
-        except BaseException:  # a Ctrl-C waits for one of them, not for all
+            by_session, by_ticker = wait_for_result(bars)
+        except BaseException:  # a Ctrl-C waits for one of them, not for all: of millions of rows all bins take long
             beside.shutdown(wait=False, cancel_futures=True)
             raise
-        by_session, by_ticker = wait_for_result(bars)
     return learnt, replace(
         _describe_model(learnt, split),
         data_digest=wait_for_result(data_digest),
-        feature_bins=wait_for_result(bins),
+        feature_bins=tuple(chain.from_iterable(map(wait_for_result, bins))),
         bars_by_session=by_session,
         bars_by_ticker=by_ticker,
     )

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import joblib
 import pytest
 
 from hftcl.compute.cores import count_usable_cores
+from hftcl.errors import ConfigError
 
 MACHINE = len(os.sched_getaffinity(0))
 V1 = "sys/fs/cgroup/cpu"
@@ -31,19 +31,37 @@ V1 = "sys/fs/cgroup/cpu"
 def test_a_container_has_as_many_cores_as_its_limit_of_time_is_worth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: Mapping[str, str], cores: int
 ) -> None:
-    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    for name in ("LOKY_MAX_CPU_COUNT", "JOBLIB_MULTIPROCESSING"):
+        monkeypatch.delenv(name, raising=False)
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert count_usable_cores(tmp_path) == cores
 
 
-@pytest.mark.parametrize("limit", [None, "1", "0", "1000"])
-def test_joblib_counts_as_many(monkeypatch: pytest.MonkeyPatch, limit: str | None) -> None:
-    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
-    if limit is not None:
-        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", limit)
-    assert count_usable_cores() == joblib.cpu_count()
+@pytest.mark.parametrize(
+    ("limit", "several"), [(None, None), ("1", None), ("0", "1"), (" 1000 ", "2"), (None, "0"), ("1000", "0")]
+)
+def test_joblib_counts_as_many(limit: str | None, several: str | None) -> None:
+    """In a process of its own: joblib reads one of the two when it is loaded."""
+    asked = {"LOKY_MAX_CPU_COUNT": limit, "JOBLIB_MULTIPROCESSING": several}
+    environment = {name: value for name, value in os.environ.items() if name not in asked}
+    environment |= {name: value for name, value in asked.items() if value is not None}
+    code = (
+        "import joblib; from hftcl.compute.cores import count_usable_cores as ours; print(ours(), joblib.cpu_count())"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ours, theirs = done.stdout.split()
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["LOKY_MAX_CPU_COUNT", "JOBLIB_MULTIPROCESSING"])
+@pytest.mark.parametrize("text", ["", "two", "1.5"])
+def test_a_variable_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ConfigError, match=f"{name} in the environment is '{text}'"):
+        count_usable_cores()
 
 
 def test_a_process_that_may_run_on_one_core_has_one() -> None:

@@ -33,6 +33,7 @@ from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import open_to_change
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units
 from hftcl.doctor.archive import check_edge
+from hftcl.doctor.cluster import check_compute
 from hftcl.doctor.examination import CHECKS, NOT_QUIET
 from hftcl.doctor.row import Context, CoverageRow
 from hftcl.errors import IntegrityError, SourceError, StorageError
@@ -112,6 +113,15 @@ def test_no_ok_stands_beside_a_bot_that_may_not_trade_unless_no_real_money_is_se
     (set_to_trade,) = check_edge(patient(tmp_path, "[trade]\nlive = true\n"))
     assert set_to_trade.status == "warning"
     assert "paper money" not in set_to_trade.detail
+
+
+def test_a_number_of_cores_that_is_none_is_a_fault_of_where_trainings_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "two")
+    (found,) = check_compute(patient(tmp_path))
+    assert (found.status, found.remedy) == ("fault", "Set it to one, or unset it.")
+    assert "LOKY_MAX_CPU_COUNT in the environment is 'two'" in found.detail
 
 
 def test_models_of_the_users_own_are_named_before_the_first_deployment_takes_their_place(tmp_path: Path) -> None:

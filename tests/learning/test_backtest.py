@@ -146,6 +146,22 @@ def test_a_second_run_trains_nothing_and_says_the_same(report: BacktestReport, h
     assert replace(again, timings_s={}, resumed=0) == replace(report, timings_s={})
 
 
+def test_while_gates_are_replayed_progress_is_told_and_its_folder_is_its_own(
+    report: BacktestReport, home: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+
+    def look(event: Event) -> None:
+        if event.stage == "replay":
+            told.append((event.done, event.total))
+            with pytest.raises(LockHeldError), durable.lock(home / "backtest" / ".lock", "backtest"):
+                pass
+
+    backtest(tiny(home), on_event=look)
+    gates = 4 * len(report.attempts)
+    assert told == [(done, gates) for done in range(gates + 1)]
+
+
 def test_another_gate_is_replayed_over_the_same_trainings(report: BacktestReport, home: Path) -> None:
     other = backtest(tiny(home, promote={"policy": "seed", "min_sharpe": -100.0}))
     assert other.resumed == other.trainings == report.trainings

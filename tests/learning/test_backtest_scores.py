@@ -89,6 +89,7 @@ def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it
         for marks in (first, last):  # one that never leaves, one that no other follows
             assert all(marks[day] for day in marks)
         assert all(middle[day] for day in middle if day <= WEEKS[2])
+        assert max(later) in middle, "to ask whether it may be asked for scores nothing"
         with pytest.raises(IntegrityError, match="missing"):
             middle[max(later)]
     finally:
@@ -99,6 +100,7 @@ def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it
 def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all(tasks: list[Task]) -> None:
     marks = score_all(tasks, list_later(tasks), ignore)[tasks[1].unit.model_id].marks
     for day in (tasks[1].unit.window[0].day, date(2025, 8, 17), date(2031, 1, 1)):
+        assert day not in marks
         with pytest.raises(KeyError):
             marks[day]
 

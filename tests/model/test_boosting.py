@@ -233,7 +233,7 @@ def test_weights_are_fitted_on_rows_that_the_members_have_not_seen_and_told() ->
 @pytest.mark.parametrize("with_stranger", [False, True])
 @pytest.mark.parametrize(
     ("family", "wrapped"),
-    [("boosting.LightGBM", "sklearn"), *(("forest.Forest", name) for name in ("pandas", "rich", "scipy.stats"))],
+    [("boosting.LightGBM", "sklearn"), ("forest.Forest", "pandas")],
 )
 def test_a_training_process_hides_what_a_library_wraps_only_where_no_stranger_s_family_may_need_it(
     tmp_path: Path, family: str, wrapped: str, *, with_stranger: bool

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.events import Event, OnEvent
 from hftcl.exam import policies
-from hftcl.exam.policies import PolicyAttempt, PolicyRun
+from hftcl.exam.policies import Gate, GateDecision, PolicyAttempt, PolicyRun, Step
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.plan import History, find_close
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, SEARCHED, SEARCHED_FREE
@@ -16,6 +18,8 @@ from hftcl.learning.backtest.scores import Score
 from hftcl.learning.backtest.trainings import Unit
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
+
+_GATES: Final = 4  # that decide over the attempts by hftcl.toml: its own, and the three that it is compared with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,20 +55,24 @@ def compute_first_record(
     return tuple(by_day[day] for day in sorted(by_day))
 
 
-def run_policies(settings: Settings, history: History, plain: Loop, searched: Loop | None) -> dict[str, PolicyRun]:
+def run_policies(
+    settings: Settings, history: History, plain: Loop, searched: Loop | None, on_event: OnEvent
+) -> dict[str, PolicyRun]:
     """Return what each way to run the loop earned on the sessions that are compared, by its name.
 
-    searched: trained by what a search each week chose; None where there was none.
+    searched: trained by what a search each week chose; None where there was none. Marks that are scored when they are
+    asked for are so here, which takes a while: reports each decision of a gate.
     """
     attempts, sessions = plain.attempts, history.sessions
-    gated, free = _run_gated(settings, plain, sessions)
+    steps = _Steps(on_event, _GATES * len(attempts) + (len(searched.attempts) if searched else 0))
+    gated, free = _run_gated(settings, plain, sessions, steps)
     stored = policies.build_stored_scores_gate(settings.promote, settings.exam)
     courses = {
         POLICY: gated,
         FREE: free,
-        NEVER: policies.run_policy(attempts, policies.never_retrain, sessions),
-        "always newest": policies.run_policy(attempts, policies.always_newest, sessions),
-        "seed, stored scores": policies.run_policy(attempts, stored, sessions),
+        NEVER: policies.run_policy(attempts, steps.tell(policies.never_retrain), sessions),
+        "always newest": policies.run_policy(attempts, steps.tell(policies.always_newest), sessions),
+        "seed, stored scores": policies.run_policy(attempts, steps.tell(stored), sessions),
         "stand aside": policies.build_run([policies.NOTHING] * len(sessions), sessions),
     }
     counted = history.counted
@@ -73,15 +81,37 @@ def run_policies(settings: Settings, history: History, plain: Loop, searched: Lo
     cut = {name: course.cut_since(first) for name, course in courses.items()}
     cut["buy and hold"] = policies.build_run(held, counted)
     if searched is not None:
-        gated, free = _run_gated(settings, searched, sessions)
+        gated, free = _run_gated(settings, searched, sessions, steps)
         cut |= {SEARCHED: gated.cut_since(first), SEARCHED_FREE: free.cut_since(first)}
     return cut
 
 
-def _run_gated(settings: Settings, loop: Loop, sessions: Sequence[Session]) -> tuple[PolicyRun, PolicyRun]:
+class _Steps:
+    """Reports how many of `total` decisions the gates have made."""
+
+    def __init__(self, on_event: OnEvent, total: int) -> None:
+        self._on_event, self._total, self._done = on_event, total, 0
+        on_event(Event("replay", 0, total))
+
+    def tell(self, gate: Gate) -> Gate:
+        """Return the gate; each of its decisions is reported."""
+
+        def telling(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+            decision = gate(challenger, steps)
+            self._done += 1
+            self._on_event(Event("replay", self._done, self._total, challenger.model_id))
+            return decision
+
+        return telling
+
+
+def _run_gated(
+    settings: Settings, loop: Loop, sessions: Sequence[Session], steps: _Steps
+) -> tuple[PolicyRun, PolicyRun]:
     """Return what the configured gates let a loop earn, and what it earns without the gate of [edge]."""
     promote = settings.promote
-    free = policies.run_policy(loop.attempts, policies.build_verdict_gate(promote, settings.exam), sessions)
+    gate = steps.tell(policies.build_verdict_gate(promote, settings.exam))
+    free = policies.run_policy(loop.attempts, gate, sessions)
     gated = policies.apply_edge(free, sessions, begun=loop.begun, rule=settings.edge, policy=promote.policy)
     return gated, free
 

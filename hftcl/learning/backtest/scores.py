@@ -32,7 +32,8 @@ class Marks(Mapping[date, SessionPnl]):
     """What one model earned by session: on its exam, and on later ones, which are scored when they are asked for.
 
     A session is worth the same to the bit whatever others are scored with it. earned: what is known already. later:
-    all others that may be asked for, oldest first. Not for several threads at once.
+    all others that may be asked for, oldest first. To ask for one may read the model's file, and raises IntegrityError
+    where that is gone. Not for several threads at once.
     """
 
     def __init__(self, scorer: "_Scorer", task: Task, earned: Mapping[date, SessionPnl], later: Sequence[date]) -> None:
@@ -45,6 +46,10 @@ class Marks(Mapping[date, SessionPnl]):
             lacking = [one for one in self._later if one >= day and one not in self._earned][:_ASKED]
             self._earned |= self._scorer.score_later(self._task, lacking)
         return self._earned[day]
+
+    def __contains__(self, day: object) -> bool:
+        """Return whether it may be scored on `day`, without doing so."""
+        return day in self._earned or day in self._later
 
     def __iter__(self) -> Iterator[date]:
         """Yield each session that may be asked for, oldest first."""

@@ -72,24 +72,23 @@ def backtest(
     wide = asked.wide if asked else settings
     source, calendar = open_market(settings)
     watch = Stopwatch()
-    with _hold_lock(settings), open_engine(settings, on_event) as engine:
-        known_end = find_known_end(source, calendar, settings, begin, end, now)
-        history = _collect_history(wide, source, calendar, begin, known_end, watch, on_event)
-        for note in (*history.notes, *(asked.space.notes if asked else ())):
-            on_event(Event("backtest", text=note, level=Level.WARNING))
-        silent = find_silent_context(history.data)
-        planner = Planner(SessionBars.from_frame(history.data.frame), history.data.jumps, calendar, silent)
-        trainer = _Trainer(history, planner, Table(lambda: history.data.frame), engine, watch, on_event)
-        plain = trainer.train_loop(settings, params)
-        found = None
-        if asked:
-            with watch("search"):
-                weeks = search_weeks(asked, history, planner, engine, now, on_event)
-            found = trainer.train_found(asked, weeks)
-    with watch("replay"):
-        on_event(Event("replay", 0, 1))  # it takes a while: gates ask for sessions that are not scored yet
-        courses = run_policies(settings, history, plain.loop, found.loop if found else None)
-        on_event(Event("replay", 1, 1))
+    with _hold_lock(settings):
+        with open_engine(settings, on_event) as engine:
+            known_end = find_known_end(source, calendar, settings, begin, end, now)
+            history = _collect_history(wide, source, calendar, begin, known_end, watch, on_event)
+            for note in (*history.notes, *(asked.space.notes if asked else ())):
+                on_event(Event("backtest", text=note, level=Level.WARNING))
+            silent = find_silent_context(history.data)
+            planner = Planner(SessionBars.from_frame(history.data.frame), history.data.jumps, calendar, silent)
+            trainer = _Trainer(history, planner, Table(lambda: history.data.frame), engine, watch, on_event)
+            plain = trainer.train_loop(settings, params)
+            found = None
+            if asked:
+                with watch("search"):
+                    weeks = search_weeks(asked, history, planner, engine, now, on_event)
+                found = trainer.train_found(asked, weeks)
+        with watch("replay"):  # reads the files of models
+            courses = run_policies(settings, history, plain.loop, found.loop if found else None, on_event)
     return build_report(
         courses,
         settings,

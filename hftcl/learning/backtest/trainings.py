@@ -188,7 +188,7 @@ def build_shop(
 
 
 def cache_folder(settings: Settings) -> Path:
-    """Return the folder of all caches; it may be deleted at any time."""
+    """Return the folder of all caches; it may be deleted whenever no backtest runs."""
     return Home.of(settings).backtest
 
 

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.hidden import hide
-from hftcl.model.families.postponed import postpone
 from hftcl.model.families.ranges import require_in_range
 from hftcl.model.families.tree_graph import Tree, build_tree_graph, place_on_thresholds
 from hftcl.model.file_size import count_tree_nodes
@@ -29,11 +28,8 @@ from hftcl.waiting import map_in_threads
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
 _PLAIN: Final = "scikit-learn"
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
-# scikit-learn and its extension load these where they are installed, for tables that are no arrays and for bars of
-# progress: a quarter of the time.
-_WRAPPED: Final = ("pandas", "rich")
-# Another quarter: scikit-learn loads it for tests of significance, which no forest makes.
-_POSTPONED: Final = "scipy.stats"
+# scikit-learn and its extension load it where it is installed, for tables that are no arrays: a quarter of the time.
+_WRAPPED: Final = ("pandas",)
 
 
 class Forest:
@@ -64,7 +60,7 @@ class Forest:
 
     def prepare_child(self) -> None:
         """As `prepare`, in the process that does nothing else."""
-        with hide(_WRAPPED), postpone(_POSTPONED):
+        with hide(_WRAPPED):
             self.prepare()
 
     def fit(

@@ -13,7 +13,8 @@ def hide(packages: Sequence[str]) -> Iterator[None]:
 
     None is hidden where a stranger's family is installed: it trains in the same process, and may use what is wrapped.
     """
-    hidden = [] if find_strangers() else [name for name in packages if name not in sys.modules]
+    strangers = any(not point.value.startswith("hftcl.") for point in list_entry_points("hftcl.families").values())
+    hidden = [] if strangers else [name for name in packages if name not in sys.modules]
     # None says so: https://docs.python.org/3/reference/import.html#the-module-cache
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
@@ -21,8 +22,3 @@ def hide(packages: Sequence[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
-
-
-def find_strangers() -> bool:
-    """Return whether a family that is not ours is installed."""
-    return any(not point.value.startswith("hftcl.") for point in list_entry_points("hftcl.families").values())
