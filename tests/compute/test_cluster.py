@@ -52,7 +52,7 @@ from tests.compute.processes import (
     wait_until_ended,
 )
 from tests.loop_cases import NOW, small
-from tests.processes import lives, read_command
+from tests.processes import read_command
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
 
@@ -469,4 +469,25 @@ def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_u
     with ClusterEngine(configured("", jobs=2)):
         started = set(list_descendants(os.getpid())) - before
     assert started
-    assert not any(map(lives, started)), "killed, where an end in order waits for the workers"
+    wait_until_ended([*started])
+
+
+def test_a_cluster_of_this_machine_that_nothing_was_asked_of_leaves_no_semaphore() -> None:
+    def find_semaphores() -> set[Path]:
+        """Return those that a process of the cluster has open, which /proc/PID/maps names."""
+        lines = [line for pid in set(list_descendants(os.getpid())) - before for line in read_maps(pid)]
+        return {Path(line.split()[5]) for line in lines if "/dev/shm/sem.mp-" in line}  # noqa: S108 - no file of ours
+
+    before = set(list_descendants(os.getpid()))
+    with ClusterEngine(configured("", jobs=1)):
+        wait_until(lambda: bool(find_semaphores()))
+        found, started = find_semaphores(), set(list_descendants(os.getpid())) - before
+    wait_until_ended([*started])
+    assert [path for path in found if path.exists()] == []
+
+
+def read_maps(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:  # it has ended
+        return []
