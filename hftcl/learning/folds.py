@@ -94,14 +94,16 @@ class FoldTrainer:
         wanted = Wanted(tasks=len(parts), rows_bytes=self._measure_rows(parts), stage=STAGE, uses_all_cores=True)
         table = Table(lambda: self.data.frame)
         tasks = [self._build_task(part, table) for part in parts]
-        for number, result in engine.gather(wanted).run(tasks, progress.hear):
-            results[number] = result
-            progress.finish(number)
+        try:
+            for number, result in engine.gather(wanted).run(tasks, progress.hear):
+                results[number] = result
+                progress.finish(number)
+        finally:  # also where one of them failed: what the others warned of may be why
+            for _, result in sorted(results.items()):
+                for warning in result.warnings:
+                    progress.on_event(warning)
         require_unchanged(self.settings, self.data.features)
-        in_order = [results[number] for number in range(len(parts))]
-        for warning in (event for result in in_order for event in result.warnings):
-            progress.on_event(warning)
-        return [_open(result) for result in in_order]
+        return [_open(results[number]) for number in range(len(parts))]
 
     def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
         order = FoldOrder(
@@ -137,20 +139,28 @@ class FoldProgress:
     folds: int
     done: int = 0
     _shares: dict[int, float] = field(default_factory=dict, init=False)
+    _told: Event = field(default=Event(STAGE), init=False)
 
     def begin(self) -> None:
         """Tell that it begins."""
-        self.on_event(Event(STAGE, 0, self.folds, text="walk-forward"))
+        self._tell(0, self.folds)
 
     def hear(self, number: int, event: Event) -> None:
-        """Tell how far fold `number` is; its warnings are told when all are done, in the order of the folds."""
-        if event.level is not Level.PROGRESS or not event.total:
+        """Tell how far fold `number` is, or that it waits; its warnings are told when all are done, in their order."""
+        if event.level is not Level.PROGRESS:
+            return
+        if not event.total:
+            self._tell(self._told.done, self._told.total, event.text)
             return
         self._shares[number] = event.done / event.total
         whole = self.folds * event.total
         done = int((self.done + sum(self._shares.values())) * event.total)
         # the last tree of the last fold is not yet the end of its exam
-        self.on_event(Event(STAGE, min(done, whole - 1), whole, text=f"walk-forward, {event.text}"))
+        self._tell(min(done, whole - 1), whole, event.text)
+
+    def _tell(self, done: int, total: int, text: str = "") -> None:
+        self._told = Event(STAGE, done, total, text=f"walk-forward, {text}" if text else "walk-forward")
+        self.on_event(self._told)
 
     def finish(self, number: int) -> None:
         """Count fold `number` as trained, whatever it has told."""
@@ -158,7 +168,7 @@ class FoldProgress:
 
     def end(self) -> None:
         """Tell that every session is scored."""
-        self.on_event(Event(STAGE, self.folds, self.folds, text="walk-forward"))
+        self._tell(self.folds, self.folds)
 
 
 class EngineOnDemand:

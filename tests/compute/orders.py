@@ -48,6 +48,18 @@ def tell_steps(rows: pl.DataFrame, order: Order, bench: Bench) -> int:
     return order.number
 
 
+def tell_often(rows: pl.DataFrame, order: Order, bench: Bench) -> bool:
+    """Tell ten steps a second until a file is there; return whether it came within `order.seconds`."""
+    until, done = time.monotonic() + order.seconds, 0
+    while not (order.folder / order.wait_for).exists():
+        if time.monotonic() > until:
+            return False
+        done += 1
+        bench.on_event(Event("fit", done, 1000))
+        time.sleep(0.1)
+    return True
+
+
 def wait_for_heard(order: Order) -> None:
     """Wait until the test has heard: what is told of a task that has ended comes too late."""
     until = time.monotonic() + PATIENCE_S

@@ -37,6 +37,7 @@ from tests.compute.orders import (
     die,
     find_unknown_family,
     lose_its_training,
+    tell_often,
     tell_steps,
     train_long,
     train_when_cancelled,
@@ -172,9 +173,10 @@ def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: C
     threads: set[int] = set()
 
     def hear(number: int, event: Event) -> None:
-        told.append((number, event))
         threads.add(threading.get_ident())
-        if event.done == event.total:
+        if event.total:  # else it waits for a worker, on a loaded machine
+            told.append((number, event))
+        if event.total and event.done == event.total:
             (tmp_path / f"heard_{number}").touch()
 
     settings = Settings() if place == "here" else configured(cluster.url)
@@ -184,6 +186,33 @@ def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: C
     steps = [(number, Event("fit", done, 2, f"of {number}")) for number in range(2) for done in (1, 2)]
     assert sorted(told, key=lambda one: (one[0], one[1].done)) == steps
     assert threads == {threading.get_ident()}
+
+
+def test_a_task_that_waits_for_workers_that_are_busy_is_no_silence(cluster: Cluster, tmp_path: Path) -> None:
+    """The watchdog of a scheduled retrain would end it."""
+    told: list[str] = []
+
+    def hear(number: int, event: Event) -> None:
+        told.append(event.text)
+        (tmp_path / "go").touch()
+
+    with ClusterEngine(configured(cluster.url)) as engine:
+        task = task_of(1, tmp_path, wait_for="go", seconds=1.0)
+        assert list(engine.gather(WANTED).run([task], hear)) == [(0, (1, ROWS["close"].sum()))]
+    assert told[0].startswith("waiting for the cluster, ")
+
+
+def test_workers_are_counted_while_tasks_tell_something_all_the_time(cluster: Cluster, tmp_path: Path) -> None:
+    """A worker that was lost for a moment then counts as missing from that moment on, not from the first event."""
+
+    class Counted(ClusterEngine):
+        def count_workers(self) -> int:
+            (tmp_path / "asked").touch()
+            return super().count_workers()
+
+    with Counted(configured(cluster.url)) as engine:
+        task = task_of(1, tmp_path, tell_often, wait_for="asked", seconds=20.0)
+        assert list(engine.gather(WANTED).run([task], lambda number, event: None)) == [(0, True)]
 
 
 # --- who dies ---------------------------------------------------------------------------------------------------------
