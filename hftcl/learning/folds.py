@@ -98,9 +98,10 @@ class FoldTrainer:
             for number, result in engine.gather(wanted).run(tasks, progress.hear):
                 results[number] = result
                 progress.finish(number)
-        finally:  # also where one of them failed: what the others warned of may be why
-            for _, result in sorted(results.items()):
-                for warning in result.warnings:
+        finally:  # also where one of them failed: what they warned of may be why
+            for number in range(len(parts)):
+                told = progress.warnings.get(number, {})
+                for warning in results[number].warnings if number in results else told:
                     progress.on_event(warning)
         require_unchanged(self.settings, self.data.features)
         return [_open(results[number]) for number in range(len(parts))]
@@ -133,11 +134,15 @@ def _open(result: FoldResult) -> Model:
 
 @dataclass(slots=True, kw_only=True)
 class FoldProgress:
-    """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already."""
+    """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already.
+
+    warnings: what was heard of each fold, by its number; one that came to its end has them in its result.
+    """
 
     on_event: OnEvent
     folds: int
     done: int = 0
+    warnings: dict[int, dict[Event, None]] = field(default_factory=dict, init=False)
     _shares: dict[int, float] = field(default_factory=dict, init=False)
     _told: Event = field(default=Event(STAGE), init=False)
 
@@ -148,6 +153,7 @@ class FoldProgress:
     def hear(self, number: int, event: Event) -> None:
         """Tell how far fold `number` is, or that it waits; its warnings are told when all are done, in their order."""
         if event.level is not Level.PROGRESS:
+            self.warnings.setdefault(number, {})[event] = None  # once, where the fold is begun again
             return
         if not event.total:
             self._tell(self._told.done, self._told.total, event.text)
