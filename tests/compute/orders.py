@@ -106,10 +106,17 @@ def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None
         (order.folder / "over").touch()
 
 
-def train_long(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
-    """Train what takes hours, and leave the number of the training process."""
+def train_late(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Train for seconds once a file is there, and leave another one where that came to its end."""
+    add_up(rows, order, bench)
+    train_long(rows, order, bench, trees=100)
+    (order.folder / "trained").touch()
+
+
+def train_long(rows: pl.DataFrame, order: Order, bench: Bench, trees: int = 10_000) -> None:
+    """Train what takes hours unless there are few trees, and leave the number of the training process."""
     X = np.random.default_rng(7).normal(size=(20_000, 31)).astype(np.float32)
     row = np.arange(len(X))
-    task = TrainingTask(X=X, y=X[:, 0], fitted=row < 15_000, held_out=row >= 16_000, params={"n_estimators": 10_000})
+    task = TrainingTask(X=X, y=X[:, 0], fitted=row < 15_000, held_out=row >= 16_000, params={"n_estimators": trees})
     leave_mark(order)
     bench.pool.train(task)
