@@ -1,6 +1,7 @@
 """How many trainings run at the same time: as many as there are cores, and as fit into the memory that is free.
 
-A training that the kernel ended for lack of memory is done again with fewer beside it.
+A training that the kernel ended for lack of memory, or whose rows found no room in $TMPDIR, is done again with fewer
+beside it.
 """
 
 import threading
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from hftcl.compute.cores import count_usable_cores
-from hftcl.errors import TrainingKilledError
+from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import count, size
 from hftcl.free_memory import LEFT_FREE, read_free_bytes
@@ -70,18 +71,18 @@ class Crew:
         return self._limit
 
     def train(self, work: Callable[[], T]) -> T:
-        """Wait for a free place and return `work()`; once more with fewer beside it where its process was killed.
+        """Wait for a free place and return `work()`; once more with fewer beside it where memory or $TMPDIR was full.
 
-        Raises TrainingKilledError where it was killed although nothing else was trained.
+        Raises TrainingKilledError where it was killed although nothing else was trained, and so NoRoomError.
         """
         while True:
             with self._take_place() as beside:
                 try:
                     return work()
-                except TrainingKilledError:
+                except (TrainingKilledError, NoRoomError) as fault:
                     if beside == 1:
                         raise
-                    self._lower(beside)
+                    self._lower(beside, fault)
 
     @contextmanager
     def _take_place(self) -> Iterator[int]:
@@ -99,13 +100,17 @@ class Crew:
                 self._free.notify_all()  # they look when this one has let go of the lock
                 self._fit()
 
-    def _lower(self, beside: int) -> None:
+    def _lower(self, beside: int, fault: TrainingKilledError | NoRoomError) -> None:
         with self._free:
             if self._cap < beside:  # another one that was killed at the same time has lowered it already
                 return
             self._cap = self._limit = self._told = beside - 1
+        if isinstance(fault, NoRoomError):
+            why = "a training found no room for its rows in $TMPDIR"
+        else:
+            why = "a training was killed, most likely for lack of memory"
         text = (
-            "a training was killed, most likely for lack of memory: it is done again, and from here on "
+            f"{why}: it is done again, and from here on "
             f"{count(beside - 1, 'training')} in place of {beside} at the same time"
         )
         self.on_event(Event(self.stage, text=text, level=Level.WARNING))

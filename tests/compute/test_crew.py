@@ -1,5 +1,6 @@
 """How many trainings run at the same time: no more than fit into memory, and fewer after one was killed."""
 
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.compute.crew import Crew
-from hftcl.errors import TrainingKilledError
+from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event, Level, ignore
+from hftcl.mapped import build_no_room_error
 from hftcl.model.training import TrainingPool, TrainingTask
 from tests.loop_cases import NOW, small
 
@@ -76,6 +78,31 @@ def test_with_room_for_two_two_train() -> None:
         watched = Watched(pool)
         watched.run(crew, 1)
         assert crew.limit == 2, "of 1 GB of rows each"
+
+
+def test_a_training_that_finds_no_room_for_its_rows_is_done_again_with_fewer_beside_it() -> None:
+    told: list[Event] = []
+    left = [1]
+
+    def work() -> str:
+        if left:
+            left.pop()
+            raise build_no_room_error(OSError(errno.ENOSPC, "No space left on device"))
+        return "done"
+
+    def fail() -> None:
+        raise build_no_room_error(OSError(errno.ENOSPC, "No space left on device"))
+
+    with TrainingPool() as pool:
+        crew = Crew(2, pool, 0, "record", told.append, read_free=lambda: None)
+        assert crew.train(work) == "done"
+        (event,) = told
+        assert event.text == (
+            "a training found no room for its rows in $TMPDIR: it is done again, and from here on 1 training in place "
+            "of 2 at the same time"
+        )
+        with pytest.raises(NoRoomError, match="set TMPDIR to another folder"):
+            crew.train(fail)
 
 
 MORTAL = """\
