@@ -189,3 +189,11 @@ def test_a_cluster_that_does_not_answer_ends_a_first_retrain_before_bars_are_col
     assert "collect" not in seen
     homes.copy(tmp_path / "home", first_retrain, **CHOSEN)
     assert learning(tmp_path / "home").retrain(force=True).record_sessions == 20
+
+
+def test_a_first_retrain_whose_exam_has_no_further_fold_asks_no_cluster(tmp_path: Path) -> None:
+    gone: dict[str, object] = {"backend": "dask", "scheduler": "tcp://127.0.0.1:1", "wait_s": 0.2}
+    chosen = {**CHOSEN, "exam": {"sessions": 5}}
+    settings = small(tmp_path / "home", compute=gone, model={"family": "ridge"}, **chosen)
+    learning = ContinuousLearning(settings, clock=lambda: NOW)
+    assert learning.retrain(force=True).record_sessions == 5
