@@ -18,6 +18,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.inside import measure_targets
 from hftcl.learning.orders import select_settings
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -121,9 +122,13 @@ class FoldTrainer:
         return Task(name=f"the fold before {part.exam_days[0]}", function=train_fold, rows=rows, order=order)
 
     def _measure_rows(self, parts: Sequence[ExamSplit]) -> int:
-        """Return how many bytes of this process the rows of one part take, about: each column once more."""
-        share = max(len(part.train) for part in parts) / self.data.frame["session"].n_unique()
-        return int(share * self.data.frame.estimated_size())
+        """Return how many bytes of this process the rows of one part take, about: each column once more.
+
+        And the targets of each horizon that is tried, which are of the whole window.
+        """
+        frame = self.data.frame
+        share = max(len(part.train) for part in parts) / frame["session"].n_unique()
+        return int(share * frame.estimated_size()) + measure_targets(frame.height, self.settings)
 
 
 def _open(result: FoldResult) -> Model:

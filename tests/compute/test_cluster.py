@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
 from hftcl.compute.cluster import ClusterEngine
 from hftcl.compute.code_digest import list_versions
@@ -24,9 +25,10 @@ from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
 from hftcl.errors import ComputeError
 from hftcl.events import Event, ignore
-from hftcl.exam.split import Session
+from hftcl.exam.split import Session, list_sessions, split
 from hftcl.learning.backtest.courses import _collect_closes
 from hftcl.learning.dataset import open_window
+from hftcl.learning.folds import FoldTrainer
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.space import Choice
 from hftcl.settings import Settings
@@ -165,6 +167,36 @@ def test_a_trial_of_a_search_on_a_cluster_earns_what_it_does_here(cluster: Clust
         ours, theirs = (inner.try_choice(1, choice, engine.gather(WANTED)) for engine in (here, there))
     assert replace(ours, seconds=0.0) == replace(theirs, seconds=0.0)
     assert ours.trades > 0
+
+
+FOREST: dict[str, dict[str, object]] = {
+    "model": {"n_estimators": 3, "max_depth": 4, "horizon_minutes": "auto", "horizons": (10, 30), "max_rows": 3000},
+    "features": {"drop_below": 0.0005},
+}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(FOREST, marks=pytest.mark.slow, id="forest"),
+        pytest.param({"model": {"per": "ticker", "half_life_days": 30.0}}, id="per_ticker"),
+    ],
+)
+def test_a_fold_on_a_cluster_is_that_of_this_machine_to_the_bit_whatever_it_chooses(
+    chosen: dict[str, dict[str, object]], cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = small(tmp_path, market={"watchlist": ("AAPL", "AMD"), "lookback_days": 32}, **chosen)
+    data = open_window(settings, as_of="2025-12-15", now=NOW, save=False, on_event=ignore).assemble()
+    part = split(list_sessions(data.frame), exam_sessions=5, embargo_sessions=1)
+    trainer = FoldTrainer(data=data, settings=settings, params=complete_params(settings), model_id="one")
+    task = trainer._build_task(part, Table(lambda: data.frame))
+    with open_engine(settings, ignore) as here, ClusterEngine(configured(cluster.url)) as there:
+        ours, theirs = (engine.gather(WANTED).call(task, lambda: None) for engine in (here, there))
+    assert ours == theirs
+    meta = ours.trained.meta
+    assert (meta.max_rows, bool(meta.horizon), bool(meta.ticker_models)) == (
+        (3000, True, False) if chosen is FOREST else (0, False, True)
+    )
 
 
 @pytest.mark.parametrize("place", ["here", "cluster"])

@@ -193,7 +193,7 @@ def test_a_cluster_that_does_not_answer_ends_a_first_retrain_before_bars_are_col
 
 def test_a_first_retrain_whose_exam_has_no_further_fold_asks_no_cluster(tmp_path: Path) -> None:
     gone: dict[str, object] = {"backend": "dask", "scheduler": "tcp://127.0.0.1:1", "wait_s": 0.2}
-    chosen = {**CHOSEN, "exam": {"sessions": 5}}
-    settings = small(tmp_path / "home", compute=gone, model={"family": "ridge"}, **chosen)
+    chosen: dict[str, dict[str, object]] = {**CHOSEN, "exam": {"sessions": 5}, "compute": gone}
+    settings = small(tmp_path / "home", **chosen)
     learning = ContinuousLearning(settings, clock=lambda: NOW)
     assert learning.retrain(force=True).record_sessions == 5
