@@ -193,6 +193,7 @@ def test_a_fold_on_a_cluster_is_that_of_this_machine_to_the_bit_whatever_it_choo
     with open_engine(settings, ignore) as here, ClusterEngine(configured(cluster.url)) as there:
         ours, theirs = (engine.gather(WANTED).call(task, lambda: None) for engine in (here, there))
     assert ours == theirs
+    assert ours.trained is not None
     meta = ours.trained.meta
     assert (meta.max_rows, bool(meta.horizon), bool(meta.ticker_models)) == (
         (3000, True, False) if chosen is FOREST else (0, False, True)
