@@ -14,6 +14,7 @@ where a class has the exit status of the one above it unless it says:
         IntegrityError
         UnfitModelError
         StorageError
+            NoRoomError
         TrainingError
             TrainingKilledError
         ComputeError
@@ -100,6 +101,10 @@ class UnfitModelError(HftclError):
 
 class StorageError(HftclError):
     """The disk is full, read-only, forbidden or failing. What was live before still is."""
+
+
+class NoRoomError(StorageError):
+    """What a command works with could not be written to an unnamed file in $TMPDIR, most likely for lack of room."""
 
 
 class TrainingError(HftclError):

@@ -10,10 +10,22 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Container
+from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
-_raised: tuple[BaseException, CodeType] | None = None  # of the process, as signals are; with the handler's code
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a signal handler has raised. handler: the handler's code. on_lost: see `raise_from_handler`."""
+
+    error: BaseException
+    handler: CodeType
+    signum: int
+    on_lost: Callable[[], None] | None
+
+
+_raised: _Raised | None = None  # of the process, as signals are
 _held = 0  # of the main thread, where signal handlers run: how many `hold_back` it is within
 _waiting: BaseException | None = None
 
@@ -51,10 +63,13 @@ def hold_back() -> _Hold:
     return _HOLD
 
 
-def raise_from_handler(error: BaseException, interrupted: FrameType | None) -> None:
-    """Raise `error` out of a signal handler, which was given `interrupted`; if it is lost, see `raise_lost`.
+def raise_from_handler(
+    error: BaseException, signum: int, interrupted: FrameType | None, on_lost: Callable[[], None] | None = None
+) -> None:
+    """Raise `error` out of a signal handler, which was given `signum` and `interrupted`; if lost, see `raise_lost`.
 
-    Returns only within `hold_back`.
+    Returns only within `hold_back`. on_lost: is called before the signal is sent again because a finalizer has lost
+    the error, see `repeat_what_finalizers_lose`: a handler that raises once may do so once more.
     """
     global _raised, _waiting
     if _held:
@@ -63,7 +78,7 @@ def raise_from_handler(error: BaseException, interrupted: FrameType | None) -> N
     handler = sys._getframe(1)
     while handler.f_back is not None and handler.f_back is not interrupted:
         handler = handler.f_back
-    _raised = error, handler.f_code
+    _raised = _Raised(error, handler.f_code, signum, on_lost)
     raise error
 
 
@@ -72,7 +87,7 @@ def raise_lost(functions: Container[CodeType]) -> None:
     global _raised
     if _raised is None:
         return
-    lost, handler = _raised
+    lost, handler = _raised.error, _raised.handler
     # Python names no frame that had only begun: then the handler's is the outermost.
     furthest = lost.__traceback__.tb_frame.f_code if lost.__traceback__ else handler
     if furthest is handler or furthest in functions:
@@ -92,12 +107,12 @@ def repeat_what_finalizers_lose() -> None:
 
 
 def _repeat_lost(unraisable: "sys.UnraisableHookArgs") -> None:
-    lost = unraisable.exc_value
-    if _raised is None or lost is not _raised[0]:
+    if _raised is None or unraisable.exc_value is not _raised.error:
         if _tell_unraisable is not None:
             _tell_unraisable(unraisable)
         return
-    number = signal.SIGINT if isinstance(lost, KeyboardInterrupt) else int(lost.code) - 128  # type: ignore[attr-defined]
-    again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, number))
+    if _raised.on_lost is not None:
+        _raised.on_lost()
+    again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, _raised.signum))
     again.daemon = True
     again.start()

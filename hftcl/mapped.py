@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.errors import StorageError
+from hftcl.errors import NoRoomError
 
 if TYPE_CHECKING:  # the child that trains maps arrays, and loads no library of frames
     import polars as pl
@@ -44,12 +44,12 @@ def find_file(array: npt.NDArray[Any]) -> IO[bytes] | None:
 
 
 def create_array(shape: tuple[int, ...], dtype: npt.DTypeLike) -> FileArray:
-    """Return an array of zeros in an unnamed file, C-ordered. Raises StorageError where there is no room for it."""
+    """Return an array of zeros in an unnamed file, C-ordered. Raises NoRoomError where there is no room for it."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     file = open_unnamed_file()
     try:
         _take_room(file, 0, size)
-    except StorageError:
+    except NoRoomError:
         file.close()
         raise
     return _map_whole(file, shape, dtype)
@@ -71,7 +71,7 @@ class FrameFiles:
 
         Each column is in one piece: of a frame whose columns end their pieces at other rows, polars copies them all for
         a question about one. Texts, booleans and columns with nulls stay in memory. parts: one or more, with the same
-        columns. Raises StorageError where there is no room.
+        columns. Raises NoRoomError where there is no room.
 
         >>> import polars as pl
         >>> bars = pl.DataFrame({"ticker": ["AAPL", "AAPL"], "close": [101.5, 102.0]})
@@ -138,23 +138,23 @@ def _map_whole(file: IO[bytes], shape: tuple[int, ...], dtype: npt.DTypeLike) ->
 
 
 def open_unnamed_file() -> IO[bytes]:
-    """Open a file that no folder lists. Raises StorageError."""
+    """Open a file that no folder lists. Raises NoRoomError."""
     try:
         return tempfile.TemporaryFile()
     except OSError as error:
         raise build_no_room_error(error) from error
 
 
-def build_no_room_error(error: OSError) -> StorageError:
+def build_no_room_error(error: OSError) -> NoRoomError:
     """Return the error of a command that cannot write what it works with."""
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError as nowhere:  # none that it looked for takes a file; it names them
-        return StorageError(
+        return NoRoomError(
             f"Bars and training rows could not be written: {nowhere.strerror or nowhere}. "
             "Free space in one of these folders, or set TMPDIR to another one."
         )
-    return StorageError(
+    return NoRoomError(
         f"Bars and training rows could not be written to {folder}: {error.strerror or error}. "
         "Free space there, or set TMPDIR to another folder."
     )

@@ -27,7 +27,7 @@ ROUNDS = 30  # most moments lie within the check of a seal
 
 
 def stop(signum: int, frame: FrameType | None) -> None:
-    raise_from_handler(SystemExit(128 + signum), frame)
+    raise_from_handler(SystemExit(128 + signum), signum, frame)
 
 
 @pytest.fixture
@@ -182,11 +182,11 @@ def test_what_another_thread_holds_does_not_hold_back_the_main_one() -> None:
 
 FINALIZER = """
 import os, signal, sys, time
-from hftcl.interrupts import raise_from_handler, repeat_what_finalizers_lose
+from contextlib import nullcontext
+from hftcl.cli.process import _unwind
+from hftcl.interrupts import repeat_what_finalizers_lose
+from hftcl.schedule.stop import Stop
 
-stops = {signal.SIGINT: KeyboardInterrupt(), signal.SIGTERM: SystemExit(128 + signal.SIGTERM)}
-for number in stops:
-    signal.signal(number, lambda number, frame: raise_from_handler(stops[number], frame))
 repeat_what_finalizers_lose()
 
 class Mortal:
@@ -196,17 +196,25 @@ class Mortal:
         os.kill(os.getpid(), self.number)
         time.sleep(0.1)
 
-for number, stop in stops.items():
+def end(number, handler, scope):
+    signal.signal(number, handler)
     try:
-        Mortal(number)
-        time.sleep(20)
-        print("went on")
+        with scope:
+            Mortal(number)
+            time.sleep(20)
+            print("went on")
     except BaseException as error:
-        print(error is stop)
+        print(type(error).__name__, getattr(error, "code", ""))
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    end(number, _unwind, nullcontext())
+    stop = Stop()
+    end(number, stop.ask, stop.permit_interrupts())
 """
 
 
 def test_a_stop_that_comes_while_a_finalizer_runs_is_a_stop() -> None:
     """Python tells on stderr what is raised there, and goes on: a command worked to its end, and exited with 0."""
     done = subprocess.run([sys.executable, "-c", FINALIZER], capture_output=True, text=True, check=False, timeout=300)
-    assert (done.stdout.splitlines(), done.stderr) == (["True", "True"], "")
+    told = ["KeyboardInterrupt ", "StopRequest ", "SystemExit 143", "StopRequest "]
+    assert (done.stdout.splitlines(), done.stderr) == (told, "")

@@ -331,4 +331,4 @@ def _clean(line: str) -> str:
 
 def _unwind(signum: int, frame: FrameType | None) -> None:
     """Unwind like any error, so that the training process ends and temporary files go."""
-    raise_from_handler(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum), frame)
+    raise_from_handler(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(128 + signum), signum, frame)

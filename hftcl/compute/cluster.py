@@ -35,6 +35,7 @@ R = TypeVar("R")
 
 _GLANCE_S: Final = 0.5  # between two looks whether the work is still wanted
 _LOOK_S: Final = 5.0  # between two questions whether the scheduler has a worker
+_STAGE: Final = "cluster"  # of what is told while tasks wait for a worker
 # Times that a task is begun: a worker that dies takes blocks with it for which others wait, and they are no worse.
 _TRIES: Final = 5
 _LOST: Final = frozenset({"cancelled", "lost"})  # statuses of a block whose worker died
@@ -223,12 +224,13 @@ class ClusterEngine:
 
 @dataclass(slots=True)
 class _Begun:
-    """A task that was sent: its number, Dask's future, and how often it was begun."""
+    """A task that was sent: its number, Dask's future, how often it was begun, and whether it has told anything yet."""
 
     number: int
     task: Task[Any]
     future: Any
     tries: int = 1
+    has_told: bool = False
 
 
 class _Lost:
@@ -264,7 +266,7 @@ class _Watch:
         self._topic = ""
         self._on_told: OnTold | None = None
         self._begun: dict[str, _Begun] = {}
-        self._looked_at = self._worked_at = time.monotonic()
+        self._looked_at = self._worked_at = self._heard_at = time.monotonic()
 
     def work_aloud(self, tasks: Sequence[Task[Any]], on_told: OnTold) -> Iterator[tuple[int, Any]]:
         """As `work`; `on_told` hears what the tasks tell of their steps."""
@@ -284,11 +286,12 @@ class _Watch:
                     continue
                 if isinstance(future, tuple):
                     self._hear(*future)
+                    self._look()  # by the clock: tasks may tell something all the time
                     continue
                 ended = self._begun[future.key]
                 result = self._fetch(ended)
                 del self._begun[future.key]
-                self._worked_at = time.monotonic()
+                self._worked_at = self._heard_at = time.monotonic()
                 if isinstance(result, _Lost):
                     self._begin(ended.number, ended.task, ended.tries + 1)
                 else:
@@ -298,6 +301,7 @@ class _Watch:
 
     def _hear(self, key: str, event: Event) -> None:
         if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again
+            self._heard_at, self._begun[key].has_told = time.monotonic(), True
             self._on_told(self._begun[key].number, event)
 
     def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
@@ -314,7 +318,18 @@ class _Watch:
             self._looked_at = now
             if self._engine.count_workers():
                 self._worked_at = now
+                self._tell_waiting(now)
             self._engine.require_worker(now - self._worked_at)
+
+    def _tell_waiting(self, now: float) -> None:
+        """Tell that tasks wait for workers that others keep busy, so that a watchdog does not take it for a fault.
+
+        Of one that has begun and tells nothing more it hears nothing from here.
+        """
+        silent_s = now - self._heard_at
+        if self._on_told is not None and silent_s >= _LOOK_S and not any(one.has_told for one in self._begun.values()):
+            number = next(iter(self._begun.values())).number
+            self._on_told(number, Event(_STAGE, text=f"waiting for the cluster, {silent_s:.0f} s"))
 
     def _fetch(self, ended: _Begun) -> Any:
         """Return the result, once; `_Lost` where a worker took the task with it. Raises what it raised."""

@@ -1,19 +1,20 @@
 """How many trainings run at the same time: as many as there are cores, and as fit into the memory that is free.
 
-A training that the kernel ended for lack of memory is done again with fewer beside it.
+A training that the kernel ended for lack of memory, or whose rows found no room in $TMPDIR, is done again with fewer
+beside it.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, TypeVar
 
 from hftcl.compute.cores import count_usable_cores
-from hftcl.errors import TrainingKilledError
+from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import count, size
+from hftcl.free_memory import LEFT_FREE, read_free_bytes
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.waiting import GLANCE_S
@@ -23,82 +24,11 @@ T = TypeVar("T")
 # Before the first training has ended nothing is known of what one takes: with room for so much each, all begin at once.
 # Chosen, not measured: where a training takes less, beginning with one costs time; where more, `_fit` corrects.
 _UNKNOWN_BYTES: Final = 2 << 30
-# Of what is free, a part stays so: this process grows as well, and other programs do.
-_LEFT_FREE: Final = 0.10
-_NO_LIMIT: Final = 1 << 60  # version 1 of control groups writes a number near 2**63 for no limit
 
 
 def count_cores(settings: Settings) -> int:
     """Return the processor cores that features, trainings and exams may use: [compute] jobs, or all that are ours."""
     return settings.compute.jobs or count_usable_cores()
-
-
-def read_free_bytes(root: Path = Path("/")) -> int | None:
-    """Return how many bytes can still be taken before the kernel ends a process; None where it does not tell.
-
-    The least of MemAvailable and of what the limit of each control group above this process leaves. root: "/", where
-    proc and sys lie. Sources: proc(5); https://docs.kernel.org/admin-guide/cgroup-v2.html (memory.max, memory.current),
-    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
-    """
-    free = [room for folder in _list_groups(root) if (room := _read_room(folder)) is not None]
-    meminfo = dict(line.split(":", 1) for line in _read_lines(root / "proc/meminfo"))
-    if "MemAvailable" in meminfo:
-        free.append(1024 * int(meminfo["MemAvailable"].split()[0]))
-    return min(free, default=None)
-
-
-def count_fitting(most: int, each_bytes: int, free: int | None) -> int:
-    """Return how many of `most` things of so many bytes fit into what is free, at least one; all where that is unknown.
-
-    >>> count_fitting(most=16, each_bytes=2_000, free=9_000)
-    4
-    """
-    if free is None or not each_bytes:
-        return most
-    return max(1, min(most, int(free * (1 - _LEFT_FREE) // each_bytes)))
-
-
-def _list_groups(root: Path) -> Iterator[Path]:
-    """Yield the folder of each control group of memory that holds this process, up to the highest that is seen."""
-    for line in _read_lines(root / "proc/self/cgroup"):
-        number, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        tops: tuple[Path, ...]
-        if number == "0":
-            tops = (root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified")
-        elif "memory" in controllers.split(","):
-            tops = (root / "sys/fs/cgroup/memory",)
-        else:
-            continue
-        for top in tops:
-            place = top / path.lstrip("/")
-            yield from (folder for folder in (place, *place.parents) if folder.is_relative_to(top))
-
-
-def _read_room(folder: Path) -> int | None:
-    """Return what the limit of a group leaves; what it holds of files that can be read again counts as free."""
-    for most, used, files in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        limit, taken = (_read_number(folder / name) for name in (most, used))
-        if limit is None or taken is None or limit >= _NO_LIMIT:
-            continue
-        shares = dict(line.split() for line in _read_lines(folder / "memory.stat"))
-        return max(0, limit - taken + int(shares.get(files, 0)))
-    return None
-
-
-def _read_number(path: Path) -> int | None:
-    text = "".join(_read_lines(path)).strip()
-    return int(text) if text.isdigit() else None  # "max": no limit
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:  # a kernel without this file, or a container that hides it: then nothing is known from it
-        return []
 
 
 @dataclass(slots=True)
@@ -141,18 +71,18 @@ class Crew:
         return self._limit
 
     def train(self, work: Callable[[], T]) -> T:
-        """Wait for a free place and return `work()`; once more with fewer beside it where its process was killed.
+        """Wait for a free place and return `work()`; once more with fewer beside it where memory or $TMPDIR was full.
 
-        Raises TrainingKilledError where it was killed although nothing else was trained.
+        Raises TrainingKilledError where it was killed although nothing else was trained, and so NoRoomError.
         """
         while True:
             with self._take_place() as beside:
                 try:
                     return work()
-                except TrainingKilledError:
+                except (TrainingKilledError, NoRoomError) as fault:
                     if beside == 1:
                         raise
-                    self._lower(beside)
+                    self._lower(beside, fault)
 
     @contextmanager
     def _take_place(self) -> Iterator[int]:
@@ -170,13 +100,17 @@ class Crew:
                 self._free.notify_all()  # they look when this one has let go of the lock
                 self._fit()
 
-    def _lower(self, beside: int) -> None:
+    def _lower(self, beside: int, fault: TrainingKilledError | NoRoomError) -> None:
         with self._free:
             if self._cap < beside:  # another one that was killed at the same time has lowered it already
                 return
             self._cap = self._limit = self._told = beside - 1
+        if isinstance(fault, NoRoomError):
+            why = "a training found no room for its rows in $TMPDIR"
+        else:
+            why = "a training was killed, most likely for lack of memory"
         text = (
-            "a training was killed, most likely for lack of memory: it is done again, and from here on "
+            f"{why}: it is done again, and from here on "
             f"{count(beside - 1, 'training')} in place of {beside} at the same time"
         )
         self.on_event(Event(self.stage, text=text, level=Level.WARNING))
@@ -188,7 +122,7 @@ class Crew:
         if free is None or not peak:
             return
         each = peak + self.rows_bytes
-        fits = int((free * (1 - _LEFT_FREE) + held) // each)
+        fits = int((free * (1 - LEFT_FREE) + held) // each)
         self._limit = max(1, min(self._cap, fits))
         if self._limit < self._told:
             self._told = self._limit

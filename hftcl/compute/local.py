@@ -118,8 +118,10 @@ class _Shift:
                     elif heard is not None and self._on_told is not None:
                         self._on_told(*heard)
             finally:
-                self._is_over.set()
-                self._end(running)
+                try:
+                    self._end(running)
+                finally:  # a second Ctrl-C may come before the first step of `_end`; done twice it is the same
+                    self._end(running)
 
     def _take(self) -> Any:
         try:
@@ -140,7 +142,23 @@ class _Shift:
             raise _OverError
 
     def _end(self, left: Collection[Future[Any]]) -> None:
+        """End what runs, then raise what a signal has raised meanwhile: nothing else would end the threads."""
+        stop: BaseException | None = None
+        while True:
+            try:
+                self._kill(left)
+            except Exception:
+                raise
+            except BaseException as late:  # noqa: BLE001 - Ctrl-C once more
+                stop = late
+            else:
+                break
+        if stop is not None:
+            raise stop
+
+    def _kill(self, left: Collection[Future[Any]]) -> None:
         """End what runs, at each glance: a task may be about to train."""
+        self._is_over.set()
         for future in left:
             future.cancel()
         while working := [future for future in left if not future.done()]:

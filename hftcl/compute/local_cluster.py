@@ -109,16 +109,25 @@ class StartingCluster:
     def end(self) -> None:
         """Let the cluster end, or kill what does not; the workers are of its session, and trainings end with theirs.
 
-        One that no caller has waited for does nothing that is worth an end in order.
+        One that no caller has waited for does nothing that is worth an end in order. SIGTERM comes first: it ends all
+        but multiprocessing's tracker, which then removes the semaphores of the others from /dev/shm.
         """
         with self._child:  # closes its pipes and waits
             if self._child.stdin:
                 with suppress(BrokenPipeError):
                     self._child.stdin.close()
-            try:
-                self._child.wait(_END_S if self._is_ready else 0)
-            except subprocess.TimeoutExpired:
+            if self._ends_within(_END_S if self._is_ready else 0):
+                return
+            os.killpg(self._child.pid, signal.SIGTERM)
+            if not self._ends_within(_END_S):
                 os.killpg(self._child.pid, signal.SIGKILL)
+
+    def _ends_within(self, seconds: float) -> bool:
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
 
 def main() -> None:
@@ -151,7 +160,7 @@ def main() -> None:
 
 
 def _start_fork_server() -> None:
-    """Have Dask's workers forked from one process that has loaded Dask: by itself each takes 0.4 s of a core more.
+    """Have Dask's workers forked from one process that has loaded Dask: by itself each would load it.
 
     Nothing of ours is loaded there, nor polars: its threads would not be in a fork.
     """

@@ -78,7 +78,7 @@ class Task(Generic[R_co]):
 
 
 OnTold = Callable[[int, Event], None]
-"""Called with the number of a task and what it tells."""
+"""Called with the number of a task and what it tells, or, with a `total` of 0, that it waits for a worker."""
 
 
 class Team(Protocol):

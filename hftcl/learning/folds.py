@@ -18,6 +18,7 @@ from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
+from hftcl.learning.inside import measure_targets
 from hftcl.learning.orders import select_settings
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -94,14 +95,17 @@ class FoldTrainer:
         wanted = Wanted(tasks=len(parts), rows_bytes=self._measure_rows(parts), stage=STAGE, uses_all_cores=True)
         table = Table(lambda: self.data.frame)
         tasks = [self._build_task(part, table) for part in parts]
-        for number, result in engine.gather(wanted).run(tasks, progress.hear):
-            results[number] = result
-            progress.finish(number)
+        try:
+            for number, result in engine.gather(wanted).run(tasks, progress.hear):
+                results[number] = result
+                progress.finish(number)
+        finally:  # also where one of them failed: what they warned of may be why
+            for number in range(len(parts)):
+                told = progress.warnings.get(number, {})
+                for warning in results[number].warnings if number in results else told:
+                    progress.on_event(warning)
         require_unchanged(self.settings, self.data.features)
-        in_order = [results[number] for number in range(len(parts))]
-        for warning in (event for result in in_order for event in result.warnings):
-            progress.on_event(warning)
-        return [_open(result) for result in in_order]
+        return [_open(results[number]) for number in range(len(parts))]
 
     def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
         order = FoldOrder(
@@ -118,9 +122,13 @@ class FoldTrainer:
         return Task(name=f"the fold before {part.exam_days[0]}", function=train_fold, rows=rows, order=order)
 
     def _measure_rows(self, parts: Sequence[ExamSplit]) -> int:
-        """Return how many bytes of this process the rows of one part take, about: each column once more."""
-        share = max(len(part.train) for part in parts) / self.data.frame["session"].n_unique()
-        return int(share * self.data.frame.estimated_size())
+        """Return how many bytes of this process the rows of one part take, about: each column once more.
+
+        And the targets of each horizon that is tried, which are of the whole window.
+        """
+        frame = self.data.frame
+        share = max(len(part.train) for part in parts) / frame["session"].n_unique()
+        return int(share * frame.estimated_size()) + measure_targets(frame.height, self.settings)
 
 
 def _open(result: FoldResult) -> Model:
@@ -131,26 +139,39 @@ def _open(result: FoldResult) -> Model:
 
 @dataclass(slots=True, kw_only=True)
 class FoldProgress:
-    """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already."""
+    """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already.
+
+    warnings: what was heard of each fold, by its number; one that came to its end has them in its result.
+    """
 
     on_event: OnEvent
     folds: int
     done: int = 0
+    warnings: dict[int, dict[Event, None]] = field(default_factory=dict, init=False)
     _shares: dict[int, float] = field(default_factory=dict, init=False)
+    _told: Event = field(default=Event(STAGE), init=False)
 
     def begin(self) -> None:
         """Tell that it begins."""
-        self.on_event(Event(STAGE, 0, self.folds, text="walk-forward"))
+        self._tell(0, self.folds)
 
     def hear(self, number: int, event: Event) -> None:
-        """Tell how far fold `number` is; its warnings are told when all are done, in the order of the folds."""
-        if event.level is not Level.PROGRESS or not event.total:
+        """Tell how far fold `number` is, or that it waits; its warnings are told when all are done, in their order."""
+        if event.level is not Level.PROGRESS:
+            self.warnings.setdefault(number, {})[event] = None  # once, where the fold is begun again
+            return
+        if not event.total:
+            self._tell(self._told.done, self._told.total, event.text)
             return
         self._shares[number] = event.done / event.total
         whole = self.folds * event.total
         done = int((self.done + sum(self._shares.values())) * event.total)
         # the last tree of the last fold is not yet the end of its exam
-        self.on_event(Event(STAGE, min(done, whole - 1), whole, text=f"walk-forward, {event.text}"))
+        self._tell(min(done, whole - 1), whole, event.text)
+
+    def _tell(self, done: int, total: int, text: str = "") -> None:
+        self._told = Event(STAGE, done, total, text=f"walk-forward, {text}" if text else "walk-forward")
+        self.on_event(self._told)
 
     def finish(self, number: int) -> None:
         """Count fold `number` as trained, whatever it has told."""
@@ -158,7 +179,7 @@ class FoldProgress:
 
     def end(self) -> None:
         """Tell that every session is scored."""
-        self.on_event(Event(STAGE, self.folds, self.folds, text="walk-forward"))
+        self._tell(self.folds, self.folds)
 
 
 class EngineOnDemand:

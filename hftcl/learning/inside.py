@@ -48,6 +48,8 @@ from hftcl.waiting import map_in_threads
 # Each feature is exchanged three times and predicted again: so many rows keep that below the time of a training.
 _MOST_ROWS: Final = 6_000
 _PART_ROWS: Final = 160_000  # ten tickers of 60 days
+_GRID_BYTES: Final = 300  # a bar
+_TARGET_BYTES: Final = 13  # a bar and horizon: a float32, a time, which are known; twice while parts become a whole
 _SHOWN: Final = 5  # tickers in a line of text
 
 
@@ -263,7 +265,7 @@ def set_target(frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
 def _compute_targets(frame: pl.DataFrame, horizons: Sequence[int]) -> dict[int, pl.DataFrame]:
     """Return target and label_end of each horizon, row for row; a few tickers at a time, for no target reads another's.
 
-    A grid takes 300 bytes a bar.
+    See `measure_targets` for what they take.
     """
     parts: dict[int, list[pl.DataFrame]] = {horizon: [] for horizon in horizons}
     for cut in cut_by_ticker(frame, _PART_ROWS) or [slice(0, 0)]:
@@ -271,6 +273,18 @@ def _compute_targets(frame: pl.DataFrame, horizons: Sequence[int]) -> dict[int, 
         for horizon, of_horizon in parts.items():
             of_horizon.append(evaluate_target(grid, horizon))
     return {horizon: pl.concat(of_horizon, rechunk=True) for horizon, of_horizon in parts.items()}
+
+
+def measure_targets(rows: int, settings: Settings) -> int:
+    """Return how many bytes the targets of so many rows take while a horizon is chosen, about; 0 for a fixed one.
+
+    >>> from hftcl.settings import Model
+    >>> measure_targets(1000, Settings(model=Model(horizon_minutes="auto", horizons=(10, 30))))
+    352000
+    """
+    if settings.model.horizon_minutes != "auto":
+        return 0
+    return _GRID_BYTES * min(rows, _PART_ROWS) + 2 * _TARGET_BYTES * rows * len(settings.model.horizons)
 
 
 def fix_horizon(settings: Settings, horizon_minutes: int) -> Settings:

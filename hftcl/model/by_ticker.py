@@ -153,7 +153,7 @@ def add_features_by_ticker(
     bars: sorted by ticker and ts, with `minute`, and what the features read; those before `since` are read and left
     out. names: of the tickers as the grid shall see them, row for row, see `splits.name_parts`. jobs: processor cores,
     which change no bit. Raises ValueError for bars that are not clean, FeatureError where one of `own`, the user's
-    features of `table` that are trained on, is NaN or infinite, StorageError where the unnamed file has no room.
+    features of `table` that are trained on, is NaN or infinite, NoRoomError where the unnamed file has no room.
     """
     sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
     kept = (bars["session"] >= since).to_numpy()

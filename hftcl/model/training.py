@@ -146,7 +146,7 @@ class TrainingPool:
         A family that grows all trees in one go says nothing for minutes: then the processor time that the child has
         used is told every `silence_s` seconds, as long as it grows, so that a watchdog can tell work from a child that
         hangs. Two fits: on the rows `fitted`, which sets the threshold, then on all rows. Blocks.
-        Raises ConfigError and UsageError for a family or parameter that does not exist, StorageError where there is no
+        Raises ConfigError and UsageError for a family or parameter that does not exist, NoRoomError where there is no
         room for rows or models, here or in the child, TrainingError where the child fails, is killed or takes longer
         than `timeout_s`; the end of what it wrote to stderr is a note on that error. ValueError for wrong arrays.
         """

@@ -27,7 +27,7 @@ class Stop:
         try:
             self._raise_if_asked()
         except StopRequest as request:
-            raise_from_handler(request, frame)
+            raise_from_handler(request, signum, frame, on_lost=self._permit_again)
 
     @contextlib.contextmanager
     def permit_interrupts(self) -> Iterator[None]:
@@ -50,6 +50,10 @@ class Stop:
         if not last:
             self._may_interrupt = before
             self._raise_if_asked()
+
+    def _permit_again(self) -> None:
+        """Take back what `_raise_if_asked` has set: nothing has heard of the request."""
+        self._may_interrupt = True
 
     def _raise_if_asked(self) -> None:
         if self.asked is not None and self._may_interrupt:

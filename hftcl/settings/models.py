@@ -67,8 +67,9 @@ class Model(Value):
         Meta(
             ge=0,
             le=1_000_000_000,
-            description="Most rows that one fit holds in memory; 0: no limit. Above it each tree of a forest draws its "
-            "own sample of whole sessions of tickers, and another family learns from one.",
+            description="Most rows that one fit, or one tree of a forest, copies into memory; 0: no limit. Above it "
+            "each tree draws its own sample of whole sessions of tickers, and another family learns from one. Trees "
+            "grow at the same time where the memory that is free has room for their samples.",
         ),
     ] = 5_000_000
 

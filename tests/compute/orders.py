@@ -48,6 +48,18 @@ def tell_steps(rows: pl.DataFrame, order: Order, bench: Bench) -> int:
     return order.number
 
 
+def tell_often(rows: pl.DataFrame, order: Order, bench: Bench) -> bool:
+    """Tell ten steps a second until a file is there; return whether it came within `order.seconds`."""
+    until, done = time.monotonic() + order.seconds, 0
+    while not (order.folder / order.wait_for).exists():
+        if time.monotonic() > until:
+            return False
+        done += 1
+        bench.on_event(Event("fit", done, 1000))
+        time.sleep(0.1)
+    return True
+
+
 def wait_for_heard(order: Order) -> None:
     """Wait until the test has heard: what is told of a task that has ended comes too late."""
     until = time.monotonic() + PATIENCE_S
@@ -98,10 +110,17 @@ def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None
         (order.folder / "over").touch()
 
 
-def train_long(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
-    """Train what takes hours, and leave the number of the training process."""
+def train_late(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Train for seconds once a file is there, and leave another one where that came to its end."""
+    add_up(rows, order, bench)
+    train_long(rows, order, bench, trees=100)
+    (order.folder / "trained").touch()
+
+
+def train_long(rows: pl.DataFrame, order: Order, bench: Bench, trees: int = 10_000) -> None:
+    """Train what takes hours unless there are few trees, and leave the number of the training process."""
     X = np.random.default_rng(7).normal(size=(20_000, 31)).astype(np.float32)
     row = np.arange(len(X))
-    task = TrainingTask(X=X, y=X[:, 0], fitted=row < 15_000, held_out=row >= 16_000, params={"n_estimators": 10_000})
+    task = TrainingTask(X=X, y=X[:, 0], fitted=row < 15_000, held_out=row >= 16_000, params={"n_estimators": trees})
     leave_mark(order)
     bench.pool.train(task)

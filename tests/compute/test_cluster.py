@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
 from hftcl.compute.cluster import ClusterEngine
 from hftcl.compute.code_digest import list_versions
@@ -24,9 +25,10 @@ from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
 from hftcl.errors import ComputeError, HftclError, StorageError
 from hftcl.events import Event, ignore
-from hftcl.exam.split import Session
+from hftcl.exam.split import Session, list_sessions, split
 from hftcl.learning.backtest.courses import _collect_closes
 from hftcl.learning.dataset import open_window
+from hftcl.learning.folds import FoldTrainer
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.space import Choice
 from hftcl.settings import Settings
@@ -38,6 +40,7 @@ from tests.compute.orders import (
     fill_the_disk,
     find_unknown_family,
     lose_its_training,
+    tell_often,
     tell_steps,
     train_long,
     train_when_cancelled,
@@ -53,7 +56,7 @@ from tests.compute.processes import (
     wait_until_ended,
 )
 from tests.loop_cases import NOW, small
-from tests.processes import lives, read_command
+from tests.processes import read_command
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
 
@@ -167,15 +170,47 @@ def test_a_trial_of_a_search_on_a_cluster_earns_what_it_does_here(cluster: Clust
     assert ours.trades > 0
 
 
+FOREST: dict[str, dict[str, object]] = {
+    "model": {"n_estimators": 3, "max_depth": 4, "horizon_minutes": "auto", "horizons": (10, 30), "max_rows": 3000},
+    "features": {"drop_below": 0.0005},
+}
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        pytest.param(FOREST, marks=pytest.mark.slow, id="forest"),
+        pytest.param({"model": {"per": "ticker", "half_life_days": 30.0}}, id="per_ticker"),
+    ],
+)
+def test_a_fold_on_a_cluster_is_that_of_this_machine_to_the_bit_whatever_it_chooses(
+    chosen: dict[str, dict[str, object]], cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = small(tmp_path, market={"watchlist": ("AAPL", "AMD"), "lookback_days": 32}, **chosen)
+    data = open_window(settings, as_of="2025-12-15", now=NOW, save=False, on_event=ignore).assemble()
+    part = split(list_sessions(data.frame), exam_sessions=5, embargo_sessions=1)
+    trainer = FoldTrainer(data=data, settings=settings, params=complete_params(settings), model_id="one")
+    task = trainer._build_task(part, Table(lambda: data.frame))
+    with open_engine(settings, ignore) as here, ClusterEngine(configured(cluster.url)) as there:
+        ours, theirs = (engine.gather(WANTED).call(task, lambda: None) for engine in (here, there))
+    assert ours == theirs
+    assert ours.trained is not None
+    meta = ours.trained.meta
+    assert (meta.max_rows, bool(meta.horizon), bool(meta.ticker_models)) == (
+        (3000, True, False) if chosen is FOREST else (0, False, True)
+    )
+
+
 @pytest.mark.parametrize("place", ["here", "cluster"])
 def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: Cluster, tmp_path: Path) -> None:
     told: list[tuple[int, Event]] = []
     threads: set[int] = set()
 
     def hear(number: int, event: Event) -> None:
-        told.append((number, event))
         threads.add(threading.get_ident())
-        if event.done == event.total:
+        if event.total:  # else it waits for a worker, on a loaded machine
+            told.append((number, event))
+        if event.total and event.done == event.total:
             (tmp_path / f"heard_{number}").touch()
 
     settings = Settings() if place == "here" else configured(cluster.url)
@@ -185,6 +220,33 @@ def test_the_thread_that_waits_hears_what_each_task_tells(place: str, cluster: C
     steps = [(number, Event("fit", done, 2, f"of {number}")) for number in range(2) for done in (1, 2)]
     assert sorted(told, key=lambda one: (one[0], one[1].done)) == steps
     assert threads == {threading.get_ident()}
+
+
+def test_a_task_that_waits_for_workers_that_are_busy_is_no_silence(cluster: Cluster, tmp_path: Path) -> None:
+    """The watchdog of a scheduled retrain would end it."""
+    told: list[str] = []
+
+    def hear(number: int, event: Event) -> None:
+        told.append(event.text)
+        (tmp_path / "go").touch()
+
+    with ClusterEngine(configured(cluster.url)) as engine:
+        task = task_of(1, tmp_path, wait_for="go", seconds=1.0)
+        assert list(engine.gather(WANTED).run([task], hear)) == [(0, (1, ROWS["close"].sum()))]
+    assert told[0].startswith("waiting for the cluster, ")
+
+
+def test_workers_are_counted_while_tasks_tell_something_all_the_time(cluster: Cluster, tmp_path: Path) -> None:
+    """A worker that was lost for a moment then counts as missing from that moment on, not from the first event."""
+
+    class Counted(ClusterEngine):
+        def count_workers(self) -> int:
+            (tmp_path / "asked").touch()
+            return super().count_workers()
+
+    with Counted(configured(cluster.url)) as engine:
+        task = task_of(1, tmp_path, tell_often, wait_for="asked", seconds=20.0)
+        assert list(engine.gather(WANTED).run([task], lambda number, event: None)) == [(0, True)]
 
 
 # --- who dies ---------------------------------------------------------------------------------------------------------
@@ -472,4 +534,25 @@ def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_u
     with ClusterEngine(configured("", jobs=2)):
         started = set(list_descendants(os.getpid())) - before
     assert started
-    assert not any(map(lives, started)), "killed, where an end in order waits for the workers"
+    wait_until_ended([*started])
+
+
+def test_a_cluster_of_this_machine_that_nothing_was_asked_of_leaves_no_semaphore() -> None:
+    def find_semaphores() -> set[Path]:
+        """Return those that a process of the cluster has open, which /proc/PID/maps names."""
+        lines = [line for pid in set(list_descendants(os.getpid())) - before for line in read_maps(pid)]
+        return {Path(line.split()[5]) for line in lines if "/dev/shm/sem.mp-" in line}  # noqa: S108 - no file of ours
+
+    before = set(list_descendants(os.getpid()))
+    with ClusterEngine(configured("", jobs=1)):
+        wait_until(lambda: bool(find_semaphores()))
+        found, started = find_semaphores(), set(list_descendants(os.getpid())) - before
+    wait_until_ended([*started])
+    assert [path for path in found if path.exists()] == []
+
+
+def read_maps(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except OSError:  # it has ended
+        return []

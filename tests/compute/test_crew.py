@@ -1,6 +1,6 @@
 """How many trainings run at the same time: no more than fit into memory, and fewer after one was killed."""
 
-import os
+import errno
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from hftcl import ContinuousLearning
-from hftcl.compute.crew import Crew, read_free_bytes
-from hftcl.errors import TrainingKilledError
+from hftcl.compute.crew import Crew
+from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event, Level, ignore
+from hftcl.mapped import build_no_room_error
 from hftcl.model.training import TrainingPool, TrainingTask
 from tests.loop_cases import NOW, small
 
@@ -23,64 +24,6 @@ GB = 10**9
 @pytest.fixture(autouse=True, scope="module")
 def _warm_trainers() -> None:
     """Leave each pool its own processes: what they take is measured here."""
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-MEMINFO = {"proc/meminfo": "MemTotal:  8000000 kB\nMemFree:  1000 kB\nMemAvailable:  4000000 kB\n"}
-V2 = {**MEMINFO, "proc/self/cgroup": "0::/user/box\n"}
-V1 = {**MEMINFO, "proc/self/cgroup": "4:memory:/box\n3:cpu:/\n0::/\n"}
-
-
-@pytest.mark.parametrize(
-    ("files", "free"),
-    [
-        ({}, None),
-        (MEMINFO, 4_096_000_000),
-        (
-            {**V2, "sys/fs/cgroup/user/box/memory.max": "max\n", "sys/fs/cgroup/user/box/memory.current": "5\n"},
-            4096 * 10**6,
-        ),
-        (
-            {
-                **V2,
-                "sys/fs/cgroup/user/box/memory.max": "max\n",
-                "sys/fs/cgroup/user/box/memory.current": "900000000\n",
-                "sys/fs/cgroup/user/memory.max": "1000000000\n",  # a limit above counts as well
-                "sys/fs/cgroup/user/memory.current": "900000000\n",
-                "sys/fs/cgroup/user/memory.stat": "anon 5\ninactive_file 300000000\n",
-            },
-            400_000_000,
-        ),
-        (
-            {
-                **V1,
-                "sys/fs/cgroup/memory/box/memory.limit_in_bytes": "2000000000\n",
-                "sys/fs/cgroup/memory/box/memory.usage_in_bytes": "1500000000\n",
-                "sys/fs/cgroup/memory/box/memory.stat": "inactive_file 7\ntotal_inactive_file 100000000\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1500000000\n",
-            },
-            600_000_000,
-        ),
-    ],
-    ids=["nothing", "meminfo", "without_limit", "version_2", "version_1"],
-)
-def test_what_is_free_is_the_least_that_the_system_and_any_control_group_leave(
-    tmp_path: Path, files: dict[str, str], free: int | None
-) -> None:
-    assert read_free_bytes(write(tmp_path, files)) == free
-
-
-def test_this_system_tells_what_is_free() -> None:
-    free = read_free_bytes()
-    assert free is not None
-    assert 0 < free <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def build_task() -> TrainingTask:
@@ -135,6 +78,31 @@ def test_with_room_for_two_two_train() -> None:
         watched = Watched(pool)
         watched.run(crew, 1)
         assert crew.limit == 2, "of 1 GB of rows each"
+
+
+def test_a_training_that_finds_no_room_for_its_rows_is_done_again_with_fewer_beside_it() -> None:
+    told: list[Event] = []
+    left = [1]
+
+    def work() -> str:
+        if left:
+            left.pop()
+            raise build_no_room_error(OSError(errno.ENOSPC, "No space left on device"))
+        return "done"
+
+    def fail() -> None:
+        raise build_no_room_error(OSError(errno.ENOSPC, "No space left on device"))
+
+    with TrainingPool() as pool:
+        crew = Crew(2, pool, 0, "record", told.append, read_free=lambda: None)
+        assert crew.train(work) == "done"
+        (event,) = told
+        assert event.text == (
+            "a training found no room for its rows in $TMPDIR: it is done again, and from here on 1 training in place "
+            "of 2 at the same time"
+        )
+        with pytest.raises(NoRoomError, match="set TMPDIR to another folder"):
+            crew.train(fail)
 
 
 MORTAL = """\

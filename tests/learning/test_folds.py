@@ -1,6 +1,7 @@
 """The folds of a first record: trained at the same time, ended together, and no other record for it."""
 
 import os
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
-from hftcl.errors import ComputeError
+from hftcl.errors import ComputeError, TrainingError
 from hftcl.events import Event, Level
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, wait_until
@@ -34,6 +35,9 @@ HERE = pathlib.Path(__file__).parent
 class Watched(Ridge):
     name = "watched"
 
+    def count_nodes(self, params, rows):
+        return 10**12 if (HERE / "fail").exists() else 0
+
     def fit(self, X, y, params, *, on_step, **more):
         if (HERE / "meet").exists():
             on_step(0, 1)
@@ -42,6 +46,8 @@ class Watched(Ridge):
             while len(list(HERE.glob("met_*"))) < 2:
                 assert time.monotonic() < until, "no other fold is trained meanwhile"
                 time.sleep(0.02)
+        if (HERE / "fail").exists():
+            raise ValueError("it fails")
         if (HERE / "hang").exists():
             (HERE / f"hung_{os.getpid()}").touch()
             on_step(0, 1)
@@ -68,6 +74,7 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Non
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: watched\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[hftcl.families]\nwatched = watched:Watched\n")
     monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "watched", raising=False)  # that of another test, which looks beside itself
     return lambda name: (place / name).touch()
 
 
@@ -129,6 +136,20 @@ def test_a_fold_that_was_killed_for_lack_of_memory_is_trained_again(
     assert warning.startswith("a training was killed, most likely for lack of memory: it is done again")
 
 
+def test_what_folds_warned_of_is_told_where_one_fails(plan: Callable[[str], None], tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if event.stage == "record":
+            plan("fail")
+        if event.level is Level.WARNING:
+            told.append(event.text)
+
+    with pytest.raises(TrainingError, match="it fails"):
+        retrain(tmp_path / "home", listen)
+    assert any(text.startswith("the model may take up to") for text in told)
+
+
 def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     plan: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -168,3 +189,11 @@ def test_a_cluster_that_does_not_answer_ends_a_first_retrain_before_bars_are_col
     assert "collect" not in seen
     homes.copy(tmp_path / "home", first_retrain, **CHOSEN)
     assert learning(tmp_path / "home").retrain(force=True).record_sessions == 20
+
+
+def test_a_first_retrain_whose_exam_has_no_further_fold_asks_no_cluster(tmp_path: Path) -> None:
+    gone: dict[str, object] = {"backend": "dask", "scheduler": "tcp://127.0.0.1:1", "wait_s": 0.2}
+    chosen: dict[str, dict[str, object]] = {**CHOSEN, "exam": {"sessions": 5}, "compute": gone}
+    settings = small(tmp_path / "home", **chosen)
+    learning = ContinuousLearning(settings, clock=lambda: NOW)
+    assert learning.retrain(force=True).record_sessions == 5

@@ -108,6 +108,17 @@ class Meeting(Sampler):
         return super().draw(number)
 
 
+@dataclass(frozen=True)
+class Threads(Sampler):
+    """Notes which threads draw."""
+
+    seen: set[str] = field(default_factory=set)
+
+    def draw(self, number: int) -> npt.NDArray[np.int64]:
+        self.seen.add(threading.current_thread().name)
+        return super().draw(number)
+
+
 def test_trees_that_take_one_core_are_grown_at_the_same_time_and_come_out_the_same() -> None:
     """With weights scikit-learn itself fits."""
     X, y, groups = rows_to_learn_from()
@@ -117,14 +128,17 @@ def test_trees_that_take_one_core_are_grown_at_the_same_time_and_come_out_the_sa
     def note(done: int, total: int) -> None:
         steps.append((done, total))
 
-    def fit(sampler: Sampler, jobs: int) -> bytes:
+    def fit(sampler: Sampler, jobs: int, free: int | None = None) -> bytes:
         params = {**Forest().parameters(), **PARAMS}
         options: dict[str, Any] = {"weights": weights, "sampler": sampler}
-        return Forest().fit(X, y, params, seed=42, jobs=jobs, on_step=note, **options).onnx
+        return Forest(lambda: free).fit(X, y, params, seed=42, jobs=jobs, on_step=note, **options).onnx
 
     together = fit(Meeting(groups, np.arange(len(y)), 300, 42), 2)
     assert steps == [(0, 12), (10, 12), (12, 12)]
     assert together == fit(Sampler(groups, np.arange(len(y)), 300, 42), 1)
+    alone = Threads(groups, np.arange(len(y)), 300, 42)
+    assert together == fit(alone, 2, free=10_000)
+    assert alone.seen == {threading.main_thread().name}, "where memory has no room for two samples, they are not held"
 
 
 def test_with_no_more_rows_than_it_may_hold_the_model_is_the_same_to_the_byte() -> None:

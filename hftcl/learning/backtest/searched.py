@@ -15,12 +15,13 @@ import numpy as np
 
 from hftcl.archive.artifact import our_features
 from hftcl.compute import Engine, Team, Wanted
-from hftcl.compute.crew import count_cores, count_fitting, read_free_bytes
+from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import policies
 from hftcl.exam.policies import PolicyRun, Step
 from hftcl.formats import count, number, size
+from hftcl.free_memory import count_fitting, read_free_bytes
 from hftcl.home import Home
 from hftcl.learning.backtest.plan import History, Planner, find_close, list_week_window, name_week
 from hftcl.learning.backtest.report import FREE, SEARCHED, SEARCHED_FREE, describe_difference

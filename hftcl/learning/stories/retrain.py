@@ -25,6 +25,7 @@ from hftcl.learning.folds import EngineOnDemand
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import extend_record, has_rows
 from hftcl.learning.record_edge import decide_edge
+from hftcl.learning.record_scoring import FOLD_SESSIONS
 from hftcl.learning.reports import RetrainReport, ScoreReport
 from hftcl.learning.retrain_report import add_edge, build_report, report_skipped
 from hftcl.learning.stories.check import check_window
@@ -108,9 +109,14 @@ def _hold_pool(pool: TrainingPool | None, family: str) -> Iterator[TrainingPool]
 def _hold_engine(
     archive: Archive, settings: Settings, policy: str, pool: TrainingPool, on_event: OnEvent
 ) -> Iterator[Engine]:
-    """Give where a record's folds train; where there is no record yet, a cluster is asked before bars are collected."""
+    """Give where a record's folds train; a cluster for those of a first one is asked before bars are collected.
+
+    A short exam has the fold of the candidate alone.
+    """
     with EngineOnDemand(settings, on_event, pool) as engine:
-        if not has_rows(archive, policy, synthetic=find_market_kind(settings).synthetic):
+        if settings.exam.sessions > FOLD_SESSIONS and not has_rows(
+            archive, policy, synthetic=find_market_kind(settings).synthetic
+        ):
             engine.open()
         yield engine
 

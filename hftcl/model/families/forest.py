@@ -4,7 +4,7 @@ scikit-learn-intelex fits it where installed (450 s become 20 s), scikit-learn e
 intelex classifier exports trees whose leaves are 0 or 1, the regressor exports exactly.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.free_memory import count_fitting, read_free_bytes
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.hidden import hide
@@ -28,6 +29,10 @@ from hftcl.waiting import map_in_threads
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
 _PLAIN: Final = "scikit-learn"
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
+# How many times the bytes of a sample are counted for a tree that grows beside others: what scikit-learn lays beside
+# the rows is less than as much again, and the folds of a record, up to three, may begin while each sees the same as
+# free. Chosen, not measured.
+_TIMES_SAMPLE: Final = 6
 # scikit-learn and its extension load it where it is installed, for tables that are no arrays: a quarter of the time.
 _WRAPPED: Final = ("pandas",)
 
@@ -39,6 +44,10 @@ class Forest:
     takes_weights = True
     tells_brief = True
     takes_samples = True
+
+    def __init__(self, read_free: Callable[[], int | None] = read_free_bytes) -> None:
+        """Take what tells how much memory is free."""
+        self._read_free = read_free
 
     def parameters(self) -> Mapping[str, object]:
         """Return the names that `--param` may set, each with its default from the settings."""
@@ -131,11 +140,12 @@ class Forest:
         """Return a forest each of whose trees comes from its own sample, with its own seed, and what fitted it.
 
         Where scikit-learn itself fits, a tree takes one core, and as many are grown at the same time as there are
-        cores, as long as their samples hold no more rows together than there are. A tree of its extension takes more.
+        cores and as have room for their samples in the memory that is free. A tree of its extension takes all cores.
         """
         total = int(str(params["n_estimators"]))
-        engine = _find_engine(weights)
-        at_once = max(1, min(jobs, sampler.rows.size // sampler.most)) if engine == _PLAIN else 1
+        sample_bytes = sampler.most * (X[:1].nbytes + 3 * y.itemsize)  # with y, the weights, and the number of each row
+        room = count_fitting(jobs, _TIMES_SAMPLE * sample_bytes, self._read_free())
+        at_once = room if _find_engine(weights) == _PLAIN else 1
 
         def grow(number: int) -> tuple[Any, str]:
             rows = sampler.draw(number)
