@@ -6,6 +6,7 @@ disk, such as /var/tmp, spares them. Its room is taken at once: a full disk is a
 process that writes into a hole of the file.
 """
 
+import errno
 import os
 import tempfile
 import weakref
@@ -101,6 +102,7 @@ class FrameFiles:
         if self._segment is None or self._used + size > len(self._segment):
             if self._segment is not None and self._segment.file is not None:
                 self._segment.file.close()  # it is full, and stays mapped by a descriptor of its own
+                self._segment = None
             self._segment, self._used = _reserve(max(size, _SEGMENT_BYTES)), 0
         assert self._segment.file is not None  # noqa: S101 - that of a whole file has one
         _take_room(self._segment.file, self._used, size)
@@ -147,6 +149,13 @@ def open_unnamed_file() -> IO[bytes]:
 
 def build_no_room_error(error: OSError) -> NoRoomError:
     """Return the error of a command that cannot write what it works with."""
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        return NoRoomError(
+            f"Bars and training rows could not be put into a file: {error.strerror}. Raise the limit (ulimit -n, or "
+            "LimitNOFILE= of the unit)."
+        )
+    if error.errno == errno.ENOMEM:
+        return NoRoomError("Bars and training rows could not be mapped into memory: none is left. Use fewer tickers.")
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError as nowhere:  # none that it looked for takes a file; it names them

@@ -27,7 +27,7 @@ from hftcl.compute.on_worker import read_told, run_task
 from hftcl.compute.parcels import Block, divide, store
 from hftcl.compute.tasks import OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
-from hftcl.errors import ComputeError, TrainingKilledError, split_remedy
+from hftcl.errors import ComputeError, NoRoomError, TrainingKilledError, split_remedy
 from hftcl.events import Event
 from hftcl.settings import Settings
 
@@ -341,6 +341,10 @@ class _Watch:
             self._engine.require_running()
             if ended.tries >= _TRIES:
                 raise _give_up(ended.task, fault) from fault
+            return _Lost()
+        except NoRoomError:  # on the disk of one worker; another one may have it
+            if ended.tries >= _TRIES:
+                raise
             return _Lost()
         except KilledWorker as fault:  # Dask has tried several already
             raise _give_up(ended.task, fault) from fault

@@ -11,7 +11,7 @@ from typing import Any, Final
 from hftcl.compute.parcels import StoredBlock, join
 from hftcl.compute.tasks import Bench
 from hftcl.compute.versions import describe_difference, describe_versions
-from hftcl.errors import ComputeError, ConfigError, StorageError, TrainingKilledError
+from hftcl.errors import ComputeError, ConfigError, NoRoomError, TrainingKilledError
 from hftcl.events import Event, Level, ignore
 from hftcl.model.training import TrainingPool
 
@@ -29,7 +29,7 @@ def run_task(
 
     packed: its function, its order, and the topic of Dask's events under which it tells of its steps, "" for none; only
     a worker of the same versions opens it.
-    Raises ComputeError on another one, and where something is missing here; TrainingKilledError and StorageError name
+    Raises ComputeError on another one, and where something is missing here; TrainingKilledError and NoRoomError name
     the worker.
     """
     from distributed import get_worker
@@ -61,8 +61,8 @@ def _name_worker(address: str) -> Iterator[None]:
         yield
     except TrainingKilledError as fault:
         raise TrainingKilledError(f"The worker {address}: {fault}") from fault
-    except StorageError as fault:  # it is that machine's disk that is full
-        raise StorageError(f"The worker {address}: {fault}") from fault
+    except NoRoomError as fault:  # it is that machine's disk that is full
+        raise NoRoomError(f"The worker {address}: {fault}") from fault
     except ConfigError as fault:  # the settings were judged before they travelled: what they name is not installed here
         raise ComputeError(f"The worker {address}: {fault}") from fault
 

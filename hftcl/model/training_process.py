@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import hftcl
-from hftcl.errors import HftclError, StorageError, TrainingError, TrainingKilledError
+from hftcl.errors import HftclError, NoRoomError, TrainingError, TrainingKilledError
 from hftcl.events import Event, OnEvent
 
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
@@ -108,7 +108,7 @@ class TrainingProcess:
     ) -> dict[str, Any]:
         """Hand over the order with its open files, pass the progress on, and return the facts of the last line.
 
-        Raises StorageError where the child has no room for a file, else TrainingError.
+        Raises NoRoomError where the child has no room for a file, else TrainingError.
         """
         self._tell(order, descriptors)
         tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
@@ -131,7 +131,7 @@ class TrainingProcess:
                 elif "facts" in message:
                     return dict(message["facts"])
                 elif "no_room" in message:
-                    raise _add_note(StorageError(message["no_room"]), tail)
+                    raise _add_note(NoRoomError(message["no_room"]), tail)
                 else:
                     raise _build_failure(message["failed"], tail)
         status = self._child.wait()

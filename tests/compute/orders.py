@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.compute import Bench
-from hftcl.errors import StorageError, TrainingKilledError
+from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingTask
@@ -91,7 +91,7 @@ def find_unknown_family(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
 
 
 def fill_the_disk(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
-    raise StorageError("Bars and training rows could not be written to /tmp: No space left on device.")
+    raise NoRoomError("Bars and training rows could not be written to /tmp: No space left on device.")
 
 
 def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None:

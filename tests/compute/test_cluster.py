@@ -23,7 +23,7 @@ from hftcl.compute.code_digest import list_versions
 from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
-from hftcl.errors import ComputeError, HftclError, StorageError
+from hftcl.errors import ComputeError, HftclError, NoRoomError
 from hftcl.events import Event, ignore
 from hftcl.exam.split import Session, list_sessions, split
 from hftcl.learning.backtest.courses import _collect_closes
@@ -314,7 +314,7 @@ def test_a_training_that_was_killed_for_lack_of_memory_is_done_again(cluster: Cl
             "Give the workers more",
         ),
         (find_unknown_family, ComputeError, r"The worker tcp://\S+: No model family 'mine' is installed"),
-        (fill_the_disk, StorageError, r"The worker tcp://\S+: Bars and training rows could not be written to /tmp"),
+        (fill_the_disk, NoRoomError, r"The worker tcp://\S+: Bars and training rows could not be written to /tmp"),
     ],
     ids=["killed", "no_family", "full_disk"],
 )

@@ -115,7 +115,8 @@ class PaperBroker:
     def together(self) -> Iterator[None]:
         """Write the orders that are submitted within it in one transaction, at its end.
 
-        One whose id turns out there to be that of an order of an earlier bar, which is over, is no order.
+        One whose id turns out there to be that of an order of an earlier bar, which is over, is no order; until then it
+        counts as open, and against the buying power of those behind it.
         """
         with self._write_together():
             self._is_together = True
