@@ -48,7 +48,7 @@ Chosen = dict[str, dict[str, object]]
 LAX: Chosen = {"promote": {"min_sharpe": -100}}
 
 
-def retrain(home: Path, *, outcome: str = "deployed", **chosen: dict[str, object]) -> RetrainReport:
+def retrain(home: Path, chosen: Chosen, *, outcome: str = "deployed") -> RetrainReport:
     """Make `home` one after a first retrain as of the day before the short one; return its report."""
     return first_retrain(home, outcome=outcome, as_of=BEFORE_SHORT_DAY, **chosen)
 
@@ -57,14 +57,14 @@ def retrain(home: Path, *, outcome: str = "deployed", **chosen: dict[str, object
 def plain(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after a retrain that chooses nothing, and the report."""
     home = tmp_path_factory.mktemp("plain") / "home"
-    return home, homes.copy(home, retrain, **LAX)
+    return home, homes.copy(home, retrain, chosen=LAX)
 
 
 @pytest.fixture(scope="module")
 def choosy(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after a retrain that let features go, and the report."""
     home = tmp_path_factory.mktemp("choosy") / "home"
-    return home, homes.copy(home, retrain, **CHOOSY)
+    return home, homes.copy(home, retrain, chosen=CHOOSY)
 
 
 def frame_of(home: Path, chosen: Chosen) -> pl.DataFrame:
@@ -101,7 +101,7 @@ NET: Chosen = {**LAX, "strategy": {"entry": "net"}}
 def net(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after a retrain whose threshold is the one that pays, and the report."""
     home = tmp_path_factory.mktemp("net") / "home"
-    return home, homes.copy(home, retrain, **NET)
+    return home, homes.copy(home, retrain, chosen=NET)
 
 
 def test_the_threshold_that_pays_is_told_and_in_the_model_file(net: tuple[Path, RetrainReport]) -> None:
@@ -181,7 +181,7 @@ HAND: Chosen = {
 
 def test_a_threshold_is_chosen_by_the_side_the_weights_and_the_novelty_that_the_model_trades_by(tmp_path: Path) -> None:
     """And those are measured on the sessions that train, not on the exam."""
-    report = retrain(tmp_path, **HAND)
+    report = retrain(tmp_path, HAND)
     frame = frame_of(tmp_path, HAND)
     require_earned(tmp_path, report, small(tmp_path, **HAND), frame)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
@@ -197,7 +197,7 @@ DEAR: Chosen = {**LAX, "strategy": {"entry": "net", "cost_bps": 500.0}}
 
 
 def test_a_model_that_finds_nothing_worth_its_cost_trades_nothing_and_says_so(tmp_path: Path) -> None:
-    report = retrain(tmp_path, outcome="rejected", **DEAR)
+    report = retrain(tmp_path, DEAR, outcome="rejected")
     assert report.entry is not None
     assert report.entry.quantile is None
     assert report.challenger is not None
@@ -250,7 +250,7 @@ def wary(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport,
     Exam and bot agree on every position.
     """
     home = tmp_path_factory.mktemp("wary")
-    report = retrain(home, **WARY)
+    report = retrain(home, WARY)
     bot, exam = replayed_and_examined(home, small(home, **WARY), str(report.model_id))
     assert bot == exam is not None
     with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
@@ -289,13 +289,13 @@ AUTO: Chosen = {**LAX, "model": {"horizon_minutes": "auto", "horizons": (5, 20)}
 
 
 def test_the_horizon_that_pays_is_taken_and_gives_the_very_model_of_that_horizon(tmp_path: Path) -> None:
-    report = retrain(tmp_path / "auto", **AUTO)
+    report = retrain(tmp_path / "auto", AUTO)
     assert report.horizon is not None
     assert [one.horizon_minutes for one in report.horizon.tried] == [5, 20]
     best = max(report.horizon.tried, key=lambda one: one.best.net)
     meta = artifact.describe(tmp_path / "auto" / "trained_stock_model.onnx")
     assert (meta.horizon_minutes, meta.horizon) == (best.horizon_minutes, report.horizon)
-    by_hand = retrain(tmp_path / "hand", **LAX, model={"horizon_minutes": best.horizon_minutes})
+    by_hand = retrain(tmp_path / "hand", {**LAX, "model": {"horizon_minutes": best.horizon_minutes}})
     assert by_hand.challenger is not None
     assert report.challenger is not None
     assert replace(report.challenger, model_id=None) == replace(by_hand.challenger, model_id=None), "to the bit"
@@ -358,7 +358,7 @@ BEFORE_EMBARGO = "2025-12-22"
 def refitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home whose model has each thing that is chosen inside and was refitted, and the report."""
     home = tmp_path_factory.mktemp("refitted")
-    return home, first_retrain(home, as_of=BEFORE_EMBARGO, **REFIT)
+    return home, first_retrain(home, outcome="deployed", as_of=BEFORE_EMBARGO, **REFIT)
 
 
 def test_exam_and_bot_agree_on_every_position_of_a_model_of_all_that_was_chosen_inside(
@@ -436,7 +436,7 @@ def test_a_row_a_half_life_older_counts_half_and_without_one_all_count_alike() -
 
 def test_a_half_life_is_another_model_and_told_in_its_file(plain: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     half: Chosen = {**LAX, "model": {"half_life_days": 7.0}}
-    weighted = retrain(tmp_path, **half)
+    weighted = retrain(tmp_path, half)
     assert plain[1].challenger is not None
     assert weighted.challenger is not None
     assert plain[1].challenger.positions_sha256 != weighted.challenger.positions_sha256
@@ -458,7 +458,7 @@ def test_a_bar_unlike_the_training_gives_no_signal_in_the_exam_and_the_same_in_t
     wary: tuple[Path, RetrainReport, pl.DataFrame], tmp_path: Path
 ) -> None:
     home, report, decisions = wary
-    bold = retrain(tmp_path, **SHORT)
+    bold = retrain(tmp_path, SHORT)
     assert report.challenger is not None
     assert bold.challenger is not None
     assert report.challenger.novel_share == pytest.approx(0.1, abs=0.07), "the exam is like the training, nearly"
@@ -511,7 +511,7 @@ def test_features_that_are_worth_little_leave_with_the_reason(
 def test_another_seed_exchanges_the_rows_otherwise(choosy: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     """A ridge draws nothing, so what differs are the draws by which a feature's worth is measured."""
     worths = []
-    for report in (choosy[1], retrain(tmp_path, **CHOOSY, model={"seed": Settings().model.seed + 1})):
+    for report in (choosy[1], retrain(tmp_path, {**CHOOSY, "model": {"seed": Settings().model.seed + 1}})):
         assert report.selection is not None
         worths.append({worth.name: worth.importance for worth in (*report.selection.kept, *report.selection.dropped)})
     assert worths[0] != worths[1]
@@ -519,7 +519,7 @@ def test_another_seed_exchanges_the_rows_otherwise(choosy: tuple[Path, RetrainRe
 
 def test_what_is_left_is_what_a_choice_by_hand_would_train(choosy: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     """The same rows, the same features: the same positions to the bit."""
-    by_hand = retrain(tmp_path, **LAX, features={"use": choosy[1].features})
+    by_hand = retrain(tmp_path, {**LAX, "features": {"use": choosy[1].features}})
     assert choosy[1].challenger is not None
     assert by_hand.challenger is not None
     assert choosy[1].challenger.positions_sha256 == by_hand.challenger.positions_sha256
@@ -534,7 +534,7 @@ FOREST: Chosen = {**LAX, "model": {"n_estimators": 8}}
 def test_a_forest_is_told_beside_a_ridge_of_the_same_rows_that_decides_nothing(
     plain: tuple[Path, RetrainReport], tmp_path: Path
 ) -> None:
-    report = retrain(tmp_path / "forest", **FOREST)
+    report = retrain(tmp_path / "forest", FOREST)
     ridge = plain[1]
     assert report.baseline is not None
     assert ridge.challenger is not None
