@@ -1,7 +1,7 @@
 """A small market and a quick forest, so that the whole loop runs in seconds; built by the tests of learning and cli."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +71,16 @@ NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 """A Friday, 02:00 in New York; the last complete session is Thursday's."""
 
 
-def first_retrain(home: Path, *, outcome: str = "deployed", **sections: dict[str, object]) -> RetrainReport:
+SHORT_DAY = date(2025, 12, 24)
+"""A session of 210 minutes: the bot takes seconds for a whole one."""
+BEFORE_SHORT_DAY = "2025-12-23"
+
+
+def first_retrain(
+    home: Path, *, outcome: str = "deployed", as_of: str | None = None, **sections: dict[str, object]
+) -> RetrainReport:
     """Make `home` one after its first retrain on the small market, by the Python API; return its report."""
-    report = ContinuousLearning(small(home, **sections), clock=lambda: NOW).retrain(force=True)
+    report = ContinuousLearning(small(home, **sections), clock=lambda: NOW).retrain(force=True, as_of=as_of)
     assert report.outcome == outcome, report.reason
     return report
 

@@ -169,7 +169,7 @@ def test_it_works_on_stdin(tmp_path: Path) -> None:
         "print(json.dumps({'rows': report.rows}))\n"
     )
     (tmp_path / "hftcl.toml").write_text(
-        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 40\n[model]\nn_estimators = 8\n'
+        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 40\n[model]\nfamily = "ridge"\n'
     )
     done = subprocess.run(
         [sys.executable, "-"], input=script, cwd=tmp_path, capture_output=True, text=True, check=False

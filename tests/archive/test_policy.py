@@ -136,7 +136,7 @@ def test_what_is_left_out_changes_no_trade_and_no_session_of_the_record(tmp_path
         if is_left_out(leaf) and leaf.section not in kept and leaf.key != "compute.backend":
             changed.setdefault(leaf.section, {})[leaf.name] = pick_other(leaf)
     plain = first_retrain(tmp_path / "plain")
-    other = first_retrain(tmp_path / "other", outcome="deployed", **changed)
+    other = first_retrain(tmp_path / "other", outcome="deployed", as_of=None, **changed)
     assert plain.challenger is not None
     assert other.challenger is not None
     assert other.challenger.positions_sha256 == plain.challenger.positions_sha256

@@ -222,18 +222,18 @@ def from_files(home: Path, bars: Path) -> Settings:
 
 
 def test_what_happens_later_changes_no_earlier_training_verdict_or_pnl(tmp_path: Path) -> None:
-    cut = datetime(2025, 8, 16, tzinfo=UTC)  # the Saturday after the third week's end
+    cut = datetime(2025, 8, 9, tzinfo=UTC)  # the Saturday after the second week's end
     stored(tmp_path / "honest")
     stored(tmp_path / "tampered", cut=cut)
-    honest = backtest(from_files(tmp_path / "a", tmp_path / "honest"))
-    tampered = backtest(from_files(tmp_path / "b", tmp_path / "tampered"))
-    assert len(honest.attempts) == 4
-    assert honest.attempts[:3] == tampered.attempts[:3]
-    assert honest.attempts[3] != tampered.attempts[3]
+    honest = backtest(from_files(tmp_path / "a", tmp_path / "honest"), end="2025-08-21")
+    tampered = backtest(from_files(tmp_path / "b", tmp_path / "tampered"), end="2025-08-21")
+    assert len(honest.attempts) == 3
+    assert honest.attempts[:2] == tampered.attempts[:2]
+    assert honest.attempts[2] != tampered.attempts[2]
     for name, policy in honest.policies.items():
         ours, theirs = policy.pnl_by_session, tampered.policies[name].pnl_by_session
-        before = [day for day in ours if day < "2025-08-16"]
-        assert len(before) == 10
+        before = [day for day in ours if day < "2025-08-09"]
+        assert len(before) == 5
         assert [ours[day] for day in before] == [theirs[day] for day in before], name
     newest = [report.policies["always newest"].pnl_by_session for report in (honest, tampered)]
     assert newest[0] != newest[1]
@@ -247,7 +247,7 @@ def test_where_the_bars_begin_later_the_comparison_begins_later_and_says_so(tmp_
     settings = from_files(tmp_path / "home", tmp_path / "bars")
     with pytest.raises(NoDataError, match=r"0 sessions from 2025-05-01 to 2025-06-13 .* they begin on 2025-05-01"):
         backtest(settings, "2025-05-01", "2025-06-13")
-    report = backtest(settings, "2025-05-01", "2025-06-30", told.append)
+    report = backtest(settings, "2025-05-01", "2025-06-27", told.append)
     assert report.from_ == date(2025, 6, 23), "46 days from 2025-05-01 are full on 2025-06-20"
     assert any("the bars begin on 2025-05-01" in event.text for event in told)
     assert "2025-05-01" in report.notes[0]
@@ -403,7 +403,7 @@ def test_a_ticker_that_a_week_leaves_out_is_no_peer_of_the_others(tmp_path: Path
     stored(tmp_path / "bars")
     late = open_market(tiny(tmp_path))[0].minutes("TSLA", date(2025, 7, 7), date(2025, 8, 28))
     late.write_parquet(tmp_path / "bars" / "TSLA.parquet")
-    attempt = backtest(settings).attempts[0]
+    attempt = backtest(settings, end="2025-08-08").attempts[0]
     day = attempt.at.date().isoformat()
     other = replace(settings, paths=replace(settings.paths, home=str(tmp_path / "other")))
     done = ContinuousLearning(other, clock=lambda: NOW).retrain(force=True, as_of=day)
@@ -428,13 +428,13 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
         bars.filter((pl.col("ts").dt.date() >= whole_from) | (minute < 90)).write_parquet(path)
     settings = from_files(tmp_path / "home", tmp_path / "bars")
     settings = replace(settings, model=replace(settings.model, family="ridge", per="ticker"))
-    report = backtest(settings)
+    report = backtest(settings, end="2025-08-14")
     assert any(note.startswith("20250801") and "has no model" in note for note in report.notes)
     assert report.attempts[0].at.date() == date(2025, 8, 8)
     folds = {path.name.partition("_fold")[0] for path in (tmp_path / "home" / "backtest").glob("*/*_fold*.onnx")}
     assert folds == {report.attempts[0].model_id}
     assert report.attempts[0].record_sessions == settings.exam.sessions
-    again = backtest(settings)
+    again = backtest(settings, end="2025-08-14")
     assert again.resumed == again.trainings - 1, "all but the week that cannot be trained"
 
     trained: list[str] = []
@@ -449,7 +449,7 @@ def test_the_record_begins_with_the_walk_forward_of_the_first_week_that_has_a_mo
     monkeypatch.setattr(trainings, "train_unit", train_or_die)
     told: list[Event] = []
     with pytest.raises(TrainingError, match="SIGSEGV"):
-        backtest(settings, on_event=told.append)
+        backtest(settings, end="2025-08-14", on_event=told.append)
     assert sorted(trained) == ["20250801", "20250808"], "each once"
     assert len([event for event in told if "has no model" in event.text]) <= 1
 

@@ -40,37 +40,54 @@ from hftcl.strategy.weights import measure_volatility
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay import replay
 from hftcl.views.archive import draw_lineage
-from tests.loop_cases import NOW, first_retrain, small
+from tests.loop_cases import BEFORE_SHORT_DAY, NOW, SHORT_DAY, first_retrain, small
 from tests.trained import Homes
 
-UNSEEN = date(2026, 1, 9)
-"""The session after the newest that the small market's first retrain knows."""
 LATER = datetime(2026, 1, 12, 12, tzinfo=UTC)
 Chosen = dict[str, dict[str, object]]
 LAX: Chosen = {"promote": {"min_sharpe": -100}}
 
 
-def trained(home: Path, chosen: Chosen, *, outcome: str = "deployed") -> RetrainReport:
-    return first_retrain(home, outcome=outcome, **chosen)
+def retrain(home: Path, chosen: Chosen, *, outcome: str = "deployed") -> RetrainReport:
+    """Make `home` one after a first retrain as of the day before the short one; return its report."""
+    return first_retrain(home, outcome=outcome, as_of=BEFORE_SHORT_DAY, **chosen)
+
+
+@pytest.fixture(scope="module")
+def plain(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+    """Return a home after a retrain that chooses nothing, and the report."""
+    home = tmp_path_factory.mktemp("plain") / "home"
+    return home, homes.copy(home, retrain, chosen=LAX)
+
+
+@pytest.fixture(scope="module")
+def choosy(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+    """Return a home after a retrain that let features go, and the report."""
+    home = tmp_path_factory.mktemp("choosy") / "home"
+    return home, homes.copy(home, retrain, chosen=CHOOSY)
 
 
 def frame_of(home: Path, chosen: Chosen) -> pl.DataFrame:
     """Return the rows of that retrain."""
-    return open_window(small(home, **chosen), as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
+    return (
+        open_window(small(home, **chosen), as_of=BEFORE_SHORT_DAY, now=NOW, save=False, on_event=ignore)
+        .assemble()
+        .frame
+    )
 
 
 def replayed_and_examined(home: Path, settings: Settings, model_id: str) -> tuple[str | None, str | None]:
     """Return the hash of the positions of the bot, and that of the exam, on a session that the model has not seen."""
     bot = replay(
         settings,
-        f"{UNSEEN}..{UNSEEN}",
+        f"{SHORT_DAY}..{SHORT_DAY}",
         now=LATER,
         stopwatch=time.perf_counter,
         controls=Controls(),
         on_event=ignore,
         on_alert=lambda _: None,
     )
-    exam = score(settings, model_id, UNSEEN, UNSEEN, now=LATER, on_event=ignore)
+    exam = score(settings, model_id, SHORT_DAY, SHORT_DAY, now=LATER, on_event=ignore)
     return bot.positions_sha256, exam.positions_sha256
 
 
@@ -84,7 +101,7 @@ NET: Chosen = {**LAX, "strategy": {"entry": "net"}}
 def net(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home after a retrain whose threshold is the one that pays, and the report."""
     home = tmp_path_factory.mktemp("net") / "home"
-    return home, homes.copy(home, first_retrain, **NET)
+    return home, homes.copy(home, retrain, chosen=NET)
 
 
 def test_the_threshold_that_pays_is_told_and_in_the_model_file(net: tuple[Path, RetrainReport]) -> None:
@@ -104,14 +121,13 @@ def test_the_threshold_that_pays_is_told_and_in_the_model_file(net: tuple[Path, 
 
 
 def test_the_quantile_of_the_settings_is_among_those_tried_to_the_bit(
-    net: tuple[Path, RetrainReport], tmp_path: Path
+    net: tuple[Path, RetrainReport], plain: tuple[Path, RetrainReport]
 ) -> None:
     """The same model of the same rows sets both; so one threshold is the other's to the bit."""
-    plain = trained(tmp_path, LAX)
-    assert plain.entry is None
+    assert plain[1].entry is None
     assert net[1].entry is not None
     at_90 = next(one for one in net[1].entry.tried if one.quantile == Strategy().entry_quantile)
-    assert at_90.threshold == plain.threshold
+    assert at_90.threshold == plain[1].threshold
 
 
 def require_earned(home: Path, report: RetrainReport, settings: Settings, frame: pl.DataFrame) -> None:
@@ -165,7 +181,7 @@ HAND: Chosen = {
 
 def test_a_threshold_is_chosen_by_the_side_the_weights_and_the_novelty_that_the_model_trades_by(tmp_path: Path) -> None:
     """And those are measured on the sessions that train, not on the exam."""
-    report = trained(tmp_path, HAND)
+    report = retrain(tmp_path, HAND)
     frame = frame_of(tmp_path, HAND)
     require_earned(tmp_path, report, small(tmp_path, **HAND), frame)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
@@ -177,18 +193,11 @@ def test_a_threshold_is_chosen_by_the_side_the_weights_and_the_novelty_that_the_
     assert served.novelty == measure_novelty(build_matrix(known, served.feature_names), 0.9)
 
 
-def test_exam_and_bot_agree_on_every_position_of_a_threshold_that_pays(net: tuple[Path, RetrainReport]) -> None:
-    home, report = net
-    assert report.model_id is not None
-    bot, exam = replayed_and_examined(home, small(home, **NET), report.model_id)
-    assert bot == exam is not None
-
-
 DEAR: Chosen = {**LAX, "strategy": {"entry": "net", "cost_bps": 500.0}}
 
 
 def test_a_model_that_finds_nothing_worth_its_cost_trades_nothing_and_says_so(tmp_path: Path) -> None:
-    report = trained(tmp_path, DEAR, outcome="rejected")
+    report = retrain(tmp_path, DEAR, outcome="rejected")
     assert report.entry is not None
     assert report.entry.quantile is None
     assert report.challenger is not None
@@ -230,13 +239,29 @@ def test_settings_that_change_what_is_traded_make_another_policy_and_their_defau
 # --- side and weights -------------------------------------------------------------------------------------------------
 
 
-def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(tmp_path: Path) -> None:
-    chosen: Chosen = {
-        **LAX,
-        "strategy": {"side": "short", "weighting": "inverse_volatility"},
-    }
-    report = trained(tmp_path, chosen)
-    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+SHORT: Chosen = {**LAX, "strategy": {"side": "short", "weighting": "inverse_volatility"}}
+WARY: Chosen = {**SHORT, "model": {"novelty": 0.9}}
+
+
+@pytest.fixture(scope="module")
+def wary(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport, pl.DataFrame]:
+    """Return a home whose model has one side, weights and a limit of novelty, the report, and what the bot decided.
+
+    Exam and bot agree on every position.
+    """
+    home = tmp_path_factory.mktemp("wary")
+    report = retrain(home, WARY)
+    bot, exam = replayed_and_examined(home, small(home, **WARY), str(report.model_id))
+    assert bot == exam is not None
+    with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
+        return home, report, ledger.decisions()
+
+
+def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(
+    wary: tuple[Path, RetrainReport, pl.DataFrame],
+) -> None:
+    home, report, decisions = wary
+    meta = artifact.describe(home / "trained_stock_model.onnx")
     assert (meta.side, meta.format) == ("short", artifact.FORMAT_OF_HAND), "an older hftcl refuses it"
     assert meta.volatility is not None
     assert set(meta.volatility) == {"AAPL", "AMD", "TSLA"}
@@ -245,20 +270,15 @@ def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(tmp_path: Pat
     assert report.challenger.trades > 0
     of_side = {part.name: part.trades for part in report.challenger.slices["side"]}
     assert of_side.get("long", 0) == 0
-    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **chosen), report.model_id)
-    assert bot == exam is not None
-    with LedgerReader(tmp_path / "replay" / "ledger.sqlite") as ledger:
-        decisions = ledger.decisions()
     for above, signal in ((pl.col("prediction") > meta.threshold, 0), (pl.col("prediction") < -meta.threshold, -1)):
         at = decisions.filter(above).row(0, named=True)
         bar = (at["ticker"], at["ts"].isoformat())
-        (row,) = explain(small(tmp_path, **chosen), report.model_id, bar, now=LATER, on_event=ignore).rows
+        (row,) = explain(small(home, **WARY), report.model_id, bar, now=LATER, on_event=ignore).rows
         assert row.signal == signal, "a long signal counts as none"
 
 
-def test_a_file_without_these_settings_is_one_that_an_older_hftcl_reads(tmp_path: Path) -> None:
-    trained(tmp_path, LAX)
-    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+def test_a_file_without_these_settings_is_one_that_an_older_hftcl_reads(plain: tuple[Path, RetrainReport]) -> None:
+    meta = artifact.describe(plain[0] / "trained_stock_model.onnx")
     assert (meta.side, meta.volatility, meta.entry, meta.format) == ("both", None, None, 1)
 
 
@@ -269,32 +289,27 @@ AUTO: Chosen = {**LAX, "model": {"horizon_minutes": "auto", "horizons": (5, 20)}
 
 
 def test_the_horizon_that_pays_is_taken_and_gives_the_very_model_of_that_horizon(tmp_path: Path) -> None:
-    report = trained(tmp_path / "auto", AUTO)
+    report = retrain(tmp_path / "auto", AUTO)
     assert report.horizon is not None
     assert [one.horizon_minutes for one in report.horizon.tried] == [5, 20]
     best = max(report.horizon.tried, key=lambda one: one.best.net)
     meta = artifact.describe(tmp_path / "auto" / "trained_stock_model.onnx")
     assert (meta.horizon_minutes, meta.horizon) == (best.horizon_minutes, report.horizon)
-    by_hand = trained(tmp_path / "hand", {**LAX, "model": {"horizon_minutes": best.horizon_minutes}})
+    by_hand = retrain(tmp_path / "hand", {**LAX, "model": {"horizon_minutes": best.horizon_minutes}})
     assert by_hand.challenger is not None
     assert report.challenger is not None
     assert replace(report.challenger, model_id=None) == replace(by_hand.challenger, model_id=None), "to the bit"
     assert report.policy_digest != by_hand.policy_digest
-    bot, exam = replayed_and_examined(tmp_path / "auto", small(tmp_path / "auto", **AUTO), str(report.model_id))
-    assert bot == exam is not None
 
 
 def test_the_information_coefficient_is_that_of_the_model_s_own_horizon_whatever_the_frame_s(
-    homes: Homes, tmp_path: Path
+    plain: tuple[Path, RetrainReport],
 ) -> None:
     """Of a model of a fixed horizon too, where the settings have another one now."""
-    home = tmp_path / "home"
-    homes.copy(home, first_retrain, **LAX)
+    home, _ = plain
     model = artifact.load(home / "trained_stock_model.onnx")
     own, other = (
-        open_window(small(home, model={"horizon_minutes": horizon}), as_of=None, now=NOW, save=False, on_event=ignore)
-        .assemble()
-        .frame
+        frame_of(home, {"model": {"horizon_minutes": horizon}})
         for horizon in (model.meta.horizon_minutes, 2 * model.meta.horizon_minutes)
     )
     assert not own["target"].equals(other["target"])
@@ -316,7 +331,7 @@ def test_the_rows_of_one_horizon_are_gone_when_those_of_the_next_are_gathered(
         return rows
 
     settings = small(tmp_path, **AUTO)
-    frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
+    frame = frame_of(tmp_path, AUTO)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     monkeypatch.setattr(TrainingRows, "gather", watch)
     names, params = artifact.our_features().names, merge_params(settings)
@@ -331,16 +346,42 @@ def test_the_rows_of_one_horizon_are_gone_when_those_of_the_next_are_gathered(
 
 REFIT: Chosen = {
     "promote": {"min_sharpe": -100, "refit_on_promote": True},
-    "model": {"horizon_minutes": "auto", "horizons": (5, 20)},
+    "model": {"horizon_minutes": "auto", "horizons": (5, 20), "half_life_days": 7.0},
     "features": {"drop_below": 0.002},
     "strategy": {"entry": "net"},
 }
+BEFORE_EMBARGO = "2025-12-22"
+"""A refit has seen every session that is known, and the one after them is embargoed: the short day follows it."""
 
 
-def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_the_exam(tmp_path: Path) -> None:
-    report = trained(tmp_path, REFIT)
+@pytest.fixture(scope="module")
+def refitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
+    """Return a home whose model has each thing that is chosen inside and was refitted, and the report."""
+    home = tmp_path_factory.mktemp("refitted")
+    return home, first_retrain(home, outcome="deployed", as_of=BEFORE_EMBARGO, **REFIT)
+
+
+def test_exam_and_bot_agree_on_every_position_of_a_model_of_all_that_was_chosen_inside(
+    refitted: tuple[Path, RetrainReport],
+) -> None:
+    home, report = refitted
+    meta = artifact.describe(home / "trained_stock_model.onnx")
+    assert meta.model_id == report.model_id
+    assert (meta.horizon_minutes in {5, 20}, meta.half_life_days) == (True, 7.0)
+    assert len(meta.feature_names) < 31
+    assert meta.entry_quantile != Strategy().entry_quantile
+    bot, exam = replayed_and_examined(home, small(home, **REFIT), meta.model_id)
+    assert bot == exam is not None
+    with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
+        assert (ledger.decisions()["target"] != 0).any(), "of a model that holds nothing all would agree"
+
+
+def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_the_exam(
+    refitted: tuple[Path, RetrainReport], tmp_path: Path
+) -> None:
+    home, report = refitted
     refit, twin = (
-        artifact.describe(Registry(tmp_path).onnx_path(str(model_id))) for model_id in (report.model_id, report.twin)
+        artifact.describe(Registry(home).onnx_path(str(model_id))) for model_id in (report.model_id, report.twin)
     )
     assert twin.entry is not None
     assert twin.horizon is not None
@@ -357,12 +398,12 @@ def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_
     assert report.challenger.model_id == report.twin, "the exam is that of the twin"
     by_hand: Chosen = {
         **LAX,
-        "model": {"horizon_minutes": twin.horizon_minutes},
+        "model": {"horizon_minutes": twin.horizon_minutes, "half_life_days": 7.0},
         "features": {"use": twin.feature_names},
         "strategy": {"entry_quantile": twin.entry.quantile},
     }
     settings = small(tmp_path, **by_hand)
-    data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
+    data = open_window(settings, as_of=BEFORE_EMBARGO, now=NOW, save=False, on_event=ignore).assemble()
     with TrainingPool() as pool:
         same = train_candidate(
             data.frame,
@@ -393,15 +434,13 @@ def test_a_row_a_half_life_older_counts_half_and_without_one_all_count_alike() -
     assert oldest[0] > 0, "a weight of 0 would be refused"
 
 
-def test_a_half_life_is_another_model_told_in_its_file_and_the_same_in_exam_and_bot(tmp_path: Path) -> None:
+def test_a_half_life_is_another_model_and_told_in_its_file(plain: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     half: Chosen = {**LAX, "model": {"half_life_days": 7.0}}
-    plain, weighted = trained(tmp_path / "plain", LAX), trained(tmp_path / "half", half)
-    assert plain.challenger is not None
+    weighted = retrain(tmp_path, half)
+    assert plain[1].challenger is not None
     assert weighted.challenger is not None
-    assert plain.challenger.positions_sha256 != weighted.challenger.positions_sha256
-    assert artifact.describe(tmp_path / "half" / "trained_stock_model.onnx").half_life_days == 7.0
-    bot, exam = replayed_and_examined(tmp_path / "half", small(tmp_path / "half", **half), str(weighted.model_id))
-    assert bot == exam is not None
+    assert plain[1].challenger.positions_sha256 != weighted.challenger.positions_sha256
+    assert artifact.describe(tmp_path / "trained_stock_model.onnx").half_life_days == 7.0
 
 
 def test_a_family_that_takes_no_weights_is_refused_before_anything_is_collected(
@@ -415,28 +454,23 @@ def test_a_family_that_takes_no_weights_is_refused_before_anything_is_collected(
 # --- rows unlike the training -----------------------------------------------------------------------------------------
 
 
-WARY: Chosen = {**LAX, "model": {"novelty": 0.9}}
-
-
-def test_a_bar_unlike_the_training_gives_no_signal_in_the_exam_and_the_same_in_the_bot(tmp_path: Path) -> None:
-    report = trained(tmp_path, WARY)
-    plain = trained(tmp_path / "plain", LAX)
+def test_a_bar_unlike_the_training_gives_no_signal_in_the_exam_and_the_same_in_the_bot(
+    wary: tuple[Path, RetrainReport, pl.DataFrame], tmp_path: Path
+) -> None:
+    home, report, decisions = wary
+    bold = retrain(tmp_path, SHORT)
     assert report.challenger is not None
-    assert plain.challenger is not None
+    assert bold.challenger is not None
     assert report.challenger.novel_share == pytest.approx(0.1, abs=0.07), "the exam is like the training, nearly"
-    assert plain.challenger.novel_share is None
-    assert report.challenger.positions_sha256 != plain.challenger.positions_sha256
-    assert artifact.describe(tmp_path / "trained_stock_model.onnx").format == artifact.FORMAT_OF_HAND
-    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **WARY), str(report.model_id))
-    assert bot == exam is not None
-    with LedgerReader(tmp_path / "replay" / "ledger.sqlite") as ledger:
-        decisions = ledger.decisions()
+    assert bold.challenger.novel_share is None
+    assert report.challenger.positions_sha256 != bold.challenger.positions_sha256
+    assert artifact.describe(home / "trained_stock_model.onnx").format == artifact.FORMAT_OF_HAND
     novel = decisions.filter(pl.col("code") == "hold_novel")
     assert 0.02 < novel.height / decisions.height < 0.3
     assert novel["prediction"].is_null().all()
     assert novel["target"].is_not_null().all(), "earlier signals run off"
     ticker, ts = novel.row(0, named=True)["ticker"], novel["ts"][0].isoformat()
-    (row,) = explain(small(tmp_path, **WARY), str(report.model_id), (ticker, ts), now=LATER, on_event=ignore).rows
+    (row,) = explain(small(home, **WARY), str(report.model_id), (ticker, ts), now=LATER, on_event=ignore).rows
     assert (row.novel, row.signal) == (True, 0)
     assert row.prediction is not None
     assert row.contributions is not None
@@ -450,14 +484,14 @@ def test_a_bar_unlike_the_training_gives_no_signal_in_the_exam_and_the_same_in_t
 CHOOSY: Chosen = {**LAX, "features": {"drop_below": 0.002}}
 
 
-def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_agree_without_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_features_that_are_worth_little_leave_with_the_reason(
+    choosy: tuple[Path, RetrainReport], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    report = trained(tmp_path, CHOOSY)
-    meta = artifact.describe(tmp_path / "trained_stock_model.onnx")
+    home, report = choosy
+    meta = artifact.describe(home / "trained_stock_model.onnx")
     assert meta.selection is not None
     assert meta.selection == report.selection
-    division = split(list_sessions(frame_of(tmp_path, CHOOSY)), exam_sessions=10, embargo_sessions=1)
+    division = split(list_sessions(frame_of(home, CHOOSY)), exam_sessions=10, embargo_sessions=1)
     assert meta.selection.sessions == len(split_inner(division.train, embargo_sessions=1).exam), "not those fitted on"
     kept = {worth.name for worth in meta.selection.kept}
     assert 0 < len(kept) < 31
@@ -465,9 +499,7 @@ def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_a
     ours = artifact.our_features()
     assert meta.feature_names == report.features == tuple(name for name in ours.names if name in kept)
     assert meta.features_hash == ours.narrow(meta.feature_names).definitions_hash
-    bot, exam = replayed_and_examined(tmp_path, small(tmp_path, **CHOOSY), str(report.model_id))
-    assert bot == exam is not None
-    (row,) = history(tmp_path, calendar="XNYS", lineage=True)
+    (row,) = history(home, calendar="XNYS", lineage=True)
     assert row.features == meta.feature_names
     assert row.dropped == {worth.name: worth.importance for worth in meta.selection.dropped}
     draw_lineage([row, replace(row, model_id="before", features=(*row.features[1:], "another"), dropped={})])
@@ -476,23 +508,21 @@ def test_features_that_are_worth_little_leave_with_the_reason_and_exam_and_bot_a
     assert f"against before: +{row.features[0]} -another" in said
 
 
-def test_another_seed_exchanges_the_rows_otherwise(tmp_path: Path) -> None:
+def test_another_seed_exchanges_the_rows_otherwise(choosy: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     """A ridge draws nothing, so what differs are the draws by which a feature's worth is measured."""
     worths = []
-    for seed in (42, 43):
-        report = trained(tmp_path / str(seed), {**CHOOSY, "model": {"seed": seed}})
+    for report in (choosy[1], retrain(tmp_path, {**CHOOSY, "model": {"seed": Settings().model.seed + 1}})):
         assert report.selection is not None
         worths.append({worth.name: worth.importance for worth in (*report.selection.kept, *report.selection.dropped)})
     assert worths[0] != worths[1]
 
 
-def test_what_is_left_is_what_a_choice_by_hand_would_train(tmp_path: Path) -> None:
+def test_what_is_left_is_what_a_choice_by_hand_would_train(choosy: tuple[Path, RetrainReport], tmp_path: Path) -> None:
     """The same rows, the same features: the same positions to the bit."""
-    choosy = trained(tmp_path / "choosy", CHOOSY)
-    by_hand = trained(tmp_path / "hand", {**LAX, "features": {"use": choosy.features}})
-    assert choosy.challenger is not None
+    by_hand = retrain(tmp_path, {**LAX, "features": {"use": choosy[1].features}})
+    assert choosy[1].challenger is not None
     assert by_hand.challenger is not None
-    assert choosy.challenger.positions_sha256 == by_hand.challenger.positions_sha256
+    assert choosy[1].challenger.positions_sha256 == by_hand.challenger.positions_sha256
 
 
 # --- the baseline -----------------------------------------------------------------------------------------------------
@@ -501,9 +531,11 @@ def test_what_is_left_is_what_a_choice_by_hand_would_train(tmp_path: Path) -> No
 FOREST: Chosen = {**LAX, "model": {"n_estimators": 8}}
 
 
-def test_a_forest_is_told_beside_a_ridge_of_the_same_rows_that_decides_nothing(tmp_path: Path) -> None:
-    report = trained(tmp_path / "forest", FOREST)
-    ridge = trained(tmp_path / "ridge", LAX)
+def test_a_forest_is_told_beside_a_ridge_of_the_same_rows_that_decides_nothing(
+    plain: tuple[Path, RetrainReport], tmp_path: Path
+) -> None:
+    report = retrain(tmp_path / "forest", FOREST)
+    ridge = plain[1]
     assert report.baseline is not None
     assert ridge.challenger is not None
     assert ridge.baseline is None, "it would be the model itself"

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +33,10 @@ from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay import replay
-from tests.loop_cases import NOW, first_retrain, small
+from tests.loop_cases import BEFORE_SHORT_DAY, NOW, SHORT_DAY, first_retrain, small
 from tests.trained import Homes
 
-UNSEEN, LATER = date(2026, 1, 9), datetime(2026, 1, 12, 12, tzinfo=UTC)
+LATER = datetime(2026, 1, 12, 12, tzinfo=UTC)
 ALL: dict[str, dict[str, object]] = {
     "promote": {"min_sharpe": -100},
     "model": {"per": "ticker", "horizon_minutes": "auto", "horizons": (5, 20), "novelty": 0.95},
@@ -49,13 +49,13 @@ ALL: dict[str, dict[str, object]] = {
 def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport]:
     """Return a home whose model holds one a ticker, with all that is chosen inside, and the report."""
     home = tmp_path_factory.mktemp("per_ticker") / "home"
-    return home, homes.copy(home, first_retrain, **ALL)
+    return home, homes.copy(home, first_retrain, as_of=BEFORE_SHORT_DAY, **ALL)
 
 
 def replayed(settings: Settings, on_event: object = ignore) -> str | None:
     return replay(
         settings,
-        f"{UNSEEN}..{UNSEEN}",
+        f"{SHORT_DAY}..{SHORT_DAY}",
         now=LATER,
         stopwatch=time.perf_counter,
         controls=Controls(),
@@ -82,7 +82,7 @@ def test_one_file_holds_them_with_all_that_was_chosen_inside(trained: tuple[Path
 def test_exam_and_bot_agree_on_every_position(trained: tuple[Path, RetrainReport]) -> None:
     home, report = trained
     settings = small(home, **ALL)
-    exam = score(settings, str(report.model_id), UNSEEN, UNSEEN, now=LATER, on_event=ignore)
+    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, now=LATER, on_event=ignore)
     assert exam.trades > 0
     assert replayed(settings) == exam.positions_sha256 is not None
 
@@ -92,7 +92,7 @@ def test_a_ticker_without_a_model_is_held_and_named_by_whatever_uses_it(
 ) -> None:
     _, report = trained
     home = tmp_path / "home"
-    homes.copy(home, first_retrain, **ALL)
+    homes.copy(home, first_retrain, as_of=BEFORE_SHORT_DAY, **ALL)
     settings = small(home, **ALL)
     settings = replace(settings, market=replace(settings.market, watchlist=("AAPL", "AMD", "TSLA", "JNJ")))
     told: list[str] = []
@@ -101,7 +101,7 @@ def test_a_ticker_without_a_model_is_held_and_named_by_whatever_uses_it(
         told.append(event.text)
 
     expected = f"Model {report.model_id} holds no model of JNJ: nothing is opened in it."
-    exam = score(settings, str(report.model_id), UNSEEN, UNSEEN, now=LATER, on_event=hear)
+    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, now=LATER, on_event=hear)
     assert sum(expected in text for text in told) == 1
     bot = replayed(settings, hear)
     assert sum(expected in text for text in told) == 2

@@ -1,6 +1,5 @@
 """A model a ticker in record, backtest and search: what each ticker's own model would have done, to the bit."""
 
-import json
 import shutil
 import signal
 import sqlite3
@@ -35,6 +34,7 @@ from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.positions import target_positions
 from hftcl.strategy.weights import weigh
+from tests.in_process import answer_here
 from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.loop_cases import NOW, small
 
@@ -218,9 +218,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, An
     kept = len(list(folder.glob("*/*.onnx")))
     run_until(home, lambda: bool(read_trials(trials, "2025")))
     tried = len(read_trials(trials, "2025"))
-    done = subprocess.run(COMMAND, cwd=home, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
-    assert done.returncode == 0, done.stderr
-    return home, json.loads(done.stdout), kept, tried
+    return home, answer_here(home, *COMMAND[1:]), kept, tried
 
 
 @pytest.fixture(scope="module")

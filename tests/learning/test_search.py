@@ -179,15 +179,19 @@ def open_inner(settings: Settings) -> InnerExam:
     return InnerExam(settings, open_window(settings, as_of=AS_OF, now=NOW, save=False, on_event=ignore).assemble())
 
 
+@pytest.fixture(scope="module")
+def inner(home: Path) -> InnerExam:
+    """Return what the trials of that search are scored in; nothing changes it."""
+    return open_inner(settings_of(home))
+
+
 @contextlib.contextmanager
 def gather_team(settings: Settings) -> Iterator[Team]:
     with open_engine(settings, ignore) as engine:
         yield engine.gather(Wanted(rows_bytes=0, stage="search"))
 
 
-def test_no_part_of_a_trial_reaches_into_the_embargo_or_the_exam(report: SearchReport, home: Path) -> None:
-    settings = settings_of(home)
-    inner = open_inner(settings)
+def test_no_part_of_a_trial_reaches_into_the_embargo_or_the_exam(report: SearchReport, inner: InnerExam) -> None:
     division = split(list_sessions(inner.data.frame), exam_sessions=10, embargo_sessions=1)
     assert report.exam is not None
     assert (report.exam.from_, report.exam.to) == (division.exam_days[0], division.exam_days[-1])
@@ -204,9 +208,8 @@ def test_no_part_of_a_trial_reaches_into_the_embargo_or_the_exam(report: SearchR
         assert last < part.embargoed[0].start  # type: ignore[operator]
 
 
-def test_bars_of_the_exam_that_become_nonsense_change_no_trial(home: Path) -> None:
+def test_bars_of_the_exam_that_become_nonsense_change_no_trial(home: Path, inner: InnerExam) -> None:
     settings = settings_of(home)
-    inner = open_inner(settings)
     with gather_team(settings) as team:
         choice: Choice = {"model.horizon_minutes": 10, "strategy.entry_quantile": 0.7}
         before = inner.try_choice(1, choice, team)
@@ -221,10 +224,11 @@ def test_bars_of_the_exam_that_become_nonsense_change_no_trial(home: Path) -> No
     assert before.trades > 0
 
 
-def test_what_a_trial_earned_and_held_is_what_archived_models_of_its_parts_do_in_their_exams(home: Path) -> None:
+def test_what_a_trial_earned_and_held_is_what_archived_models_of_its_parts_do_in_their_exams(
+    home: Path, inner: InnerExam
+) -> None:
     """A second way to it, by the code of a retrain: each part trained to a whole model's file, and examined."""
     settings = settings_of(home)
-    inner = open_inner(settings)
     choice: Choice = {"model.horizon_minutes": 10, "strategy.entry_quantile": 0.7}
     chosen = apply_choice(settings, choice)
     with gather_team(settings) as team:
@@ -258,18 +262,15 @@ def test_what_a_trial_earned_and_held_is_what_archived_models_of_its_parts_do_in
     assert found.trades == trades
 
 
-def test_another_horizon_gives_the_rows_that_a_retrain_with_it_would_have(home: Path) -> None:
+def test_another_horizon_gives_the_rows_that_a_retrain_with_it_would_have(home: Path, inner: InnerExam) -> None:
     settings = settings_of(home)
-    inner = open_inner(settings)
     other = replace(settings, model=replace(settings.model, horizon_minutes=60))
     theirs = open_window(other, as_of=AS_OF, now=NOW, save=False, on_event=ignore).assemble().frame
     ours = add_target(inner.table.read(), 60)
     assert_frame_equal(ours, theirs.filter(pl.col("session") <= inner.training[-1].day).select(ours.columns))
 
 
-def test_a_shorter_window_trains_on_fewer_sessions_and_is_scored_on_the_same_ones(home: Path) -> None:
-    settings = settings_of(home)
-    inner = open_inner(settings)
+def test_a_shorter_window_trains_on_fewer_sessions_and_is_scored_on_the_same_ones(inner: InnerExam) -> None:
     short, whole = inner.split_folds(24), inner.split_folds(46)
     assert [part.exam for part in short] == [part.exam for part in whole]
     days = [session.day for session in list_sessions(inner.data.frame)]
@@ -404,9 +405,10 @@ def test_another_space_or_other_bars_begin_a_new_search_and_say_so(home: Path, r
     assert figures(again) == figures(report)
 
 
-def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothing_else(home: Path) -> None:
-    settings = settings_of(home)
-    data = open_inner(settings).data
+def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothing_else(
+    home: Path, inner: InnerExam
+) -> None:
+    settings, data = settings_of(home), inner.data
 
     def find_changed(given: Dataset = data, **sections: dict[str, object]) -> list[str]:
         changed = settings
@@ -479,11 +481,12 @@ def test_where_nothing_earns_its_cost_nobody_looks_at_the_exam(tmp_path: Path) -
     assert all(look.sessions[-1] <= dear.inner.to for look in read_looks(Registry(tmp_path), synthetic=True))
 
 
-def test_the_deflated_sharpe_ratio_of_the_winner_is_that_of_the_best_of_all_trials(home: Path) -> None:
+def test_the_deflated_sharpe_ratio_of_the_winner_is_that_of_the_best_of_all_trials(
+    home: Path, inner: InnerExam
+) -> None:
     settings = settings_of(home)
     again = search(settings)
     assert again.winner is not None
-    inner = open_inner(settings)
     with gather_team(settings) as team:
         trial = inner.try_choice(9, again.winner.settings, team)
     net = list(trial.net.values())

@@ -228,9 +228,21 @@ def worst(book: RiskBook, quantities: dict[str, list[float]]) -> dict[str, tuple
 
 
 @pytest.mark.hazard(56)
-@settings(max_examples=250)
+@settings(max_examples=80)
 @given(book=books(), sent=orders(), shorting=st.booleans())
 def test_whatever_is_ordered_no_limit_is_ever_passed(book: RiskBook, sent: list[Order], shorting: bool) -> None:
+    require_within_limits(book, sent, shorting)
+
+
+@pytest.mark.slow
+@settings(max_examples=2500)
+@given(book=books(), sent=orders(), shorting=st.booleans())
+def test_whatever_else_is_ordered_no_limit_is_ever_passed(book: RiskBook, sent: list[Order], shorting: bool) -> None:
+    """The same with many more orders."""
+    require_within_limits(book, sent, shorting)
+
+
+def require_within_limits(book: RiskBook, sent: list[Order], shorting: bool) -> None:
     limits = replace(LIMITS, shorting=shorting, position=30_000.0, gross=60_000.0, net=40_000.0)
     rulings = review(sent, book, limits)
     taken: dict[str, list[float]] = {}
