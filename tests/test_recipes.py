@@ -164,7 +164,7 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(s
     """The retrain in processes of its own, as the training's; what follows in this one, which finds the same site."""
     home = tmp_path / "home"
     home.mkdir()
-    write_database(home / "bars.sqlite", ("AAPL", "AMD"), date(2025, 10, 1), date(2025, 12, 15))
+    write_database(home / "bars.sqlite", ("AAPL", "AMD"), date(2025, 10, 20), date(2025, 12, 15))
     text = QUICK_TOML.replace("[market]", '[market]\nsource = "acme"')
     text = text.replace('family = "ridge"', 'family = "extra"')
     (home / "hftcl.toml").write_text(

@@ -1,7 +1,9 @@
 """Small models for tests of the archive: bytes in place of an ONNX file, verified by their hash alone."""
 
 import hashlib
+import tempfile
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from hftcl.archive.deployment import Archive
@@ -60,6 +62,26 @@ def added(
 
 def deployed(archive: Archive, count: int) -> list[str]:
     """Add and deploy `count` models, a week apart; return their ids, oldest first."""
+    if archive.database.exists():
+        return _deploy(archive, count)
+    ids, files = _files_of_deployed(count)
+    for name, content in files.items():
+        (archive.home / name).parent.mkdir(parents=True, exist_ok=True)
+        (archive.home / name).write_bytes(content)
+    return [*ids]
+
+
+@cache
+def _files_of_deployed(count: int) -> tuple[list[str], dict[str, bytes]]:
+    """Return the ids in an archive of `count` models, and all its files: a hundred tests begin with one."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        ids = _deploy(archive_in(home), count)
+        files = {str(file.relative_to(home)): file.read_bytes() for file in home.rglob("*") if file.is_file()}
+    return ids, files
+
+
+def _deploy(archive: Archive, count: int) -> list[str]:
     ids = []
     for week in range(count):
         now = T0 + timedelta(weeks=week)

@@ -452,21 +452,17 @@ real.version = lambda name: "2.0.0" if name == "numpy" else asked(name)
 """
 
 
-def test_a_worker_of_another_version_is_refused_by_name_before_any_task(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text(OLDER)
-    with run_cluster(tmp_path, workers=1) as mine:
-        mine.start_worker(path=(tmp_path,))
-        with distributed.Client(mine.url, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=300)
-        with pytest.raises(ComputeError, match=r"The worker tcp://127.0.0.1:\d+ has numpy 2.0.0, not "):
-            ClusterEngine(configured(mine.url)).__enter__()
-
-
-def test_a_worker_of_another_version_that_comes_later_does_no_task(tmp_path: Path) -> None:
+def test_a_worker_of_another_version_is_refused_by_name_before_any_task_and_does_none_where_it_comes_later(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(OLDER)
     with run_cluster(tmp_path, workers=1) as mine, ClusterEngine(configured(mine.url)) as engine:
-        mine.workers[0].kill()
         mine.start_worker(path=(tmp_path,))
+        with distributed.Client(mine.url, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=PATIENCE_S)
+        with pytest.raises(ComputeError, match=r"The worker tcp://127.0.0.1:\d+ has numpy 2.0.0, not "):
+            ClusterEngine(configured(mine.url)).__enter__()
+        mine.workers[0].kill()
         with pytest.raises(ComputeError, match=r"has numpy 2.0.0, not .* or stop it"):
             engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None)
     assert list(tmp_path.glob("begun_*")) == []

@@ -145,6 +145,7 @@ def test_a_search_goes_on_with_fewer_after_a_training_was_killed_for_lack_of_mem
     values: dict[str, tuple[object, ...]] = {"model.family": ("mortal",), "model.horizon_minutes": (10, 30, 60)}
     settings = small(
         tmp_path / "home",
+        market={"watchlist": ("AAPL", "AMD")},
         model={"family": "mortal"},
         search={"values": values, "vary": ("horizon",), "workers": 2, "trials": 3, "folds": 1},
     )

@@ -74,7 +74,7 @@ def live_until_killed(home: Path, seed: int) -> None:
 
 @pytest.mark.hazard(1)
 def test_killed_at_random_moments_the_archive_is_whole_and_goes_on(tmp_path: Path) -> None:
-    for seed in range(15):
+    for seed in range(8):
         live_until_killed(tmp_path, seed)
         assert_whole(tmp_path)
 

@@ -16,7 +16,7 @@ from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import Case, contents, left_behind
 from tests.in_process import answer_here, call
-from tests.installed import PATIENCE_S, one_line, run
+from tests.installed import PATIENCE_S, one_line
 from tests.loop_cases import QUICK_TOML, RETRAIN
 from tests.shared_data import DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars
 
@@ -44,7 +44,7 @@ def from_files(
 def test_a_ticker_without_bars_is_left_out_loudly_and_the_others_go_on(tmp_path: Path) -> None:
     bars_of(tmp_path / "data", "AAPL", "AMD")
     from_files(tmp_path, "AAPL", "NOBARS", "AMD")
-    done = run(tmp_path, "retrain", "--force", "--json")
+    done = call(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 0, done.stderr
     why = f"no bars; the folder {tmp_path / 'data'} has AAPL, AMD; a file without a ticker column is named after"
     assert f"warning: NOBARS is left out: {why}" in done.stderr

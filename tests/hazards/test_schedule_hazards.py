@@ -17,6 +17,7 @@ import pytest
 from hftcl.archive.registry import Registry
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from tests.hazards.loop_processes import Case, assert_production_is_whole, left_behind
+from tests.in_process import call
 from tests.installed import PATIENCE_S, run
 from tests.processes import wait_until
 from tests.schedule.schedule_homes import a_home
@@ -89,7 +90,7 @@ def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
     did = [each for out, _ in answers for each in json.loads(out) if each["state"] == "done"]
     assert [each["job"] for each in did] == ["digest"]
     assert [(each.job, each.state) for each in accounted(home)] == [("digest", "done")]
-    assert json.loads(run(home, "schedule", "--once", "--json").stdout) == [], "nor does a later one find it due"
+    assert json.loads(call(home, "schedule", "--once", "--json").stdout) == [], "nor does a later one find it due"
 
 
 @pytest.mark.hazard(45)
@@ -107,7 +108,7 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
     assert accounted(home) == []
     assert Registry(home).models() == ()
     assert left_behind(home) == []
-    done = run(home, "schedule", "--once", "--json", HFTCL_LIGHTGBM__N_ESTIMATORS="8")
+    done = call(home, "schedule", "--once", "--json", HFTCL_LIGHTGBM__N_ESTIMATORS="8")
     assert [(each["job"], each["state"]) for each in json.loads(done.stdout)] == [("retrain", "done")], done.stderr
     assert_production_is_whole(home)
 
@@ -139,7 +140,7 @@ def test_work_whose_process_was_killed_is_told_as_interrupted_and_not_repeated(t
     case.kill(process, everything=False)
     case.assert_nothing_survives()
     assert [each.state for each in accounted(home)] == ["claimed"]
-    done = run(home, "schedule", "--once", "--json")
+    done = call(home, "schedule", "--once", "--json")
     assert done.returncode == 1, done.stderr
     assert [each["state"] for each in json.loads(done.stdout)] == ["failed"]
     assert json.loads(told.read_text())["kind"] == "error"

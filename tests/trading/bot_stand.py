@@ -1,5 +1,6 @@
 """A bot on a bench: a real model of the synthetic market, stored bars, a simulated clock, the real ledger and paper."""
 
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -139,6 +140,37 @@ def archived(
     **changes: object,
 ) -> str:
     """Archive a model that was trained at `at`, and deploy it; return its id."""
+    if report is None and not (home / "models").exists():
+        model_id, files = _files_of_first(at, seed, deploy, outcome, names, tuple(sorted(changes.items())))
+        for name, content in files.items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_bytes(content)
+        return model_id
+    return _archive(home, at, seed, deploy, outcome, report, names, changes)
+
+
+@cache
+def _files_of_first(
+    at: datetime, seed: int, deploy: bool, outcome: str, names: tuple[str, ...], changes: tuple[tuple[str, object], ...]
+) -> tuple[str, dict[str, bytes]]:
+    """Return the id of the first model of a home, and all files of that home: hundreds of tests begin with them."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        model_id = _archive(home, at, seed, deploy, outcome, None, names, dict(changes))
+        files = {str(file.relative_to(home)): file.read_bytes() for file in home.rglob("*") if file.is_file()}
+    return model_id, files
+
+
+def _archive(
+    home: Path,
+    at: datetime,
+    seed: int,
+    deploy: bool,
+    outcome: str,
+    report: dict[str, object] | None,
+    names: tuple[str, ...],
+    changes: dict[str, object],
+) -> str:
     archive = Archive(home)
     model_id = archive.claim_id(at)
     meta = meta_of(model_id, names=names, **changes)

@@ -16,7 +16,8 @@ from hftcl.trading.run.clock import SystemClock
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.live import trade
 from hftcl.trading.run.present import Present
-from tests.trading.bot_stand import settings_of
+from tests.calendars import read_shared_calendar
+from tests.loop_cases import small
 
 OPENED = datetime(2025, 6, 2, 13, 40, tzinfo=UTC)
 _BROKER = frozenset({"broker", "down"})
@@ -37,7 +38,8 @@ class ShiftedClock(SystemClock):
 
 def main(home: Path, url: str, state: str) -> None:
     """Trade until a signal says stop; say so at the end."""
-    settings = settings_of(
+    read_shared_calendar()
+    settings = small(
         home,
         market={"source": "polygon"},
         trade={"feed": "polygon-rest", "broker": "alpaca" if state in _BROKER else "paper", "live": True},

@@ -307,16 +307,16 @@ class PutAhead(SimulatedClock):
 @pytest.mark.parametrize("by", [40, 200], ids=["within the session", "past the bell"])
 def test_a_clock_that_was_ahead_for_a_minute_costs_the_bot_that_minute_and_no_other(home: Path, by: int) -> None:
     minutes = session_minutes()
-    world = World(home, minutes[250], bars_of(DAY))
-    clock = world.clock = PutAhead(minutes[250], minutes[300], timedelta(minutes=by))
+    world = World(home, minutes[285], bars_of(DAY))
+    clock = world.clock = PutAhead(minutes[285], minutes[300], timedelta(minutes=by))
     in_time: set[datetime] = set()
 
     def note(minute: datetime) -> Callable[[], None]:
         return lambda: in_time.add(minute) if MINUTE <= clock.true - minute < 2 * MINUTE else None
 
-    world.script |= {minute: note(minute) for minute in minutes[250:350]} | {minutes[350]: world.stop}
+    world.script |= {minute: note(minute) for minute in minutes[285:330]} | {minutes[330]: world.stop}
     world.run()
-    assert set(minutes[250:350]) - in_time <= {minutes[299]}, "the one that ended while it was ahead"
+    assert set(minutes[285:330]) - in_time <= {minutes[299]}, "the one that ended while it was ahead"
 
 
 class PutRight(PutAhead):
@@ -346,7 +346,7 @@ def put_right(world: World, at: datetime, by: timedelta, stop_at: datetime) -> P
 @pytest.mark.parametrize("by", [-40, -5, 2, 40])
 def test_a_clock_that_is_put_right_once_leaves_no_minute_undecided_and_nothing_held(home: Path, by: int) -> None:
     minutes = session_minutes()
-    world = World(home, minutes[250], bars_of(DAY))
+    world = World(home, minutes[285], bars_of(DAY))
     clock = put_right(world, minutes[300], timedelta(minutes=by), minutes[389] + 10 * MINUTE)
     in_time: set[datetime] = set()
 
@@ -364,7 +364,7 @@ def test_a_clock_that_is_put_right_once_leaves_no_minute_undecided_and_nothing_h
 @pytest.mark.hazard(69)
 def test_a_clock_that_is_put_past_the_bell_ends_the_session_and_tells_what_is_held(home: Path) -> None:
     """As where a machine is paused over the close."""
-    minutes, world = session_minutes(), World(home, session_minutes()[250], bars_of(DAY))
+    minutes, world = session_minutes(), World(home, session_minutes()[285], bars_of(DAY))
     put_right(world, minutes[389] + 21 * MINUTE, timedelta(minutes=-100), minutes[389] + 40 * MINUTE)
     world.run()
     with world.ledger() as ledger:

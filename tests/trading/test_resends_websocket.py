@@ -143,24 +143,42 @@ def trade(
     return facts
 
 
-def compare(folder: Path, bars: pl.DataFrame, minutes: int, tickers: tuple[str, ...], rates: tuple[float, ...]) -> None:
-    plain = trade(folder / "0", bars, minutes, 0.0, tickers)
+def compare(
+    plain: dict[str, Any],
+    folder: Path,
+    bars: pl.DataFrame,
+    minutes: int,
+    tickers: tuple[str, ...],
+    rates: tuple[float, ...],
+) -> None:
     for rate in rates:
         facts = trade(folder / str(rate), bars, minutes, rate, tickers)
         assert facts["decisions"].equals(plain["decisions"]), rate
         assert {**facts, "decisions": 0} == {**plain, "decisions": 0}, rate
 
 
-def test_aggregates_that_the_socket_sends_again_change_no_decision_and_no_order(tmp_path: Path) -> None:
-    compare(tmp_path, bars_of(DAY), 50, TICKERS, (0.1, 1.0))
+MINUTES = 50
+"""Of the session, in the short form: 30 until the features are known, and some with orders."""
 
 
-def test_a_volume_that_grows_with_late_trades_holds_no_ticker(tmp_path: Path) -> None:
-    plain = trade(tmp_path / "plain", bars_of(DAY), 50, 0.0, TICKERS)["decisions"]
-    again = trade(tmp_path / "again", bars_of(DAY), 50, 1.0, TICKERS, more=100.0)["decisions"]
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what is decided and done on bars that come once."""
+    return trade(tmp_path_factory.mktemp("once") / "home", bars_of(DAY), MINUTES, 0.0, TICKERS)
+
+
+def test_aggregates_that_the_socket_sends_again_change_no_decision_and_no_order(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
+    compare(plain, tmp_path, bars_of(DAY), MINUTES, TICKERS, (0.1, 1.0))
+
+
+def test_a_volume_that_grows_with_late_trades_holds_no_ticker(plain: dict[str, Any], tmp_path: Path) -> None:
+    once = plain["decisions"]
+    again = trade(tmp_path / "again", bars_of(DAY), MINUTES, 1.0, TICKERS, more=100.0)["decisions"]
     keys = ["ts", "ticker", "code"]
-    assert again.select(keys).equals(plain.select(keys)), "each minute is decided on as it was"
-    assert Code.TRADE in plain["code"].to_list()
+    assert again.select(keys).equals(once.select(keys)), "each minute is decided on as it was"
+    assert Code.TRADE in once["code"].to_list()
 
 
 SENT_ON, COMES_ON = 45, 47
@@ -176,33 +194,38 @@ def revise(bars: pl.DataFrame, factor: float) -> tuple[pl.DataFrame, Any]:
 
 
 @pytest.mark.hazard(63)
-def test_a_price_that_the_socket_corrects_counts_from_the_next_minute_on_and_holds_nothing(tmp_path: Path) -> None:
+def test_a_price_that_the_socket_corrects_counts_from_the_next_minute_on_and_holds_nothing(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
     bars, minutes = bars_of(DAY), session_minutes()
     changed, row = revise(bars, 1.001)
-    plain = trade(tmp_path / "plain", bars, 60, 0.0, TICKERS)["decisions"]
-    known = trade(tmp_path / "known", changed, 60, 0.0, TICKERS)["decisions"]
-    facts = trade(tmp_path / "told", bars, 60, 0.0, TICKERS, revised={minutes[COMES_ON]: row})
+    once = plain["decisions"]
+    known = trade(tmp_path / "known", changed, MINUTES, 0.0, TICKERS)["decisions"]
+    facts = trade(tmp_path / "told", bars, MINUTES, 0.0, TICKERS, revised={minutes[COMES_ON]: row})
     told, sent_on, until = facts["decisions"], pl.col("ts") == minutes[SENT_ON], pl.col("ts") <= minutes[COMES_ON]
-    assert not known.filter(sent_on).equals(plain.filter(sent_on)), "else the price would say nothing"
-    assert told.filter(until).equals(plain.filter(until)), "what was decided stays"
+    assert not known.filter(sent_on).equals(once.filter(sent_on)), "else the price would say nothing"
+    assert told.filter(until).equals(once.filter(until)), "what was decided stays"
     figures = ("ts", "ticker", "prediction", "code")
     assert told.filter(~until).select(figures).equals(known.filter(~until).select(figures))
-    assert not told.filter(~until).equals(plain.filter(~until))
+    assert not told.filter(~until).equals(once.filter(~until))
     assert Code.HOLD_REVISED not in told["code"].to_list()
 
 
 @pytest.mark.hazard(63)
-def test_a_price_that_the_socket_corrects_beyond_the_collar_holds_its_ticker_for_that_minute(tmp_path: Path) -> None:
+def test_a_price_that_the_socket_corrects_beyond_the_collar_holds_its_ticker_for_that_minute(
+    plain: dict[str, Any], tmp_path: Path
+) -> None:
     bars, minutes = bars_of(DAY), session_minutes()
     _, row = revise(bars, 1.5)
-    plain = trade(tmp_path / "plain", bars, 60, 0.0, TICKERS)["decisions"]
-    told = trade(tmp_path / "told", bars, 60, 0.0, TICKERS, revised={minutes[COMES_ON]: row})["decisions"]
+    once = plain["decisions"]
+    told = trade(tmp_path / "told", bars, MINUTES, 0.0, TICKERS, revised={minutes[COMES_ON]: row})["decisions"]
     held = told.filter(pl.col("code") == Code.HOLD_REVISED).select("ts", "ticker").rows()
     assert held == [(minutes[COMES_ON], "AMD")]
     others = pl.col("ts") < minutes[COMES_ON]
-    assert told.filter(others).equals(plain.filter(others))
+    assert told.filter(others).equals(once.filter(others))
 
 
 @pytest.mark.slow
 def test_twenty_tickers_that_the_socket_sends_again_all_day_change_no_decision_and_no_order(tmp_path: Path) -> None:
-    compare(tmp_path, market_bars(date(2025, 5, 23), DAY, MANY), 390, MANY, (0.1, 0.5, 1.0))
+    bars = market_bars(date(2025, 5, 23), DAY, MANY)
+    compare(trade(tmp_path / "0", bars, 390, 0.0, MANY), tmp_path, bars, 390, MANY, (0.1, 0.5, 1.0))

@@ -55,11 +55,11 @@ def silent_source(*, hangs_up: bool = False) -> Iterator[tuple[str, threading.Ev
 @pytest.mark.parametrize(
     ("state", "pressed"),
     [
-        ("bars", False),
+        pytest.param("bars", False, marks=pytest.mark.slow),
         ("bars", True),
         ("broker", False),
         ("broker", True),
-        ("down", False),
+        pytest.param("down", False, marks=pytest.mark.slow),
         ("down", True),
         ("night", False),
         ("night", True),
