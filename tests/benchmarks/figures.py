@@ -44,6 +44,10 @@ PAIRS: Final = (
     ("backtest, four Dask workers", "backtest, three months"),
 )
 """The first is divided by the second, where both took turns."""
+UNSEEN: Final = frozenset({"backtest, four Dask workers"})
+"""Cases whose processor time nothing tells: a cluster's workers are ended with it, and no parent counts theirs."""
+UNSEEN_PARTS: Final = frozenset({"Dask"})
+"""Parts of these: what is seen of other programs meanwhile is mostly their own workers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +85,8 @@ class Figures:
 
     @property
     def busy(self) -> dict[str, float]:
-        """The parts during which the machine was not idle."""
-        return {part: cores for part, cores in self.others.items() if cores >= IDLE}
+        """The parts during which the machine was not idle, where that is known."""
+        return {part: cores for part, cores in self.others.items() if cores >= IDLE and part not in UNSEEN_PARTS}
 
     def add(self, other: "Figures") -> "Figures":
         """Return what both hold; where both hold the same thing, the other's."""
@@ -143,7 +147,8 @@ def find_slope(costs: Mapping[int, float]) -> float:
 def list_ratios(figures: Figures, *, by_clock: bool = False) -> dict[str, Ratio]:
     """Return each ratio by its name: of PAIRS, and of start-up to an empty Python.
 
-    Of processor time, which holds on a machine that does other work too; by_clock: of what a person waits.
+    Of processor time, which holds on a machine that does other work too, but for those of `UNSEEN`; by_clock: of what
+    a person waits.
     """
 
     def pick(taken: Measured) -> tuple[float, ...]:
@@ -152,7 +157,7 @@ def list_ratios(figures: Figures, *, by_clock: bool = False) -> dict[str, Ratio]
     ratios = {
         f"{one} / {other}": divide(pick(figures.cases[one]), pick(figures.cases[other]))
         for one, other in PAIRS
-        if one in figures.cases and other in figures.cases
+        if one in figures.cases and other in figures.cases and (by_clock or one not in UNSEEN)
     }
     empty = figures.startup.get("python -c pass")
     if empty:

@@ -5,7 +5,9 @@ from statistics import median, quantiles
 from typing import Final
 
 from tests.benchmarks.environments import NOT_ASKED, PINNED
-from tests.benchmarks.figures import CASES, Figures, Measured, find_slope, list_ratios
+from tests.benchmarks.figures import CASES, UNSEEN, Figures, Measured, find_slope, list_ratios
+
+_UNSEEN: Final = "not seen"
 
 
 def build_page(figures: Figures) -> str:
@@ -50,14 +52,15 @@ def tell_cases(figures: Figures) -> str:
 
 
 def _tell_case(name: str, taken: Measured) -> tuple[str, ...]:
-    cpu_s, wall_s = f"{median(taken.cpu_s):.1f}", f"{median(taken.wall_s):.1f}"
+    cpu_s, wall_s = _UNSEEN if name in UNSEEN else f"{median(taken.cpu_s):.1f}", f"{median(taken.wall_s):.1f}"
     return name, CASES[name], str(len(taken.cpu_s)), cpu_s, wall_s, f"{max(taken.memory) / 2**20:.0f}"
 
 
 def tell_ratios(figures: Figures) -> str:
     """Return the ratios of processor time and by the clock: their median, and the least and the greatest."""
+    of_processor = list_ratios(figures)
     by_clock = list_ratios(figures, by_clock=True)
-    rows = ((name, str(ratio), str(by_clock[name])) for name, ratio in list_ratios(figures).items())
+    rows = ((name, str(of_processor.get(name, _UNSEEN)), str(ratio)) for name, ratio in by_clock.items())
     return build_table(("ratio: median (least to most)", "processor time", "by the clock"), rows)
 
 

@@ -144,3 +144,13 @@ def test_turns_are_taken_in_turn_and_a_new_home_keeps_its_settings_alone(tmp_pat
     renew(tmp_path, works["a"])()
     assert (tmp_path / "order").read_text() == "a"
     assert (tmp_path / "hftcl.toml").exists()
+
+
+def test_the_processor_time_of_a_cluster_is_not_told_as_that_of_its_client() -> None:
+    local, cluster = "backtest, three months", "backtest, four Dask workers"
+    figures = MADE_UP.add(Figures(cases={local: taken(20.0), cluster: taken(5.0)}, others={"Dask": 0.8}))
+    assert f"{cluster} / {local}" not in list_ratios(figures)
+    assert f"{cluster} / {local}" in list_ratios(figures, by_clock=True)
+    rows = [line for line in build_page(figures).splitlines() if line.startswith(f"| {cluster}")]
+    assert ["not seen" in row for row in rows] == [True, True]
+    assert "Other programs ran" not in build_page(figures), "they were the cluster's own workers"
