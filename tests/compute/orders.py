@@ -82,6 +82,15 @@ def lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> str:
     return "done"
 
 
+def lack_room_once(rows: pl.DataFrame, order: Order, bench: Bench) -> str:
+    """Find no room on the disk the first time, as on one worker of several."""
+    first = not list(order.folder.glob("begun_*"))
+    leave_mark(order)
+    if first:
+        raise NoRoomError("Bars and training rows could not be written to /tmp: No space left on device.")
+    return "done"
+
+
 def always_lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
     raise TrainingKilledError("The training process was killed (SIGKILL). Use fewer trees.")
 

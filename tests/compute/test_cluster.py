@@ -39,6 +39,7 @@ from tests.compute.orders import (
     die,
     fill_the_disk,
     find_unknown_family,
+    lack_room_once,
     lose_its_training,
     tell_often,
     tell_steps,
@@ -299,9 +300,12 @@ def test_a_task_that_kills_each_worker_is_given_up_by_name(tmp_path: Path) -> No
             engine.gather(WANTED).call(task_of(3, tmp_path, die), lambda: None)
 
 
-def test_a_training_that_was_killed_for_lack_of_memory_is_done_again(cluster: Cluster, tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", [lose_its_training, lack_room_once])
+def test_a_training_that_lacked_memory_or_room_on_one_worker_is_done_again(
+    cluster: Cluster, tmp_path: Path, function: Any
+) -> None:
     with ClusterEngine(configured(cluster.url)) as engine:
-        assert engine.gather(WANTED).call(task_of(1, tmp_path, lose_its_training), lambda: None) == "done"
+        assert engine.gather(WANTED).call(task_of(1, tmp_path, function), lambda: None) == "done"
 
 
 @pytest.mark.parametrize(

@@ -106,11 +106,29 @@ def test_no_folder_that_takes_a_file_is_a_sentence_that_names_those_that_were_tr
 
 @pytest.mark.parametrize("spare", [0, 1], ids=["for the file", "for the map beside it"])
 def test_too_few_descriptors_are_a_sentence_too(spare: int) -> None:
-    tempfile.gettempdir()  # it writes a file where it is asked for the first time
+    frame = make_frame(3)
+    assert (
+        FrameFiles().put(frame).equals(frame)
+    )  # the first one loads libraries, and tries the folder
     free, before = find_free_descriptor(), resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, before[1]))
-        with pytest.raises(StorageError, match="Too many open files"):
-            FrameFiles().put(make_frame(3))
+        with pytest.raises(StorageError, match=r"Too many open files\. Raise the limit \(ulimit -n"):
+            FrameFiles().put(frame)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_small_frame_is_put_away_where_there_was_no_room_for_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    files, small, large = FrameFiles(), make_frame(3), make_frame(100_000)
+    monkeypatch.setattr("hftcl.mapped._SEGMENT_BYTES", 100_000)
+    files.put(small)
+    with monkeypatch.context() as full:
+
+        def refuse() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(tempfile, "TemporaryFile", refuse)
+        with pytest.raises(StorageError, match="No space left"):
+            files.put(large)
+    assert files.put(small).equals(small)
