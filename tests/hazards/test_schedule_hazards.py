@@ -123,10 +123,15 @@ def test_a_stop_in_the_middle_of_once_says_so_in_the_status(
     home = a_home(tmp_path / "home", trees=TREES)
     case = Case()
     process = start_and_wait_until_it_trains(home, case, "--once", "--json")
+    assert process.stderr is not None
+    said = ""
+    while f"fit: 0 of {2 * TREES}\n" not in said:  # the trees that were asked for, in both fits: a loaded machine waits
+        line = process.stderr.readline()
+        assert line, said
+        said += line
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, json.loads(out)["exit_status"]) == (status, status), err
-    assert f"fit: 0 of {2 * TREES}\n" in err, "the trees that were asked for, in both fits"
+    assert (process.returncode, json.loads(out)["exit_status"]) == (status, status), said + err
     case.assert_nothing_survives()
     assert accounted(home) == []
 
