@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import polars as pl
 
-from hftcl.archive.artifact import FeatureSet, Model
+from hftcl.archive.artifact import Model
 from hftcl.compute import Bench, Engine, Rows, Table, Task, Team, Wanted, open_engine
 from hftcl.errors import NoDataError
 from hftcl.events import Event, Level, OnEvent
@@ -19,7 +19,7 @@ from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.inside import measure_targets
-from hftcl.learning.orders import select_settings
+from hftcl.learning.orders import Order, select_settings
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
@@ -27,16 +27,10 @@ STAGE: Final = "record"  # the name by which a view shows progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoldOrder:
-    """What the training of a fold is told, beside its rows. settings: see `select_settings`. params: complete."""
+class FoldOrder(Order):
+    """What the training of a fold is told."""
 
-    model_id: str
     split: ExamSplit
-    settings: Settings
-    params: Mapping[str, object]
-    features: FeatureSet
-    source: str
-    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

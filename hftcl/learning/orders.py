@@ -1,13 +1,27 @@
-"""What of the settings a training reads: the rest stays on this machine, with its paths, addresses and accounts."""
+"""What a training elsewhere is told: the rest stays on this machine, with its paths, addresses and accounts."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from hftcl.archive.artifact import FeatureSet
 from hftcl.model.families import find_family
 from hftcl.settings import Compute, Settings
 
 # A section that is not named travels with its defaults, which is the safe side: a new one may hold an address.
 _OF_A_TRAINING: Final = ("market", "model", "ridge", "lightgbm", "xgboost", "vote", "strategy", "exam")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What each such training is told, beside its rows. settings: see `select_settings`. params: complete."""
+
+    model_id: str
+    settings: Settings
+    params: Mapping[str, object]
+    features: FeatureSet
+    source: str
+    synthetic: bool
 
 
 def select_settings(settings: Settings) -> Settings:

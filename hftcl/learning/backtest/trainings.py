@@ -27,7 +27,7 @@ from hftcl.exam.split import ExamSplit, Session
 from hftcl.home import Home
 from hftcl.learning.candidate import require_unchanged, train_candidate
 from hftcl.learning.dataset import Dataset, add_features
-from hftcl.learning.orders import select_settings
+from hftcl.learning.orders import Order, select_settings
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
 from hftcl.model.feature import list_columns
@@ -258,19 +258,10 @@ def _measure_rows(task: Task) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingOrder:
-    """What a training of a backtest is told, beside its rows. is_other_target: theirs is not of the settings' horizon.
+class TrainingOrder(Order):
+    """What a training of a backtest is told. is_other_target: the rows' target is not of the settings' horizon."""
 
-    settings: see `select_settings`. params: complete.
-    """
-
-    model_id: str
     split: ExamSplit
-    settings: Settings
-    params: Mapping[str, object]
-    features: FeatureSet
-    source: str
-    synthetic: bool
     is_other_target: bool
 
 

@@ -20,7 +20,7 @@ from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split, split_walk_forward
 from hftcl.learning.candidate import merge_params, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.orders import select_settings
+from hftcl.learning.orders import Order, select_settings
 from hftcl.learning.score import compute_or_none, run_model
 from hftcl.learning.search.reports import InnerReport
 from hftcl.learning.search.space import Choice, apply_choice
@@ -33,19 +33,10 @@ from hftcl.strategy.positions import positions_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOrder:
-    """What a trial is told, beside the rows. parts: each trained and scored for itself. params: complete.
+class TrialOrder(Order):
+    """What a trial is told. parts: each trained and scored for itself."""
 
-    settings: see `select_settings`.
-    """
-
-    model_id: str
     parts: tuple[ExamSplit, ...]
-    settings: Settings
-    params: Mapping[str, object]
-    features: FeatureSet
-    source: str
-    synthetic: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
