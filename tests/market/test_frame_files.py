@@ -107,9 +107,7 @@ def test_no_folder_that_takes_a_file_is_a_sentence_that_names_those_that_were_tr
 @pytest.mark.parametrize("spare", [0, 1], ids=["for the file", "for the map beside it"])
 def test_too_few_descriptors_are_a_sentence_too(spare: int) -> None:
     frame = make_frame(3)
-    assert (
-        FrameFiles().put(frame).equals(frame)
-    )  # the first one loads libraries, and tries the folder
+    assert FrameFiles().put(frame).equals(frame)  # the first one loads libraries, and tries the folder
     free, before = find_free_descriptor(), resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, before[1]))
