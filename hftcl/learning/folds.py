@@ -99,7 +99,10 @@ class FoldTrainer:
                 for warning in results[number].warnings if number in results else told:
                     progress.on_event(warning)
         require_unchanged(self.settings, self.data.features)
-        return [_open(results[number]) for number in range(len(parts))]
+        models = [_open(results[number]) for number in range(len(parts))]
+        # the model of another fold has seen these sessions
+        assert [model.meta.exam_from for model in models] == [part.exam_days[0] for part in parts]  # noqa: S101
+        return models
 
     def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
         order = FoldOrder(
