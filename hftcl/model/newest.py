@@ -11,13 +11,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from hftcl.model.feature import Feature
 from hftcl.model.features import FEATURES
 from hftcl.model.grid import BAND_MINUTES, MAX_LOG_MOVE, VOLATILITY_MINUTES
 from hftcl.model.peers import LOG_UNIT
-from hftcl.model.since_open import Array, IntArray
+from hftcl.model.since_open import Array, IntArray, compute_logs
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -152,8 +151,8 @@ def _average_others(z: FloatArray) -> FloatArray:
 
 
 def _compute_logs(*ratios: FloatArray) -> list[FloatArray]:
-    """Return natural logarithms as polars finds them, whose last bits are not NumPy's; all by one call."""
-    logs = pl.Series(np.concatenate([ratio.ravel() for ratio in ratios])).log().to_numpy()
+    """Return natural logarithms, see `since_open.compute_logs`; all by one call."""
+    logs = compute_logs(np.concatenate([ratio.ravel() for ratio in ratios]))
     ends = np.cumsum([ratio.size for ratio in ratios])[:-1]
     return [part.reshape(ratio.shape) for part, ratio in zip(np.split(logs, ends), ratios, strict=True)]
 

@@ -285,7 +285,7 @@ class _Placed:
 
 def _is_one(values: pl.Series) -> bool:
     """Whether all values are the same, and there are any."""
-    numbers = values.to_physical().to_numpy()
+    numbers = values.to_numpy()  # not `to_physical`, which polars plans as a query
     return numbers.size > 0 and bool((numbers == numbers[0]).all())
 
 

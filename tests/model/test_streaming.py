@@ -1,5 +1,6 @@
 """What the bot computes minute by minute is, to the bit, what training and exam computed at once."""
 
+import math
 import os
 import pickle
 import subprocess
@@ -17,7 +18,7 @@ from polars.testing import assert_frame_equal
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
 from hftcl.model.grid import build_grid
-from hftcl.model.since_open import Array, fold_down_parts, since_open
+from hftcl.model.since_open import Array, compute_logs, fold_down_parts, since_open
 from hftcl.model.streaming import StreamingFeatures
 from tests.model.feature_cases import market
 from tests.model.test_features import real_bars
@@ -208,6 +209,18 @@ def eight_sessions() -> tuple[pl.DataFrame, date, pl.DataFrame, pl.DataFrame]:
     last = bars["session"].max()
     assert isinstance(last, date)
     return bars, last, bars.filter(pl.col("session") < last), bars.filter(pl.col("session") == last)
+
+
+def test_the_logarithms_of_a_few_numbers_are_those_of_many_to_the_bit() -> None:
+    chance = np.random.default_rng(5)
+    odd = [0.0, -0.0, -1.0, math.inf, -math.inf, math.nan, 1.0, 5e-324, 1.8e308]
+    values = np.concatenate([odd, np.exp(chance.normal(0, 1e-3, 20_000)), chance.lognormal(0, 20, 20_000)])
+    together = pl.Series(values).log().to_numpy()
+    in_parts = np.concatenate([compute_logs(part) for part in np.array_split(values, 400)])
+    is_known = ~np.isnan(together)
+    assert np.array_equal(is_known, ~np.isnan(in_parts))
+    assert together[is_known].tobytes() == in_parts[is_known].tobytes()
+    assert compute_logs(values).tobytes() == together.tobytes(), "more than a few go to polars"
 
 
 def test_a_bot_that_starts_within_the_session_goes_on_as_if_it_had_seen_it_all() -> None:

@@ -305,6 +305,32 @@ def test_orders_that_are_handed_over_together_are_in_the_file_together_or_not_at
     broker.close()
 
 
+def test_orders_that_are_canceled_together_are_canceled_in_the_file_together_or_not_at_all(tmp_path: Path) -> None:
+    broker = opened(tmp_path, max_volume_share=1.0)
+    names = [order.client_order_id for order in (an_order(0, quantity=10.0), an_order(0, "AMD", 10.0))]
+    broker.submit(an_order(0, quantity=10.0))
+    broker.submit(an_order(0, "AMD", 10.0))
+    broker.on_bars(bars((1, "AAPL", 100.0), volume=4.0), NOW)
+
+    def tell(seen: PaperBroker) -> list[tuple[str, float]]:
+        return [(state.status, state.filled) for name in names if (state := seen.find(name))]
+
+    works, canceled = [("partially_filled", 4.0), ("open", 0.0)], [("canceled", 4.0), ("canceled", 0.0)]
+    for ends_well in (False, True):
+        with pytest.raises(KeyboardInterrupt) if not ends_well else contextlib.nullcontext(), broker.together():
+            for name in names:
+                broker.cancel(name)
+            assert (tell(broker), broker.open_orders()) == (canceled, ())
+            with contextlib.closing(opened(tmp_path)) as other:
+                assert tell(other) == works, "nothing is written before the end"
+            assert broker.submit(an_order(0, quantity=10.0)).status == "canceled", "it is known, and ended"
+            if not ends_well:
+                raise KeyboardInterrupt
+        with contextlib.closing(opened(tmp_path)) as other:
+            assert tell(broker) == tell(other) == (canceled if ends_well else works)
+    broker.close()
+
+
 def test_a_file_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "paper.sqlite").write_bytes(b"something else entirely, of some length" * 100)
     with pytest.raises(IntegrityError, match=r"paper\.sqlite"):

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from hftcl.archive import artifact
+from hftcl.model.features import FEATURES, Feature
 from hftcl.trading.decide.live_features import LiveFeatures
 from hftcl.trading.decide.model_decisions import ModelDecisions
 from tests.trading.bot_stand import (
@@ -66,3 +67,22 @@ def test_what_comes_late_after_features_were_added_gives_to_the_bit_what_all_bar
     whole = LiveFeatures(DAY, earlier, today.filter(pl.col("ts") < minutes[70])).seen.sort("ts", "ticker")
     assert live.seen.sort("ts", "ticker").equals(whole.select(live.seen.columns))
     assert set(live.seen.columns[5:]) == {*FIRST, *OTHERS}
+
+
+def test_at_the_beginning_of_a_session_no_feature_of_the_sessions_before_is_computed() -> None:
+    bars, asked = bars_of(DAY), []
+
+    def count(closes: pl.Series) -> pl.Series:
+        asked.append(len(closes))
+        return closes
+
+    expr = pl.col("close").map_batches(count, return_dtype=pl.Float64)
+    own = Feature(name="counted", group="own", expr=expr, lookback=0, formula="close", reason="r", source="0" * 64)
+    table = (*FEATURES, own)
+    earlier, today = bars.filter(pl.col("session") < DAY), bars.filter(pl.col("session") == DAY)
+    live = LiveFeatures(DAY, earlier, today.clear(), table=table)
+    assert asked == []
+    begun = LiveFeatures(DAY, earlier, today.filter(pl.col("ts") < session_minutes()[1]), table=table)
+    assert asked
+    assert live.seen.schema == begun.seen.schema
+    assert live.seen.is_empty()

@@ -176,7 +176,7 @@ class TakesTogether(Protocol):
     """A broker at hand, which takes a minute's orders quicker together."""
 
     def together(self) -> "AbstractContextManager[None]":
-        """Keep what is submitted within it all together or not at all, at its end."""
+        """Keep what is submitted or canceled within it all together or not at all, at its end."""
         ...
 
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 FILE: Final = "paper.sqlite"  # apart from the ledger, as a broker's books are: reconciliation compares the two
+_ON_REQUEST: Final = "canceled on request"  # told of an order before and after it is in the file
 _SPLIT: Final = "split-"  # begins the id of the order that stands for a split
 
 
@@ -73,6 +74,8 @@ class PaperBroker:
         """By id the rows of `together` that are still to be written, with why an order was refused."""
         self._waiting_bars: set[datetime] = set()
         """Starts of the bars that these orders were decided on."""
+        self._canceled: dict[str, tuple[tuple[object, ...], float]] = {}
+        """By id the rows of `together` that say which orders were canceled, with what had filled of each."""
         self._newest_fills: tuple[int, tuple[Fill, ...]] | None = None
         """The fills of the last bars, and the number of the fill before them; None where they are to be read."""
         with sqlite.faults("opening the paper account", self._path, PAPER):
@@ -113,7 +116,7 @@ class PaperBroker:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Write the orders that are submitted within it in one transaction, at its end.
+        """Write the orders that are submitted or canceled within it in one transaction, at its end.
 
         One whose id turns out there to be that of an order of an earlier bar, which is over, is no order; until then it
         counts as open, and against the buying power of those behind it.
@@ -122,15 +125,19 @@ class PaperBroker:
             self._is_together = True
             try:
                 yield
-                if self._waiting:
-                    with transaction(self._db):
-                        done = self._db.executemany(INSERT_NEW_ORDER, [row for row, _ in self._waiting.values()])
-                    self._newest_bar = max(self._newest_bar, *self._waiting_bars)
-                    if done.rowcount < len(self._waiting):
-                        self._load()
+                if self._waiting or self._canceled:
+                    self._write_waiting()
             finally:
-                self._is_together, self._waiting = False, {}
+                self._is_together, self._waiting, self._canceled = False, {}, {}
                 self._waiting_bars.clear()
+
+    def _write_waiting(self) -> None:
+        with transaction(self._db):
+            self._db.executemany(SET_STATUS, [row for row, _ in self._canceled.values()])
+            done = self._db.executemany(INSERT_NEW_ORDER, [row for row, _ in self._waiting.values()])
+        self._newest_bar = max({self._newest_bar} | self._waiting_bars)
+        if self._waiting and done.rowcount < len(self._waiting):
+            self._load()
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
@@ -138,6 +145,8 @@ class PaperBroker:
             return _build_state(client_order_id, work.status, work.filled, "")
         if client_order_id in self._waiting:  # and does not work: it was refused
             return _build_state(client_order_id, "rejected", 0.0, self._waiting[client_order_id][1])
+        if client_order_id in self._canceled:
+            return _build_state(client_order_id, "canceled", self._canceled[client_order_id][1], _ON_REQUEST)
         with sqlite.faults("reading the paper account", self._path, PAPER):
             row = self._db.execute(
                 "SELECT status, reason, (SELECT sum(quantity) FROM fills WHERE fills.client_order_id = ?1) FROM orders "
@@ -157,9 +166,9 @@ class PaperBroker:
         if self._is_together and client_order_id in self._waiting:
             raise UsageError(f"{client_order_id} is being submitted with others; cancel it once all of them are.")
         if work := self._working.get(client_order_id):
-            with self._write_together(), transaction(self._db):
-                self._db.execute(SET_STATUS, build_status_row(work, "canceled", "canceled on request"))
-            self._forget([client_order_id])
+            with contextlib.nullcontext() if self._is_together else self.together():
+                self._canceled[client_order_id] = build_status_row(work, "canceled", _ON_REQUEST), work.filled
+                self._forget([client_order_id])
 
     def fills(self, since: str | None) -> tuple[tuple[Fill, ...], str]:
         """Return the fills after the cursor."""

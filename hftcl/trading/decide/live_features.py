@@ -150,6 +150,8 @@ class LiveFeatures:
         self._bars, self._seen = [today], [self._compute_features(today)]
 
     def _compute_features(self, today: pl.DataFrame) -> pl.DataFrame:
+        if today.is_empty():  # as at most beginnings: those of the sessions before would be computed for nothing
+            return today.select(BAR_KEYS).hstack(pl.DataFrame(schema={each.name: pl.Float32 for each in self._table}))
         both = pl.concat([self._earlier.select(today.columns), today])
         values = features(both, self._table, self._days).slice(self._earlier.height)
         return pl.concat([today.select(BAR_KEYS), values], how="horizontal")

@@ -1,5 +1,6 @@
 """From wishes to orders, for one book: what is on its way and must not fill is taken back first."""
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from hftcl.errors import BrokerError
 from hftcl.ledger.rows import OrderUpdate
 from hftcl.strategy.risk import Order
+from hftcl.trading.brokers import TakesTogether
 from hftcl.trading.execute.handover import Handover
 from hftcl.trading.execute.last_resort import find_most_cancellations
 from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
@@ -92,11 +94,13 @@ class Planning:
             self.unwritten.add(updates=self._take_back(names, context))
 
     def _take_back(self, names: Collection[str], context: MinuteContext) -> list[OrderUpdate]:
-        for name in sorted(names):
-            try:
-                self.news.broker.cancel(name)
-            except BrokerError as error:
-                self.news.faults.note(error, context.now)
+        broker = self.news.broker
+        with broker.together() if isinstance(broker, TakesTogether) else contextlib.nullcontext():
+            for name in sorted(names):
+                try:
+                    broker.cancel(name)
+                except BrokerError as error:
+                    self.news.faults.note(error, context.now)
         return self.news.collect(context.now, asked=frozenset(names))
 
 

@@ -57,6 +57,10 @@ class WorkingOrder:
             self.ended = update
         self._count()
 
+    def knows(self, state: OrderState) -> bool:
+        """Whether the broker said just this of it before, and it still works."""
+        return self.heard and state.working and (state.filled, state.average_price) == (self.stated, self.price)
+
     def take_over(self, before: "WorkingOrder") -> None:
         """Take what was known of the same order before the ledger was read again."""
         self.stated, self.price, self.ended = before.stated, before.price, before.ended
