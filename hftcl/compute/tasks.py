@@ -111,7 +111,8 @@ class Wanted:
 
     workers: how many tasks at the same time, 0 for as many as there are cores. tasks: how many there are, 0 where that
     is not known. uses_all_cores: each task may use every core: where they are few, the last ones would else leave cores
-    idle.
+    idle. fills_cores: each keeps all cores of a machine busy by itself, so that on this one they run one after the
+    other: two at the same time would be no faster, and take the memory of two.
     """
 
     rows_bytes: int
@@ -119,6 +120,7 @@ class Wanted:
     workers: int = 0
     tasks: int = 0
     uses_all_cores: bool = False
+    fills_cores: bool = False
 
     def limit(self, cores: int) -> int:
         """Return how many tasks can run at the same time where there are so many cores, 1 or more."""

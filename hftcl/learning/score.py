@@ -286,7 +286,7 @@ class _ExamSums:
             hit_rate=simulation.hit_rate,
             max_drawdown=float(simulation.max_drawdown),
             exposure=simulation.exposure,
-            information_coefficient=_compute_information_coefficient(self._pairs),
+            information_coefficient=compute_information_coefficient(self._pairs),
             pnl_by_session=simulation.pnl_by_session,
             pnl_by_ticker={result.ticker: result.net for result in simulation.tickers},
             slices={by: tuple(SliceReport.from_slice(part) for part in parts) for by, parts in slices.items()},
@@ -320,13 +320,22 @@ def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[fl
     return interval.low, interval.high
 
 
-def _compute_information_coefficient(pairs: Sequence[npt.NDArray[np.float32]]) -> float | None:
+def compute_information_coefficient(pairs: list[npt.NDArray[np.float32]]) -> float | None:
     """Return Pearson's correlation of prediction and target over the bars that have both; None where undefined.
 
-    pairs: float32 (2, n) each.
+    pairs: float32 (2, n) each; emptied, so that both forms of them are never held. To the bit that of `np.corrcoef`,
+    which takes a copy more: of 500 tickers and 20 sessions, 62 MB.
     """
-    both = np.concatenate(pairs, axis=1, dtype=np.float64)
+    both = np.empty((2, sum(pair.shape[1] for pair in pairs)))  # a row after the other, as they are added up
+    done = both.shape[1]
+    while pairs:
+        pair = pairs.pop()
+        done -= pair.shape[1]
+        both[:, done : done + pair.shape[1]] = pair
     if both.shape[1] < 3 or (both.min(axis=1) == both.max(axis=1)).any():
         return None
-    apart = np.ascontiguousarray(both)  # a row after the other, as they are added up
-    return float(np.asarray(np.corrcoef(apart))[0, 1])
+    both -= both.mean(axis=1)[:, None]
+    covariances = np.dot(both, both.T) * np.true_divide(1, both.shape[1] - 1)
+    deviations = np.sqrt(np.diag(covariances))
+    correlations = covariances / deviations[:, None] / deviations[None, :]
+    return float(np.clip(correlations, -1, 1)[0, 1])

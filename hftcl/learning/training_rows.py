@@ -1,6 +1,6 @@
 """Which rows of a window train, as the arrays that a model learns from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -25,14 +25,15 @@ from hftcl.settings import Settings
 # ticker is chance, and the quantile that sets its threshold too.
 _FEWEST_ROWS: Final = 1_000
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
-_READ: Final = ("ticker", "ts", "session", "label_end", "target")  # what tells which rows train, and how
+_READ: Final = ("ts", "session", "label_end", "target")  # what tells which rows train, and how
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingRows:
     """The rows of a window that may train, each with every feature and a target; `inner` divides them.
 
-    frame: ticker, ts, session, label_end and target of each. X: where it was gathered, it lies in an unnamed file.
+    frame: ts, session, label_end and target of each, and its ticker where there is a model a ticker: 16 bytes of memory
+    a row. X, y: where they were gathered, they lie in unnamed files.
 
     first, last: sessions that may train, and label_end, when the last label ends (UTC): also where a sample lacks them.
     max_rows: `[model] max_rows` where there were more rows than that, else 0: where `groups` numbers the sessions of
@@ -63,7 +64,8 @@ class TrainingRows:
         """
         known = frame.select(is_known(names) & pl.col("target").is_not_null()).to_series()
         trains = known & split.mask_training(frame)
-        rows = _read_rows(frame, trains)
+        per_ticker = settings.model.per == "ticker"
+        rows = _read_rows(frame, trains, ("ticker", *_READ) if per_ticker else _READ)
         if rows.is_empty():
             raise NoDataError(
                 f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "
@@ -75,16 +77,14 @@ class TrainingRows:
         label_end = rows["label_end"].max()
         groups, max_rows = None, settings.model.max_rows if 0 < settings.model.max_rows < rows.height else 0
         if max_rows:
-            groups = _number_groups(rows)
-            if settings.model.per == "ticker" or not getattr(
-                find_family(settings.model.family), "takes_samples", False
-            ):
+            groups = _number_groups(frame, trains)
+            if per_ticker or not getattr(find_family(settings.model.family), "takes_samples", False):
                 drawn = Sampler(groups, np.arange(rows.height), max_rows, settings.model.seed).draw(0)
                 trains, rows, groups = _keep(trains, drawn), rows[drawn], None
         inner = split_inner(list_sessions(rows), embargo_sessions=settings.exam.embargo_sessions)
         inputs = Inputs(names=names)
         thin: dict[str, int] = {}
-        if settings.model.per == "ticker":
+        if per_ticker:
             tickers, thin = _find_ticker_models(rows, inner)
             inputs, rows = Inputs(names=names, tickers=tickers), rows.filter(pl.col("ticker").is_in(tickers))
             trains &= frame["ticker"].is_in(list(tickers))
@@ -93,7 +93,7 @@ class TrainingRows:
             thin=thin,
             frame=rows,
             X=_gather_matrix(frame, trains, inputs),
-            y=rows["target"].to_numpy().astype(np.float32),
+            y=np.asarray(rows["target"].to_numpy(), dtype=np.float32),
             inner=inner,
             first=first,  # type: ignore[arg-type]
             last=last,  # type: ignore[arg-type]
@@ -143,9 +143,10 @@ class TrainingRows:
         )
 
 
-def _number_groups(rows: pl.DataFrame) -> npt.NDArray[np.int32]:
-    """Return the number of each row's session of a ticker. rows: sorted by ticker and session."""
+def _number_groups(frame: pl.DataFrame, trains: pl.Series) -> npt.NDArray[np.int32]:
+    """Return the number of the session of a ticker of each row that trains. frame: sorted by ticker and session."""
     both = pl.col("ticker", "session")
+    rows = frame.select("ticker", "session").filter(trains)
     other = rows.select(pl.any_horizontal(both.ne_missing(both.shift()))).to_series().to_numpy()
     return np.cumsum(other, dtype=np.int32)
 
@@ -157,11 +158,11 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
     return pl.Series(trains.name, kept)
 
 
-def _read_rows(frame: pl.DataFrame, trains: pl.Series) -> pl.DataFrame:
-    """Return what else than features is read of the rows that train; numbers and times lie in an unnamed file."""
+def _read_rows(frame: pl.DataFrame, trains: pl.Series, names: Sequence[str]) -> pl.DataFrame:
+    """Return these columns of the rows that train; numbers and times lie in an unnamed file."""
     files, blocks = FrameFiles(), [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
     # a column after the other: no more than one is in memory before it lies in the file
-    columns = (frame.select(name) for name in _READ)
+    columns = (frame.select(name) for name in names)
     parts = (files.put(one.clear(), *(one[block].filter(trains[block]) for block in blocks)) for one in columns)
     return pl.concat(parts, how="horizontal")
 

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import HftclError, StorageError
+from hftcl.free_memory import give_back
 from hftcl.mapped import build_no_room_error, create_array
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.families.per_ticker import PerTicker
@@ -71,6 +72,7 @@ def main() -> None:
             for file in files.values():
                 with contextlib.suppress(OSError):  # what the disk had no room for is told already
                     file.close()
+        give_back()
 
 
 @lru_cache
@@ -146,6 +148,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
     final, fitted = inner, halfway
     if not order["only_inner"]:
         del inner, final
+        give_back()
         # one that is scored here and now and never archived needs no check of its export and no importances either
         stepper = _build_stepper(say, "all rows", half=1)
         final = _fit(family, rows, order, stepper, brief=not order["with_pkl"])

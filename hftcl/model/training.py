@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hftcl.events import OnEvent, ignore
 from hftcl.formats import count
+from hftcl.free_memory import give_back
 from hftcl.mapped import build_no_room_error, find_file, open_unnamed_file
 from hftcl.model.families import complete, find_family
 from hftcl.model.lasting_thread import run_in_lasting_thread
@@ -155,6 +156,7 @@ class TrainingPool:
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
             files |= {name: stack.enter_context(open_unnamed_file()) for name in _ANSWERS}
+            give_back()  # what an exam or the features left: this process only waits now, and the child needs memory
             with self._lend() as process:
                 descriptors = [file.fileno() for file in files.values()]
                 facts = process.train(_build_order(task, params, files), descriptors, on_event, timeout_s, silence_s)

@@ -14,6 +14,7 @@ from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.errors import ComputeError, TrainingError
 from hftcl.events import Event, Level
+from hftcl.learning import folds
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
@@ -34,11 +35,13 @@ HERE = pathlib.Path(__file__).parent
 
 class Watched(Ridge):
     name = "watched"
+    fills_cores = True
 
     def count_nodes(self, params, rows):
         return 10**12 if (HERE / "fail").exists() else 0
 
     def fit(self, X, y, params, *, on_step, **more):
+        (HERE / f"fitted_{os.getpid()}").touch()
         if (HERE / "meet").exists():
             on_step(0, 1)
             (HERE / f"met_{os.getpid()}").touch()
@@ -119,6 +122,15 @@ def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
     assert {text for _, text in progress} >= {"walk-forward, entry threshold", "walk-forward, all rows"}
+
+
+def test_folds_of_so_many_rows_that_one_fills_the_cores_train_one_after_the_other(
+    plan: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folds, "_FULL_ROWS", 1)
+    in_turn = retrain(tmp_path / "in turn", lambda event: None)
+    assert len(list((tmp_path / "plugin").glob("fitted_*"))) == 1, "a second process has trained"
+    assert figures(in_turn) == figures(retrain(tmp_path / "alone", lambda event: None, family="ridge"))
 
 
 def test_a_fold_that_was_killed_for_lack_of_memory_is_trained_again(

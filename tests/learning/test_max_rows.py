@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
@@ -17,6 +18,7 @@ from hftcl.learning.inside import Training, choose
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.model import file_size
 from hftcl.model.families import find_family
+from hftcl.model.features import is_known
 from hftcl.model.file_size import count_most_bytes
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -66,10 +68,14 @@ def test_a_sample_reaches_no_further_and_no_less_far_than_all_rows_do(tmp_path: 
     assert one.groups is None
     assert every.max_rows == 0
     assert (one.first, one.last, one.label_end) == (every.first, every.last, every.label_end)
-    sizes = one.frame.group_by("ticker", "session").len()
-    whole = every.frame.group_by("ticker", "session").len()
+    may = frame.filter(is_known(names) & pl.col("target").is_not_null() & division.mask_training(frame))
+    drawn = may.join(
+        one.frame.with_columns(pl.Series(names[0], one.X[:, 0])), on=["ts", "target", names[0]], how="semi"
+    )
+    sizes, whole = (rows.group_by("ticker", "session").len() for rows in (drawn, may))
     assert sizes.join(whole, on=["ticker", "session", "len"]).height == sizes.height, "whole sessions of tickers"
-    assert every.frame.join(one.frame, on=["ticker", "ts"], how="semi")["target"].to_list() == one.y.tolist()
+    assert drawn["target"].to_list() == one.y.tolist()
+    assert may["target"].to_list() == every.y.tolist()
 
 
 def test_the_bound_of_the_file_reckons_with_the_sample_that_a_tree_learns_from(

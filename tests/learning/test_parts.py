@@ -3,7 +3,9 @@
 import contextlib
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
@@ -126,6 +128,33 @@ def test_the_rows_that_train_lie_in_a_file_once(tmp_path: Path, monkeypatch: pyt
     assert rows.X.tobytes() == whole.X.tobytes()
     content = rows.X.nbytes + rows.frame.height * (8 + 4 + 8 + 4)  # ts, session, label_end, target
     assert content <= measure_unnamed_files(tmp_path / "files") < content + (1 << 16)
+    held = [rows.X, rows.y, *(column.to_physical().to_numpy() for column in rows.frame)]
+    assert all(lies_in_file(array, tmp_path / "files") for array in held), "a copy of it stays in memory"
+
+
+def test_of_the_rows_of_a_model_a_ticker_the_ticker_is_known_too(tmp_path: Path) -> None:
+    settings = small(tmp_path, model={"per": "ticker"})
+    window = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore)
+    frame, names = window.assemble().frame, window.read_features().names
+    division = split.split(split.list_sessions(frame), exam_sessions=10, embargo_sessions=1)
+    rows = TrainingRows.gather(frame, division, settings, names)
+    both = frame.select("ticker", "ts", "target", *names).join(
+        rows.frame.select("ticker", "ts"), on=["ticker", "ts"], maintain_order="right"
+    )
+    assert rows.y.tobytes() == both["target"].to_numpy().tobytes()
+    assert rows.features.tobytes() == both.select(names).to_numpy().tobytes()
+    numbers = dict(enumerate(rows.inputs.tickers))
+    assert [numbers[int(number)] for number in rows.X[:, -1]] == both["ticker"].to_list()
+
+
+def lies_in_file(array: npt.NDArray[Any], folder: Path) -> bool:
+    """Whether an array's first byte is one of a file in `folder`, which this process has mapped."""
+    begin = array.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(place, 16) for place in line.split()[0].split("-"))
+        if first <= begin < last:
+            return str(folder) in line
+    return False
 
 
 def measure_unnamed_files(folder: Path) -> int:

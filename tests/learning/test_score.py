@@ -1,8 +1,10 @@
 """One model on the bars of an exam: what a decision one bar late earns, by a second way to compute it."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -12,7 +14,7 @@ from hftcl.archive.registry import Registry
 from hftcl.events import ignore
 from hftcl.exam.simulation import simulate
 from hftcl.learning.dataset import open_window
-from hftcl.learning.score import examine, run_late, run_model
+from hftcl.learning.score import compute_information_coefficient, examine, run_late, run_model
 from hftcl.strategy.positions import target_positions
 from hftcl.strategy.weights import weigh
 from tests.loop_cases import NOW, first_retrain, small
@@ -60,3 +62,20 @@ def test_a_decision_one_bar_late_is_what_the_bar_before_foretold(home: Path, job
     assert replace(delayed, gross=expected.gross, turnover=expected.turnover) == expected
     assert delayed.gross.tolist() == expected.gross.tolist() != run.simulation.gross.tolist()
     assert delayed.turnover.tolist() == expected.turnover.tolist()
+
+
+@pytest.mark.parametrize("rows", [3, 1_000, 300_001])
+def test_the_information_coefficient_is_numpys_to_the_bit_and_holds_its_numbers_once(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    both = random.random((2, rows), dtype=np.float32)
+    both[1] += both[0] / 8
+    parts = [part.T.copy().T for part in np.array_split(both, 7, axis=1)]  # as they come: a row of both after the other
+    expected = float(np.asarray(np.corrcoef(both.astype(np.float64)))[0, 1])
+    tracemalloc.start()
+    try:
+        found = compute_information_coefficient(parts)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == expected
+    assert most < 1.1 * 2 * 8 * rows + 20_000, "float64, once, and what Python itself takes"

@@ -26,6 +26,7 @@ from hftcl.events import Event
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
 from hftcl.model.training_process import build_environment
+from tests.benchmarks.test_retrain_cost import read_anonymous
 from tests.installed import PATIENCE_S
 from tests.processes import children, find_trainers, lives, wait_until, wait_until_ended
 
@@ -377,6 +378,32 @@ def test_a_pool_trains_in_one_process_after_the_other_task_and_leaves_none(train
     assert find_trainers(os.getpid()) == []
     assert (first.onnx, first.threshold) == (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
     assert second.onnx != first.onnx
+
+
+FRAGMENTS = """from hftcl.model.families.ridge import Ridge
+        blocks = [b"x" * 65536 for _ in range(2000)]
+        type(self).kept = blocks[-1]
+        return Ridge().fit(X, y, Ridge().parameters(), **more)"""
+
+
+def test_a_training_process_that_waits_holds_nothing_that_its_training_has_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small block above 125 MiB of freed ones keeps them all, until the C library is asked."""
+    strangers_family(tmp_path, "fragments", FRAGMENTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool:
+        pool.train(task(family="fragments", params={}))
+        wait_until(lambda: pool.measure_memory()[0] < pool.measure_memory()[1] - (100 << 20))
+
+
+def test_who_waits_for_a_training_holds_nothing_that_it_has_freed() -> None:
+    blocks = [b"x" * 65536 for _ in range(2000)]
+    kept, blocks = blocks[-1], []
+    held = read_anonymous(os.getpid())
+    with TrainingPool() as pool:
+        pool.train(quick())
+    assert read_anonymous(os.getpid()) < held - (100 << 20), f"{len(kept)} bytes keep all that lies below them"
 
 
 def test_a_training_process_looks_for_garbage_but_not_in_the_libraries_that_it_has_loaded() -> None:

@@ -68,6 +68,8 @@ class Family(Protocol):
     # too large to be kept is foreseen.
     # And `prepare()`, which loads what `fit` needs; `prepare_child()` goes before it in the process that does nothing
     # else, where a library may load without what it offers beside its own work.
+    # And `fills_cores = True`, where a fit of many rows keeps its `jobs` cores busy from the first tree to the last:
+    # then no other one is trained beside it on one machine, which would take memory and save no time.
     # And `require_installed()`, which raises TrainingError where a library is missing: before bars are collected.
 
 

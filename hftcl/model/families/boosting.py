@@ -137,6 +137,7 @@ class LightGBM(_Boosting):
     """
 
     name = "lightgbm"
+    fills_cores = True
     SETTINGS = LightGBMSettings
 
     def count_nodes(self, params: Mapping[str, object], rows: int) -> int:
