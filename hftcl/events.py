@@ -100,18 +100,21 @@ def hold_signals_by(hold: HoldSignals) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Seconds by stage; a stage that is entered twice adds up."""
+    """Seconds by stage; a stage that is entered twice adds up, and one within another counts for itself alone."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    _within: float = field(default=0.0, init=False, repr=False)
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
+        start, before, self._within = time.monotonic(), self._within, 0.0
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+            spent = time.monotonic() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent - self._within
+            self._within = before + spent
 
     def timings(self) -> dict[str, float]:
         """Return the stages and "total", in seconds, to the millisecond."""

@@ -3,10 +3,11 @@
 import errno
 import logging
 import os
+import time
 
 import pytest
 
-from hftcl.events import Event, keep_from_ending
+from hftcl.events import Event, Stopwatch, keep_from_ending
 
 CLOSED = ValueError("I/O operation on closed file.")  # as Python says it
 
@@ -33,3 +34,17 @@ def test_orders_go_on_whatever_a_listener_raises_and_it_is_asked_no_more_once_it
         "could not be shown stage=close text=three",
         "what happens is shown no more",
     ]
+
+
+def test_a_stage_within_another_counts_for_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    watch = Stopwatch(began=now[0])
+    with watch("fit"):
+        now[0] += 5
+        with watch("exam"):
+            now[0] += 2
+        now[0] += 1
+    with watch("exam"):
+        now[0] += 0.5
+    assert watch.timings() == {"exam": 2.5, "fit": 6.0, "total": 8.5}

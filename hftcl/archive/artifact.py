@@ -44,12 +44,13 @@ __all__ = [
     "add_exam",
     "build",
     "check_graph",
+    "complete",
     "describe",
     "digest_data",
     "finish_exam",
     "library_versions",
     "load",
-    "open_unarchived",
+    "open_trained",
     "our_features",
     "pick_canary_rows",
 ]
@@ -76,7 +77,7 @@ class Model:
     __slots__ = ("_predictor", "meta", "sha256")
 
     def __init__(self, meta: ModelMeta, sha256: str, predictor: Predictor) -> None:
-        """Only `load`, `finish_exam` and `open_unarchived` make one."""
+        """Only `load`, `finish_exam`, `open_trained` and `complete` make one."""
         self.meta = meta
         self.sha256 = sha256
         self._predictor = predictor
@@ -141,16 +142,25 @@ def build(onnx: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> by
     canaries: float32 (m, k), m at least 1, finite. Raises IntegrityError for a graph that `load` would refuse,
     TrainingError for one that is too large.
     """
-    model = parse_graph(onnx, "The trained graph")
-    del model.metadata_props[:]
-    _require_known(model, meta, "The trained graph")
-    predictions = Predictor(model.SerializeToString(), meta.inputs.width).predict(canaries)
-    whole = replace(
-        meta,
-        canary_rows=tuple(tuple(row) for row in canaries.tolist()),
-        canary_predictions=tuple(predictions.tolist()),
+    opened, graph = open_trained(onnx, meta)
+    return complete(opened, graph, meta, canaries)[0]
+
+
+def complete(opened: Model, graph: bytes, meta: ModelMeta, canaries: npt.NDArray[np.float32]) -> tuple[bytes, Model]:
+    """Return what `build` does, and the model of that file: `opened`, whose session goes on serving.
+
+    opened, graph: as `open_trained` returned them. meta: what the file says, of the same graph. Raises as `build`.
+    """
+    predictions = opened.predict(canaries)
+    data, whole = _serialize(
+        graph,
+        replace(
+            meta,
+            canary_rows=tuple(tuple(row) for row in canaries.tolist()),
+            canary_predictions=tuple(predictions.tolist()),
+        ),
     )
-    return _serialize(model, whole)
+    return data, Model(whole, hashlib.sha256(data).hexdigest(), opened._predictor)
 
 
 def add_exam(data: bytes, slices: Mapping[str, tuple[Slice, ...]], look: Look | None) -> bytes:
@@ -160,7 +170,8 @@ def add_exam(data: bytes, slices: Mapping[str, tuple[Slice, ...]], look: Look | 
     """
     model, meta = _open_verified("The examined model", data)
     del model.metadata_props[:]
-    return _serialize(model, replace(meta, exam_slices=dict(slices), exam_look=look))
+    graph = bytes(model.SerializeToString(deterministic=True))
+    return _serialize(graph, replace(meta, exam_slices=dict(slices), exam_look=look))[0]
 
 
 def finish_exam(
@@ -168,25 +179,39 @@ def finish_exam(
 ) -> tuple[bytes, Model]:
     """Return what `add_exam` does, and the model of it: `examined`, that of `data`, whose session goes on serving.
 
-    The graph is the same to the byte, so that nothing is opened again. Raises as `build` does, and IntegrityError where
-    `examined` is the model of another file.
+    examined: of a file that this hftcl wrote. The graph is the same to the byte, so that nothing is parsed or opened
+    again. Raises as `build` does, and IntegrityError where `examined` is the model of another file.
     """
-    if examined.sha256 != hashlib.sha256(data).hexdigest():
+    body = _cut_signature(data[:-_TAIL_BYTES])
+    entry = _write_entry(examined.meta)
+    if examined.sha256 != hashlib.sha256(data).hexdigest() or not body.endswith(entry):
         raise IntegrityError(f"Model {examined.meta.model_id} was examined, and this is another file. Train it again.")
-    onnx = add_exam(data, slices, look)
-    meta = replace(examined.meta, exam_slices=dict(slices), exam_look=look)
+    graph = body[: -len(entry)]
+    onnx, meta = _serialize(graph, replace(examined.meta, exam_slices=dict(slices), exam_look=look))
     return onnx, Model(meta, hashlib.sha256(onnx).hexdigest(), examined._predictor)
 
 
-def _serialize(model: Any, meta: ModelMeta) -> bytes:
-    """Return the bytes of a graph (onnx.ModelProto without metadata) with `meta` and the digest of it all."""
-    text = msgspec.json.encode(meta).decode()
-    decode_meta(text, "The new model")  # a NaN among the metadata would be found by nobody before the deployment
-    model.metadata_props.add(key=_META_KEY, value=text)
-    body = bytes(model.SerializeToString(deterministic=True))
-    body = _add_signature(body)
+def _serialize(graph: bytes, meta: ModelMeta) -> tuple[bytes, ModelMeta]:
+    """Return the bytes of a graph without metadata, then of `meta` and the digest of it all; and `meta` as read back.
+
+    Of an onnx.ModelProto metadata are the last field, in the order of their numbers, that any graph of ours has.
+    """
+    entry = _write_entry(meta)
+    whole = decode_meta(_encode(meta), "The new model")  # a NaN among them would be found by nobody before deployment
+    body = _add_signature(graph + entry)
     require_small(len(body) + _TAIL_BYTES, per_ticker=bool(meta.ticker_models))
-    return _add_digest(body)
+    return _add_digest(body), whole
+
+
+def _write_entry(meta: ModelMeta) -> bytes:
+    """Return `meta` as the bytes of an entry of metadata in a model file."""
+    import onnx
+
+    return bytes(onnx.ModelProto(metadata_props=[{"key": _META_KEY, "value": _encode(meta)}]).SerializeToString())
+
+
+def _encode(meta: ModelMeta) -> str:
+    return msgspec.json.encode(meta).decode()
 
 
 def sign(data: bytes) -> bytes:
@@ -198,8 +223,12 @@ def sign(data: bytes) -> bytes:
     body = data[:-_TAIL_BYTES]
     if data != _add_digest(body):
         raise IntegrityError("The model was altered on its way here. Train it again.")
-    is_signed = body[-_TAIL_BYTES:].startswith(_SIGNED_HEAD)
-    return _add_digest(_add_signature(body[:-_TAIL_BYTES] if is_signed else body))
+    return _add_digest(_add_signature(_cut_signature(body)))
+
+
+def _cut_signature(body: bytes) -> bytes:
+    """Return what is before the last tail, without the signature that may end it."""
+    return body[:-_TAIL_BYTES] if body[-_TAIL_BYTES:].startswith(_SIGNED_HEAD) else body
 
 
 def _add_signature(body: bytes) -> bytes:
@@ -240,15 +269,17 @@ def load(
     return Model(meta, sha256, predictor)
 
 
-def open_unarchived(onnx: bytes, meta: ModelMeta) -> Model:
-    """Return a model that was just trained, ready to be scored; it has no file, no canaries, and must not serve.
+def open_trained(onnx: bytes, meta: ModelMeta) -> tuple[Model, bytes]:
+    """Return a model that was just trained, and its graph as its file will hold it, without what its writer noted.
 
-    Raises IntegrityError for a graph that `load` would refuse.
+    The model is ready to be scored; it has no file, no canaries, and must not serve: see `complete`. Raises
+    IntegrityError for a graph that `load` would refuse.
     """
     model = parse_graph(onnx, "The trained graph")
     del model.metadata_props[:]
     _require_known(model, meta, "The trained graph")
-    return Model(meta, "", Predictor(model.SerializeToString(), meta.inputs.width))
+    graph = bytes(model.SerializeToString(deterministic=True))
+    return Model(meta, "", Predictor(graph, meta.inputs.width)), graph
 
 
 def require_computed(meta: ModelMeta, features: FeatureSet, name: str) -> None:

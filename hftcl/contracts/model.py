@@ -74,6 +74,7 @@ def check_family(family: Family) -> tuple[str, ...]:
         if getattr(family, "tells_brief", False):
             brief = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1, brief=True)
             promises.check(brief.fitted.onnx == inner.fitted.onnx, "a brief fit() gives the same graph, byte by byte")
+            _check_finish(promises, family, brief.fitted, inner.fitted, X[:_INNER_ROWS])
     except _RefusedGraphError as error:
         promises.check(False, f"the graph may go into a model file: {error}")
         return tuple(promises.broken)
@@ -85,6 +86,16 @@ def check_family(family: Family) -> tuple[str, ...]:
     _check_file(promises, family, one, params, X)
     _check_estimator(promises, one, X)
     return tuple(promises.broken)
+
+
+def _check_finish(promises: Findings, family: Family, brief: Fitted, whole: Fitted, X: FloatArray) -> None:
+    finish = getattr(family, "finish", None)
+    if finish is not None:
+        done = finish(brief, X, jobs=1)
+        promises.check(
+            (done.onnx, done.importances) == (whole.onnx, whole.importances),
+            "finish() makes of a brief fit() what fit() gives otherwise",
+        )
 
 
 def _check_prepare(promises: Findings, family: Family) -> None:

@@ -3,17 +3,17 @@
 Knows which rows train: those that `exam.split` lets, with every feature and the target known.
 """
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
-from hftcl.archive.fitness import load_fit
 from hftcl.archive.looks import Look
 from hftcl.archive.policy import complete_params
 from hftcl.errors import ConfigError, FeatureError, UsageError
@@ -123,12 +123,16 @@ def train_candidate(
     has_files: bool = True,
     horizons: int = 1,
     with_pkl: bool = True,
+    on_model: Callable[[Model], None] = lambda model: None,
 ) -> Candidate:
-    """Train on the rows that `split` lets, and return the candidate as the verified model of its own file's bytes.
+    """Train on the rows that `split` lets, and return the candidate with the model that its own file holds.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
-    horizons, with_pkl: see `inside.Training`; without it the file tells no importances.
+    horizons: see `inside.Training`. with_pkl: false for one that is scored and never archived: it has no estimator's
+    file, and its own tells no importances, bins of the features or digests of the bars. on_model: gets the model as
+    soon as its graph stands, to examine it while the rest is made: it predicts and decides as the candidate does, but
+    that its graph predicts what was fitted is known only when this returns. Before, nothing may be told of it.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
@@ -138,47 +142,65 @@ def train_candidate(
         settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons, with_pkl=with_pkl
     )
     chosen = choose(frame, split, features, training)
-    learnt, described = _train_and_describe(frame, chosen, split)
-    meta = replace(
-        described,
-        model_id=model_id,
-        source=source,
-        synthetic=synthetic,
-        tickers=tuple(frame["ticker"].unique().sort().to_list()),
-        coverage=coverage,
-    )
-    canaries = artifact.pick_canary_rows(learnt.rows.X, numbered=bool(meta.ticker_models))
-    onnx = artifact.build(learnt.trained.onnx, meta, canaries)
-    return Candidate(
-        model=load_fit(onnx, sha256=None, market=None, features=features),
-        onnx=onnx,
-        pkl=learnt.trained.pkl,
-        trained=learnt.trained,
-        rows=learnt.rows.frame.height,
-        sessions=learnt.rows.frame["session"].n_unique(),
-    )
+
+    def describe(learnt: Learnt) -> ModelMeta:
+        return replace(
+            _describe_model(learnt, split),
+            model_id=model_id,
+            source=source,
+            synthetic=synthetic,
+            tickers=tuple(frame["ticker"].unique().sort().to_list()),
+            coverage=coverage,
+        )
+
+    candidate = _train_and_describe(frame, chosen, describe, on_model)
+    artifact.require_computed(candidate.model.meta, features, "The new model")
+    return candidate
 
 
-def _train_and_describe(frame: pl.DataFrame, chosen: Chosen, split: ExamSplit) -> tuple[Learnt, ModelMeta]:
-    """Train on the chosen rows; return what was learnt, and what the model's file will say of it and of the rows."""
+def _train_and_describe(
+    frame: pl.DataFrame, chosen: Chosen, describe: Callable[[Learnt], ModelMeta], on_model: Callable[[Model], None]
+) -> Candidate:
+    """Train on the chosen rows; beside it, find out what the model's file will say of the rows."""
     rows = chosen.rows
     with ThreadPoolExecutor(1, "rows") as beside:  # of a training parts run on one core, and the rows are known
-        data_digest = beside.submit(artifact.digest_data, rows.X, rows.y)
-        bins = [beside.submit(feature_bins, column) for column in np.hsplit(rows.features, rows.features.shape[1])]
-        bars = beside.submit(_digest_bars, frame, chosen)
+        facts = _submit_facts(beside, frame, chosen)
         try:
-            learnt = chosen.learn()
-            by_session, by_ticker = wait_for_result(bars)
+            with chosen.begin() as learnt:
+                opened, graph = artifact.open_trained(learnt.begun.onnx, describe(learnt))
+                on_model(opened)
+                trained = learnt.begun.finish()
+            described = {name: wait() for name, wait in facts.items()}
         except BaseException:  # a Ctrl-C waits for one of them, not for all: of millions of rows all bins take long
             beside.shutdown(wait=False, cancel_futures=True)
             raise
-    return learnt, replace(
-        _describe_model(learnt, split),
-        data_digest=wait_for_result(data_digest),
-        feature_bins=tuple(chain.from_iterable(map(wait_for_result, bins))),
-        bars_by_session=by_session,
-        bars_by_ticker=by_ticker,
+    meta = replace(opened.meta, importances=trained.importances, **described)
+    canaries = artifact.pick_canary_rows(rows.X, numbered=bool(meta.ticker_models))
+    onnx, model = artifact.complete(opened, graph, meta, canaries)
+    return Candidate(
+        model=model,
+        onnx=onnx,
+        pkl=trained.pkl,
+        trained=trained,
+        rows=rows.frame.height,
+        sessions=rows.frame["session"].n_unique(),
     )
+
+
+def _submit_facts(beside: Executor, frame: pl.DataFrame, chosen: Chosen) -> dict[str, Callable[[], Any]]:
+    """Have found out what a model file says of the rows; return what waits for each of its fields."""
+    rows = chosen.rows
+    data_digest = beside.submit(artifact.digest_data, rows.X, rows.y)
+    facts: dict[str, Callable[[], Any]] = {"data_digest": lambda: wait_for_result(data_digest)}
+    if not chosen.training.with_pkl:  # it will not serve: no drift away from it is measured
+        return facts
+    bins = [beside.submit(feature_bins, column) for column in np.hsplit(rows.features, rows.features.shape[1])]
+    bars = beside.submit(_digest_bars, frame, chosen)
+    return facts | {
+        "feature_bins": lambda: tuple(chain.from_iterable(map(wait_for_result, bins))),
+        "bars_by_session": lambda: wait_for_result(bars)[0],
+        "bars_by_ticker": lambda: wait_for_result(bars)[1],
+    }
 
 
 def _digest_bars(frame: pl.DataFrame, chosen: Chosen) -> tuple[dict[str, str], dict[str, str]]:
@@ -189,14 +211,14 @@ def _digest_bars(frame: pl.DataFrame, chosen: Chosen) -> tuple[dict[str, str], d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unarchived:
-    """A model that was just trained, as it may travel: its graph, and what it is. See `artifact.open_unarchived`."""
+    """A model that was just trained, as it may travel: its graph, and what it is. See `artifact.open_trained`."""
 
     onnx: bytes = field(repr=False)
     meta: ModelMeta
 
     def open(self) -> Model:
         """Return it ready to be scored. Raises IntegrityError for a graph that no model file may hold."""
-        return artifact.open_unarchived(self.onnx, self.meta)
+        return artifact.open_trained(self.onnx, self.meta)[0]
 
 
 def train_unarchived(
@@ -223,12 +245,12 @@ def train_unarchived(
     training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
     learnt = choose(frame, split, features, training).learn()
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
-    return Unarchived(onnx=learnt.trained.onnx, meta=meta)
+    return Unarchived(onnx=learnt.begun.onnx, meta=meta)
 
 
 def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:
     """Return what the model's file will say about what it learnt; of its rows and where they come from nothing yet."""
-    rows, trained, features, choices = learnt.rows, learnt.trained, learnt.features, learnt.choices
+    rows, trained, features, choices = learnt.rows, learnt.begun, learnt.features, learnt.choices
     strategy, model, market = learnt.settings.strategy, learnt.settings.model, learnt.settings.market
     exam_days = split.exam_days
     return ModelMeta(
@@ -258,7 +280,7 @@ def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:
         versions=artifact.library_versions(trained.engine),
         source="",
         synthetic=False,
-        importances=trained.importances,
+        importances=None,
         feature_sources=features.sources,
         columns=features.columns,
         side=strategy.side,

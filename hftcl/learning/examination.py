@@ -1,7 +1,7 @@
 """Candidate and champion before the same exam: who is examined, on which sessions, and what is decided."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hftcl.archive import artifact
@@ -90,6 +90,15 @@ def train_and_examine(
         embargo_sessions=settings.exam.embargo_sessions,
         champion_last_label=defender.meta.label_end if defender else None,
     )
+    examined: list[ExamResult] = []
+
+    def examine_early(model: artifact.Model) -> None:
+        models = [model, *([defender] if defender else [])]
+        with watch("exam"):
+            for done, one in enumerate(models):
+                on_event(Event("exam", done, len(models)))
+                examined.append(_examine(one, data, division, settings))
+
     with watch("fit"):
         candidate = train_candidate(
             data.frame,
@@ -103,32 +112,30 @@ def train_and_examine(
             pool=pool,
             coverage=data.coverage,
             on_event=on_event,
+            on_model=examine_early,
         )
     with watch("exam"):
         policy = hash_policy(settings, params, features=data.features)
-        exam = _examine_candidate(settings, data, division, champion, candidate, archive, policy, on_event)
+        # that its graph predicts what was fitted is known only now: nothing is judged by what does not
+        exam = _judge_candidate(settings, data, division, champion, examined, archive, policy, on_event)
     with watch("baseline"):
         baseline = score_baseline(data, division, settings, pool=pool, on_event=on_event)
         look = build_look(exam.challenger.report, policy=policy)
         return candidate.with_exam(exam.challenger.slices, look), replace(exam, baseline=baseline)
 
 
-def _examine_candidate(
+def _judge_candidate(
     settings: Settings,
     data: Dataset,
     division: ExamSplit,
     champion: Champion | None,
-    candidate: Candidate,
+    examined: Sequence[ExamResult],
     archive: Archive,
     policy: str,
     on_event: OnEvent,
 ) -> ExamOutcome:
-    models = [candidate.model, *([champion.model] if champion and champion.model else [])]
-    scores = []
-    for done, model in enumerate(models):
-        on_event(Event("exam", done, len(models)))
-        scores.append(_examine(model, data, division, settings))
-    challenger, defender = scores[0], scores[1] if len(scores) > 1 else None
+    """Judge by the exams of the candidate and, where there is one, of the model that defends."""
+    challenger, defender = examined[0], examined[1] if len(examined) > 1 else None
     tried = find_trials(archive, challenger.report, synthetic=data.synthetic)
     miracles = find_miracles(
         challenger.report,
@@ -150,7 +157,7 @@ def _examine_candidate(
         if miracles and not is_confirmed(archive, policy)
         else None,
     )
-    on_event(Event("exam", len(models), len(models)))
+    on_event(Event("exam", len(examined), len(examined)))
     return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict, miracles=miracles)
 
 

@@ -3,8 +3,9 @@
 The exam never sees any of it: it judges the one model that came out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -39,7 +40,7 @@ from hftcl.model.grid import build_grid
 from hftcl.model.novelty import Novelty, measure_novelty
 from hftcl.model.serving import Predictor
 from hftcl.model.target import evaluate_target
-from hftcl.model.training import Trained, TrainingPool
+from hftcl.model.training import Begun, Trained, TrainingPool
 from hftcl.settings import Settings
 from hftcl.strategy.positions import Weight, target_positions
 from hftcl.strategy.weights import measure_volatility, weigh
@@ -84,10 +85,15 @@ class Training:
 
     def train(self, rows: TrainingRows, *, keep_inner: bool, only_inner: bool = False) -> Trained:
         """Train on `rows`; see `training.TrainingTask`. Raises as `TrainingPool.train`."""
+        with self.begin(rows, keep_inner=keep_inner, only_inner=only_inner) as begun:
+            return begun.finish()
+
+    def begin(self, rows: TrainingRows, *, keep_inner: bool, only_inner: bool = False) -> AbstractContextManager[Begun]:
+        """Train on `rows`, and give the graph as soon as it stands: see `TrainingPool.begin`, as what it raises."""
         task = rows.build_task(
             self.settings, self.params, keep_inner=keep_inner, only_inner=only_inner, with_pkl=self.with_pkl
         )
-        return self.pool.train(task, self.on_event, timeout_s=3600 * self.settings.compute.max_training_hours)
+        return self.pool.begin(task, self.on_event, timeout_s=3600 * self.settings.compute.max_training_hours)
 
     def fix_horizon(self, horizon_minutes: int) -> "Training":
         """Return it with that horizon."""
@@ -96,7 +102,7 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
-    """A trained model, the rows and features that it comes from, and what was chosen on the way.
+    """A model whose graph stands, the rows and features that it comes from, and what was chosen on the way.
 
     settings: with the horizon that was chosen.
     """
@@ -104,7 +110,7 @@ class Learnt:
     rows: TrainingRows = field(repr=False)
     features: FeatureSet
     settings: Settings
-    trained: Trained
+    begun: Begun
     choices: Choices
 
 
@@ -125,26 +131,33 @@ class Chosen:
     selection: Selection | None
 
     def learn(self) -> Learnt:
-        """Train on the rows. Raises as `TrainingPool.train`."""
+        """Train on the rows to the end. Raises as `TrainingPool.train`."""
+        with self.begin() as learnt:
+            learnt.begun.finish()
+            return learnt
+
+    @contextmanager
+    def begin(self) -> Iterator[Learnt]:
+        """Train on the rows, and give what was learnt as soon as the graph stands: see `TrainingPool.begin`."""
         rows, settings, entry = self.rows, self.training.settings, None
         by_net = settings.strategy.entry == "net"
-        trained = self.training.train(rows, keep_inner=by_net)
-        novelty = measure_novelty(rows.features, settings.model.novelty)
-        if by_net:
-            tried = len(self.horizon.tried) if self.horizon else self.training.horizons
-            entry = choose_net_entry(
-                self.frame,
-                rows,
-                trained.inner_onnx,
-                settings,
-                weight=self.weight,
-                novelty=novelty,
-                horizons=tried,
+        with self.training.begin(rows, keep_inner=by_net) as begun:
+            novelty = measure_novelty(rows.features, settings.model.novelty)
+            if by_net:
+                tried = len(self.horizon.tried) if self.horizon else self.training.horizons
+                entry = choose_net_entry(
+                    self.frame,
+                    rows,
+                    begun.inner_onnx,
+                    settings,
+                    weight=self.weight,
+                    novelty=novelty,
+                    horizons=tried,
+                )
+            choices = Choices(
+                volatility=self.volatility, horizon=self.horizon, selection=self.selection, entry=entry, novelty=novelty
             )
-        choices = Choices(
-            volatility=self.volatility, horizon=self.horizon, selection=self.selection, entry=entry, novelty=novelty
-        )
-        return Learnt(rows=rows, features=self.features, settings=settings, trained=trained, choices=choices)
+            yield Learnt(rows=rows, features=self.features, settings=settings, begun=begun, choices=choices)
 
 
 def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training: Training) -> Chosen:

@@ -1,7 +1,8 @@
 """The child process of a training: `python -m hftcl.model.trainer PARENT`, with a Unix socket as its stdin.
 
 Each packet there is an order, JSON with the descriptors of its files: it reads the rows from them and writes the models
-back; on stdout it sends one line of JSON per step and one with the facts, on stderr what the libraries say.
+back. On stdout it sends one line of JSON per step, one when the graph stands and one with the last facts; what the
+libraries say goes to stderr.
 """
 
 import contextlib
@@ -58,7 +59,7 @@ def main() -> None:
             name: os.fdopen(number, "r+b") for name, number in zip(order["files"], descriptors, strict=True)
         }
         try:
-            say({"facts": _train(order, files, say)})
+            say({"facts": _train(order, files, say), "is_last": True})
         except StorageError as error:  # no fault of the training: the caller's search must not keep it as one
             say({"no_room": str(error)})
             sys.exit(1)
@@ -150,16 +151,19 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         del inner, final
         give_back()
         # one that is scored here and now and never archived needs no check of its export and no importances either
-        stepper = _build_stepper(say, "all rows", half=1)
-        final = _fit(family, rows, order, stepper, brief=not order["with_pkl"])
+        stepper, finish = _build_stepper(say, "all rows", half=1), getattr(family, "finish", None)
+        final = _fit(family, rows, order, stepper, brief=not order["with_pkl"] or finish is not None)
         fitted = time.monotonic()
         require_small(len(final.onnx), per_ticker=bool(order["tickers"]))  # a trial that no file may hold wins nothing
-        _export(final, files, with_pkl=order["with_pkl"])
+        _write(files["onnx"], final.onnx)
+    facts = {"threshold": threshold, "engine": final.engine, "params": order["params"]}
+    say({"facts": facts, "is_last": False})
+    if order["with_pkl"] and not order["only_inner"]:  # the parent examines the graph meanwhile
+        if finish is not None:
+            final = finish(final, X, jobs=order["jobs"])
+        _write_pkl(final.estimator, files["pkl"])
     return {
-        "threshold": threshold,
-        "engine": final.engine,
         "importances": final.importances,
-        "params": order["params"],
         "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
     }
 
@@ -246,15 +250,12 @@ def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
     return on_step
 
 
-def _export(final: Fitted, files: dict[str, IO[bytes]], *, with_pkl: bool) -> None:
-    _write(files["onnx"], final.onnx)
-    if not with_pkl:
-        return
+def _write_pkl(estimator: Any, file: IO[bytes]) -> None:
     import joblib
 
     buffer = io.BytesIO()
-    joblib.dump(final.estimator, buffer, compress=3)
-    _write(files["pkl"], buffer.getvalue())
+    joblib.dump(estimator, buffer, compress=3)
+    _write(file, buffer.getvalue())
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

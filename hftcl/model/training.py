@@ -6,8 +6,8 @@ any moment, nothing is left on the disk.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any, Final, Self
 
@@ -89,6 +89,22 @@ class Trained:
     inner_onnx: bytes = field(default=b"", repr=False)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A training whose graph stands, while the process still compares it and writes the estimator's file.
+
+    The rest are the fields of `Trained`; `finish` gives them all.
+    """
+
+    onnx: bytes = field(repr=False)
+    threshold: float
+    engine: str
+    params: dict[str, Any]
+    inner_onnx: bytes = field(repr=False)
+    finish: Callable[[], Trained] = field(repr=False)
+    """Waits for the end and returns the model; once, within the context. Raises as `TrainingPool.train`."""
+
+
 class TrainingPool:
     """Child processes that train, kept warm between two trainings; a context, which ends them all.
 
@@ -151,17 +167,44 @@ class TrainingPool:
         room for rows or models, here or in the child, TrainingError where the child fails, is killed or takes longer
         than `timeout_s`; the end of what it wrote to stderr is a note on that error. ValueError for wrong arrays.
         """
+        with self.begin(task, on_event, timeout_s=timeout_s, silence_s=silence_s) as begun:
+            return begun.finish()
+
+    @contextmanager
+    def begin(
+        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = 30.0
+    ) -> Iterator[Begun]:
+        """Give the training as soon as its graph stands, to examine it while the process does what is left.
+
+        A context: what is not finished at its end is ended at once. Until `finish` has returned, that the graph
+        predicts what was fitted is not known: nothing may be decided by it. As `train`, and raises as that.
+        """
         _require_arrays(task)
         params = complete(find_family(task.family), task.params)
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
             files |= {name: stack.enter_context(open_unnamed_file()) for name in _ANSWERS}
             give_back()  # what an exam or the features left: this process only waits now, and the child needs memory
-            with self._lend() as process:
-                descriptors = [file.fileno() for file in files.values()]
-                facts = process.train(_build_order(task, params, files), descriptors, on_event, timeout_s, silence_s)
-            models = {name: _read_whole(files[name]) for name in _ANSWERS}
-            return msgspec.convert({**facts, **models}, Trained)
+            process = stack.enter_context(self._lend())
+            descriptors = [file.fileno() for file in files.values()]
+            order = _build_order(task, params, files)
+            answers = stack.enter_context(closing(process.train(order, descriptors, on_event, timeout_s, silence_s)))
+            graph = {
+                **next(answers),
+                "onnx": _read_whole(files["onnx"]),
+                "inner_onnx": _read_whole(files["inner_onnx"]),
+            }
+
+            finished: list[Trained] = []
+
+            def finish() -> Trained:
+                rest = {**next(answers), "pkl": _read_whole(files["pkl"])}
+                finished.append(msgspec.convert({**graph, **rest}, Trained))
+                return finished[0]
+
+            yield Begun(**graph, finish=finish)
+            if not finished:
+                process.close()  # or the next training would hear the answer of this one
 
     @contextmanager
     def _lend(self) -> Iterator[TrainingProcess]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -105,8 +105,9 @@ class TrainingProcess:
         on_event: OnEvent,
         timeout_s: float | None,
         silence_s: float,
-    ) -> dict[str, Any]:
-        """Hand over the order with its open files, pass the progress on, and return the facts of the last line.
+    ) -> Generator[dict[str, Any], None, None]:
+        """Hand over the order with its open files, and pass the progress on; yield the facts of the graph, once its
+        file is written, and then, once all is, those of what was made beside it.
 
         Raises NoRoomError where the child has no room for a file, else TrainingError.
         """
@@ -129,11 +130,11 @@ class TrainingProcess:
                     told_at, used = time.monotonic(), _measure_processor_s(self._child.pid)
                     on_event(last)
                 elif "facts" in message:
-                    return dict(message["facts"])
-                elif "no_room" in message:
-                    raise _add_note(NoRoomError(message["no_room"]), tail)
+                    yield message["facts"]
+                    if message["is_last"]:
+                        return
                 else:
-                    raise _build_failure(message["failed"], tail)
+                    raise _read_failure(message, tail)
         status = self._child.wait()
         kind = TrainingKilledError if status == -signal.SIGKILL else TrainingError
         raise _build_failure(_describe_death(status, tail), tail, kind)
@@ -150,17 +151,22 @@ class TrainingProcess:
         yield from map(json.loads, lines)
 
     def _read_chunks(self, timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
-        """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between."""
-        began = time.monotonic()
+        """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between.
+
+        What the caller does between two of them, such as an exam, does not count for `timeout_s`.
+        """
+        waited = 0.0
         with selectors.DefaultSelector() as selector:
             selector.register(self._child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
             selector.register(self._child.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
             while selector.get_map():
-                left = _GLANCE_S if timeout_s is None else began + timeout_s - time.monotonic()
+                left = _GLANCE_S if timeout_s is None else timeout_s - waited
                 if left <= 0:
                     raise _build_failure(f"did not end within {timeout_s:g} s and was stopped", b"")
                 ended = self._child.poll() is not None  # before the look: what it wrote is then already in the pipes
+                began = time.monotonic()
                 ready = selector.select(min(left, _GLANCE_S))
+                waited += time.monotonic() - began
                 if ended and not ready:  # something that it started still holds the pipes
                     return
                 if not ready:
@@ -204,6 +210,12 @@ def _describe_death(status: int, tail: bytes) -> str:
         return f"was ended by {signal.Signals(-status).name}"
     last = tail.decode(errors="replace").strip().rpartition("\n")[2]
     return f"failed with exit status {status}: {last or 'it said nothing'}"
+
+
+def _read_failure(message: Mapping[str, str], tail: bytes) -> HftclError:
+    if "no_room" in message:
+        return _add_note(NoRoomError(message["no_room"]), tail)
+    return _build_failure(message["failed"], tail)
 
 
 def _build_failure(reason: str, tail: bytes, kind: type[TrainingError] = TrainingError) -> TrainingError:

@@ -164,6 +164,15 @@ def test_the_model_that_was_examined_goes_on_as_that_of_the_file_with_its_exam(d
     assert (model.predict(rows()) == opened.predict(rows())).all()
 
 
+def test_the_model_that_a_training_gives_goes_on_as_that_of_its_file(graph: bytes, data: bytes) -> None:
+    opened, bare = artifact.open_trained(graph, replace(META, rows=0))
+    file, model = artifact.complete(opened, bare, META, pick_canary_rows(rows()))
+    assert file == data
+    kept = load(data)
+    assert (model.meta, model.sha256) == (kept.meta, kept.sha256)
+    assert (model.predict(rows()) == kept.predict(rows())).all()
+
+
 def test_an_exam_is_never_written_into_the_file_of_another_model(data: bytes) -> None:
     other = build(forest(seed=2), META, pick_canary_rows(rows()))
     with pytest.raises(IntegrityError, match=f"{META.model_id} was examined, and this is another file"):

@@ -28,6 +28,9 @@ class Quick(Forest):
     def change(self, fitted: Fitted) -> Fitted:
         return fitted
 
+    def finish(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        return fitted  # its fit leaves nothing out
+
 
 def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(Quick()) == ()
@@ -166,6 +169,11 @@ class WithLargeImportances(Quick):
         return replace(fitted, importances=(1.0,) * 5)
 
 
+class WithForgetfulFinish(Quick):
+    def finish(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        return replace(fitted, importances=None)
+
+
 class WithoutEngine(Quick):
     def change(self, fitted: Fitted) -> Fitted:
         return replace(fitted, engine="")
@@ -259,6 +267,7 @@ GRAPH = "the graph may go into a model file: "
         (WithOneImportance, "importances are one for each feature, or None"),
         (WithForeignImportances, "importances are finite floats, none below 0"),
         (WithLargeImportances, "importances add up to 1"),
+        (WithForgetfulFinish, "finish() makes of a brief fit() what fit() gives otherwise"),
         (WithoutEngine, "engine is a text that names what fitted it"),
         (WithLock, "joblib can store the estimator and read it back: "),
         (WithNoGraph, GRAPH + "The graph is not an ONNX model."),

@@ -271,7 +271,12 @@ def _add_again(home: Path, model_id: str) -> str:
     new = NewModel(**known | {"model_id": model_id, "trained_at": at, "outcome": "rejected"})
     archive = Archive(home)
     assert archive.claim_id(at) == model_id
-    archive.add(new, artifact._serialize(graph, replace(meta, model_id=model_id)), model_id.encode(), now=at)
+    archive.add(
+        new,
+        artifact._serialize(graph.SerializeToString(), replace(meta, model_id=model_id))[0],
+        model_id.encode(),
+        now=at,
+    )
     archive.record_attempt(at, kind="retrain", outcome="rejected", reason="a test", model_id=model_id)
     return model_id
 
@@ -382,7 +387,9 @@ def _forget_exam(home: Path, slices: dict[str, tuple[Slice, ...]] | None = None)
     path = registry.onnx_path(model.model_id)
     graph, meta = artifact._open_verified("the model", path.read_bytes())
     del graph.metadata_props[:]
-    path.write_bytes(artifact._serialize(graph, replace(meta, exam_look=None, exam_slices=slices)))
+    path.write_bytes(
+        artifact._serialize(graph.SerializeToString(), replace(meta, exam_look=None, exam_slices=slices))[0]
+    )
     registry.production.write_bytes(path.read_bytes())
     registry.csv.write_text(registry.csv.read_text().replace(model.sha256, compute_digest(path) or ""))
 
@@ -444,7 +451,7 @@ def test_a_model_that_predicts_otherwise_than_when_it_was_trained_is_a_fault(hom
     graph, meta = artifact._open_verified("the model", production.read_bytes())
     del graph.metadata_props[:]
     drifted = tuple(prediction + 1e-3 for prediction in meta.canary_predictions)
-    data = artifact._serialize(graph, replace(meta, canary_predictions=drifted))
+    data, _ = artifact._serialize(graph.SerializeToString(), replace(meta, canary_predictions=drifted))
     production.write_bytes(data)
     (home / "models" / f"model_{meta.model_id}.onnx").write_bytes(data)
     with open_to_change(home / "models" / "registry.sqlite") as db:

@@ -133,6 +133,7 @@ def test_a_week_trains_and_is_judged_as_retrain_would_have_done_it(report: Backt
     assert artifact.read_graph(kept) == artifact.read_graph(archived)
     ours, theirs = (artifact.load(path).meta for path in (kept, archived))
     assert (ours.importances is None, theirs.importances is None) == (True, False), "no researcher reads a week's"
+    assert (ours.feature_bins is None, theirs.feature_bins is None) == (True, False), "and it never serves"
     assert (ours.data_digest, ours.threshold) == (theirs.data_digest, theirs.threshold)
     assert (ours.exam_from, ours.exam_to) == (theirs.exam_from, theirs.exam_to)
     assert attempt.sharpe == done.challenger.sharpe, "to the bit"

@@ -157,7 +157,7 @@ def test_each_row_is_predicted_by_a_training_on_its_ticker_alone(tmp_path: Path)
     assert joined.rows.inputs.tickers == ("AAPL", "AMD", "TSLA")
     amd = joined.rows.X[:, -1] == 1
     np.testing.assert_array_equal(joined.rows.X[amd, :-1], alone.rows.X[:, :-1])
-    both = [Predictor(one.trained.onnx, 32).predict(X) for one, X in ((joined, joined.rows.X), (alone, alone.rows.X))]
+    both = [Predictor(one.begun.onnx, 32).predict(X) for one, X in ((joined, joined.rows.X), (alone, alone.rows.X))]
     np.testing.assert_array_equal(both[0][amd], both[1])
 
 

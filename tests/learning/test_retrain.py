@@ -17,7 +17,7 @@ from hftcl.archive.looks import read_looks
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import read_sessions
 from hftcl.archive.registry import Registry
-from hftcl.errors import NoDataError, UsageError
+from hftcl.errors import NoDataError, TrainingError, UsageError
 from hftcl.events import Event, hold_signals_by, ignore
 from hftcl.learning.alert_texts import build_retrain_alerts
 from hftcl.learning.reports import document
@@ -25,6 +25,15 @@ from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, first_retrain, small
 from tests.trained import Homes
+
+WRONG = """
+from hftcl.errors import TrainingError
+from hftcl.model.families.ridge import Ridge
+class Wrong(Ridge):
+    name = "wrong"
+    def finish(self, fitted, X, *, jobs):
+        raise TrainingError("The exported model predicts otherwise")
+"""
 
 
 def learning(settings: Settings, now: datetime = NOW, **options: object) -> ContinuousLearning:
@@ -56,6 +65,28 @@ def test_a_first_retrain_deploys_one_model_that_serves_and_is_archived(trained: 
     ).read_bytes()
     assert live.synthetic
     assert live.source == "synthetic"
+
+
+def test_nothing_is_told_or_kept_of_an_exam_whose_graph_does_not_predict_what_was_fitted(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The graph is examined while it is compared."""
+    folder = tmp_path / "plug-in"
+    info = folder / "wrong-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "wrong.py").write_text(WRONG)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nwrong = wrong:Wrong\n")
+    monkeypatch.syspath_prepend(folder)
+    before, looks, told = Registry(home).models(), read_looks(Registry(home), synthetic=True), list[Event]()
+    settings = small(home, model={"family": "wrong"})
+    with pytest.raises(TrainingError, match="predicts otherwise"):
+        learning(settings, NOW + timedelta(days=1), on_event=told.append).retrain(force=True)
+    exam = [(event.done, event.total) for event in told if event.stage == "exam"]
+    assert exam, "it was examined"
+    assert all(done < total for done, total in exam), "and never to the end"
+    assert Registry(home).models() == before
+    assert read_looks(Registry(home), synthetic=True) == looks
 
 
 def test_no_exam_session_was_seen_in_training(trained: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -404,6 +405,83 @@ def test_who_waits_for_a_training_holds_nothing_that_it_has_freed() -> None:
     with TrainingPool() as pool:
         pool.train(quick())
     assert read_anonymous(os.getpid()) < held - (100 << 20), f"{len(kept)} bytes keep all that lies below them"
+
+
+LATE = """
+import pathlib, time
+from hftcl.errors import TrainingError
+from hftcl.model.families.ridge import Ridge
+from hftcl.waiting import GLANCE_S
+class Late(Ridge):
+    name = "late"
+    def finish(self, fitted, X, *, jobs):
+        while not pathlib.Path({go!r}).exists():
+            time.sleep(GLANCE_S)
+        {then}
+"""
+
+
+def late_family(folder: Path, then: str) -> Path:
+    """Install a family whose graph is compared once the file that is returned is there."""
+    go, info = folder / "go", folder / "late-1.0.dist-info"
+    (folder / "late.py").write_text(LATE.format(go=str(go), then=then))
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\n")
+    return go
+
+
+def test_a_graph_is_given_while_it_is_still_compared_and_is_that_of_the_whole_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained
+) -> None:
+    go = late_family(tmp_path, "return fitted")
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool:
+        with pool.begin(replace(quick(), family="late")) as begun:
+            assert (begun.onnx, begun.threshold) == (trained.onnx, trained.threshold)
+            assert not go.exists()
+            go.touch()
+            whole = begun.finish()
+        assert len(find_trainers(os.getpid())) == 1, "its process is kept"
+    assert (whole.onnx, whole.threshold, whole.params) == (begun.onnx, begun.threshold, begun.params)
+    assert joblib.load(io.BytesIO(whole.pkl)).predict(quick().X).shape == (len(quick().X),)
+
+
+def test_what_is_wrong_with_a_graph_is_told_at_the_end_of_its_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = late_family(tmp_path, 'raise TrainingError("predicts otherwise")')
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool, pool.begin(replace(quick(), family="late")) as begun:
+        go.touch()
+        with pytest.raises(TrainingError, match="gave up: predicts otherwise"):
+            begun.finish()
+
+
+def test_a_training_that_is_left_before_its_end_is_ended_and_the_next_one_hears_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: Trained
+) -> None:
+    late_family(tmp_path, "return fitted")
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool:
+        with pool.begin(replace(quick(), family="late")):
+            (left,) = find_trainers(os.getpid())
+        again = pool.train(quick())
+        assert left not in find_trainers(os.getpid())
+    assert (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
+    assert find_trainers(os.getpid()) == []
+
+
+def test_the_time_that_the_caller_takes_is_not_that_of_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = late_family(tmp_path, "return fitted")
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool, pool.begin(replace(quick(), family="late"), timeout_s=60) as begun:
+        go.touch()
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 120)
+        assert begun.finish().onnx == begun.onnx
 
 
 def test_a_training_process_looks_for_garbage_but_not_in_the_libraries_that_it_has_loaded() -> None:

@@ -62,6 +62,8 @@ class Family(Protocol):
     # And `tells_brief = True`, with which `fit` takes a keyword `brief`: true for a model that only sets the threshold,
     # or is scored once and thrown away: no file will hold it, so that neither its graph is compared nor its importances
     # are computed.
+    # And then `finish(fitted, X, *, jobs) -> Fitted`: makes of a brief fit on the rows X what `fit` returns otherwise.
+    # Where a family has it, its graph is examined while it is compared, and nothing is said of the exam before both.
     # And `takes_samples = True`, with which `fit` takes a keyword `sampler`, see `model.sampling`: where there are more
     # rows than `[model] max_rows`, each tree learns from a sample of its own; another family gets one sample of them.
     # And `count_nodes(params, rows) -> int`, of trees: the most nodes that a fit on so many rows gives, so that a file

@@ -6,7 +6,7 @@ intelex classifier exports trees whose leaves are 0 or 1, the regressor exports 
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Final
@@ -97,15 +97,12 @@ class Forest:
             forest, engine = self.grow(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
         else:
             forest, engine = self._grow_each(X, y, params, sampler, jobs=jobs, on_step=on_step, weights=weights)
-        onnx = to_onnx(forest, X.shape[1])
-        if brief:
-            return Fitted(forest, onnx, engine, None)
-        clear_padding(forest)
-        rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
-        rows = np.vstack([rows, place_on_thresholds(list_trees(forest), rows)])
-        require_same(onnx, forest.predict, rows, jobs=jobs)
-        importances = tuple(float(share) for share in forest.feature_importances_)
-        return Fitted(forest, onnx, engine, importances)
+        fitted = Fitted(forest, to_onnx(forest, X.shape[1]), engine, None)
+        return fitted if brief else _finish(fitted, X, jobs)
+
+    def finish(self, fitted: Fitted, X: npt.NDArray[np.float32], *, jobs: int) -> Fitted:
+        """Return what a fit that was not brief returns. Raises TrainingError as `fit` does."""
+        return _finish(fitted, X, jobs)
 
     def grow(
         self,
@@ -170,6 +167,15 @@ class Forest:
         forest.set_params(n_estimators=total, random_state=sampler.seed)
         forest.estimators_ = [tree for one, _ in grown for tree in one.estimators_]
         return forest, fitted_by
+
+
+def _finish(fitted: Fitted, X: npt.NDArray[np.float32], jobs: int) -> Fitted:
+    forest = fitted.estimator
+    clear_padding(forest)
+    rows = pick_rows(X)  # and rows that sit on thresholds, where a rounding would show
+    rows = np.vstack([rows, place_on_thresholds(list_trees(forest), rows)])
+    require_same(fitted.onnx, forest.predict, rows, jobs=jobs)
+    return replace(fitted, importances=tuple(float(share) for share in forest.feature_importances_))
 
 
 def _find_engine(weights: npt.NDArray[np.float32] | None) -> str:
