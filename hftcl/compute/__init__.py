@@ -2,12 +2,12 @@
 
 from contextlib import AbstractContextManager
 
-from hftcl.compute.tasks import Bench, Engine, Rows, Table, Task, Team, Wanted
+from hftcl.compute.tasks import Arrays, Bench, Engine, Piece, Rows, Table, Task, Team, Wanted
 from hftcl.events import OnEvent
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 
-__all__ = ["Bench", "Engine", "Rows", "Table", "Task", "Team", "Wanted", "open_engine"]
+__all__ = ["Arrays", "Bench", "Engine", "Piece", "Rows", "Table", "Task", "Team", "Wanted", "open_engine"]
 
 
 def open_engine(

@@ -24,8 +24,8 @@ from hftcl.compute.connection import connect, find_scheduler, require_fit_worker
 from hftcl.compute.crew import count_cores
 from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
 from hftcl.compute.on_worker import read_told, run_task
-from hftcl.compute.parcels import Block, divide, store
-from hftcl.compute.tasks import OnTold, Rows, Table, Task, Wanted
+from hftcl.compute.parcels import Block, choose_opener, divide_rows, store
+from hftcl.compute.tasks import Arrays, OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
 from hftcl.errors import ComputeError, NoRoomError, TrainingKilledError, split_remedy
 from hftcl.events import Event
@@ -44,16 +44,22 @@ _GONE: Final = "What is done is kept: run the same command again once it is back
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sent:
-    """Where a block is: a future of Dask's, or its place on the storage; and the sessions that it holds."""
+    """Where a block is: a future of Dask's, or its place on the storage. first, last: its sessions; None of arrays."""
 
-    first: date
-    last: date
     digest: str
     place: Any
+    first: date | None
+    last: date | None
 
     @property
     def is_lost(self) -> bool:
         return getattr(self.place, "status", "") in _LOST
+
+    def is_read(self, rows: Rows | Arrays) -> bool:
+        """Whether it holds some of these rows."""
+        if isinstance(rows, Arrays) or None in (rows.first, rows.last, self.first, self.last):
+            return True
+        return bool(self.last >= rows.first and self.first <= rows.last)  # type: ignore[operator]
 
 
 class ClusterEngine:
@@ -66,7 +72,7 @@ class ClusterEngine:
         self._client: Any = None
         self._starting: StartingCluster | None = None
         self._threads: dict[str, int] = {}
-        self._tables: WeakKeyDictionary[Table, list[_Sent]] = WeakKeyDictionary()
+        self._tables: WeakKeyDictionary[Table | Arrays, list[_Sent]] = WeakKeyDictionary()
         self._futures: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self.url = ""
         self.sent_bytes = 0  # of blocks, as they travel
@@ -111,23 +117,19 @@ class ClusterEngine:
         """
         blocks = self._send(task.rows)
         # packed here: then a worker of other versions, which might not even open it, says so
-        packed = pickle.dumps((task.function, task.order, topic))
-        sessions = (task.rows.first, task.rows.last)
+        packed = pickle.dumps((task.function, choose_opener(task.rows), task.order, topic))
         key = f"hftcl {task.name} {uuid.uuid4().hex}"  # of its own: what another command asked for is not this
-        return self._client.submit(run_task, blocks, sessions, packed, describe_versions(), key=key, pure=False)
+        return self._client.submit(run_task, blocks, packed, describe_versions(), key=key, pure=False)
 
-    def _send(self, rows: Rows) -> list[Any]:
+    def _send(self, rows: Rows | Arrays) -> list[Any]:
+        source = rows if isinstance(rows, Arrays) else rows.table
         with self._lock:
-            sent = self._tables.get(rows.table)
+            sent = self._tables.get(source)
             if sent is None or any(block.is_lost for block in sent):
                 here = {block.digest: block for block in sent or () if not block.is_lost}
-                sent = [here.get(block.digest) or self._place(block) for block in divide(rows.table.read())]
-                self._tables[rows.table] = sent
-        return [
-            block.place
-            for block in sent
-            if rows.first is None or rows.last is None or (block.last >= rows.first and block.first <= rows.last)
-        ]
+                sent = [here.get(block.digest) or self._place(block) for block in divide_rows(rows)]
+                self._tables[source] = sent
+        return [block.place for block in sent if block.is_read(rows)]
 
     def _place(self, block: Block) -> _Sent:
         return _Sent(first=block.first, last=block.last, digest=block.digest, place=self._find_place(block))

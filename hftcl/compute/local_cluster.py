@@ -39,6 +39,14 @@ _OF_A_WORKER: Final = {
     "OPENBLAS_NUM_THREADS": "1",
 }
 
+# No one looks at what Dask notes of itself here: profiles a hundred times a second, its loops' health fifty times, the
+# machine's load twice. By itself four idle workers take 4.4 s of a core in 30 s; with these 0.6 s (measured).
+_QUIET: Final = {
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+}
+
 
 @contextmanager
 def start_local_cluster(workers: int) -> Iterator["StartingCluster"]:
@@ -166,6 +174,7 @@ def _start_fork_server() -> None:
     """
     for name, value in _OF_A_WORKER.items():
         os.environ.setdefault(name, value)
+    os.environ.update(_QUIET)
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"
     multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed"])
     forkserver.ensure_running()  # Dask's own list of what to load, pandas in it, comes too late

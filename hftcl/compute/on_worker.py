@@ -5,10 +5,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import date
 from typing import Any, Final
 
-from hftcl.compute.parcels import StoredBlock, join
+from hftcl.compute.parcels import StoredBlock
 from hftcl.compute.tasks import Bench
 from hftcl.compute.versions import describe_difference, describe_versions
 from hftcl.errors import ComputeError, ConfigError, NoRoomError, TrainingKilledError
@@ -21,14 +20,13 @@ _of_thread = threading.local()  # a worker runs a task in each of its threads: t
 
 def run_task(
     blocks: Sequence[bytes | StoredBlock],
-    sessions: tuple[date | None, date | None],
     packed: bytes,
     expected: Mapping[str, str],
 ) -> Any:
     """Return what a task comes to.
 
-    packed: its function, its order, and the topic of Dask's events under which it tells of its steps, "" for none; only
-    a worker of the same versions opens it.
+    packed: its function, what makes its rows of the blocks, its order, and the topic of Dask's events under which it
+    tells of its steps, "" for none; only a worker of the same versions opens it.
     Raises ComputeError on another one, and where something is missing here; TrainingKilledError and NoRoomError name
     the worker.
     """
@@ -38,14 +36,14 @@ def run_task(
     difference = describe_difference(expected, describe_versions())
     if difference:
         raise ComputeError(refuse(worker.address, difference))
-    function, order, topic = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
+    function, open_rows, order, topic = pickle.loads(packed)  # noqa: S301 - from who may run anything here anyway
     pool, key = _take_pool(), worker.get_current_task()
 
     def tell(event: Event) -> None:
         worker.log_event(topic, {"key": key, **asdict(event), "level": event.level.value})
 
     with _name_worker(worker.address), _end_when_cancelled(worker, key, pool):
-        return function(join(blocks, *sessions), order, Bench(pool=pool, jobs=1, on_event=tell if topic else ignore))
+        return function(open_rows(blocks), order, Bench(pool=pool, jobs=1, on_event=tell if topic else ignore))
 
 
 def read_told(message: Mapping[str, Any]) -> tuple[str, Event]:

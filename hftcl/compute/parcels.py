@@ -1,32 +1,37 @@
-"""Rows on their way to a worker: a block for each month of a table, named by the hash of what it holds.
+"""Rows on their way to a worker, in blocks named by the hash of what they hold: of a table one for each month.
 
 A month, so that a task waits for the months that it reads and no others, and each lies on a worker once.
 """
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from hftcl import durable
-from hftcl.compute.tasks import cut_sessions
+from hftcl.compute.tasks import Arrays, Piece, Rows, cut_sessions
 from hftcl.errors import ComputeError
 
 _ORDER: Final = ("ticker", "ts")  # of every table
+_PIECE_BYTES: Final = 64 << 20  # of arrays: what a task holds of them beside what it takes out, and a worker sends on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """The rows of one month. data: an Arrow file, compressed with LZ4; first, last: its sessions."""
+    """Rows that travel together. first, last: sessions of a table's; None of arrays.
 
-    first: date
-    last: date
+    data: of a table's an Arrow file, compressed with LZ4; of arrays one after the other as numpy.save writes them.
+    """
+
     data: bytes
+    first: date | None = None
+    last: date | None = None
 
     @property
     def digest(self) -> str:
@@ -67,11 +72,69 @@ def divide(table: pl.DataFrame) -> Iterator[Block]:
         yield Block(first=first, last=last, data=buffer.getvalue())
 
 
+def divide_arrays(arrays: Arrays) -> Iterator[Block]:
+    """Yield the blocks of arrays, in their order."""
+    step = max(1, _PIECE_BYTES // arrays.row_bytes)
+    for begin in range(0, arrays.rows, step):
+        buffer = io.BytesIO()
+        for column in arrays.columns.values():
+            np.save(buffer, np.asarray(column[begin : begin + step]), allow_pickle=False)
+        yield Block(data=buffer.getvalue())
+
+
+def divide_rows(rows: Rows | Arrays) -> Iterator[Block]:
+    """Yield all blocks of what a task reads of."""
+    return divide_arrays(rows) if isinstance(rows, Arrays) else divide(rows.table.read())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTable:
+    """Makes the frame of the sessions `first` to `last` of blocks, in the order of the table."""
+
+    first: date | None
+    last: date | None
+
+    def __call__(self, blocks: Sequence[bytes | StoredBlock]) -> pl.DataFrame:
+        """Return it."""
+        return join(blocks, self.first, self.last)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenArrays:
+    """Opens the blocks of arrays of these names, a piece each time that one is asked for."""
+
+    names: tuple[str, ...]
+
+    def __call__(self, blocks: Sequence[bytes | StoredBlock]) -> Iterable[Piece]:
+        """Return what yields the pieces, in order, as often as it is gone through."""
+        return _Pieces(blocks, self.names)
+
+
+class _Pieces:
+    def __init__(self, blocks: Sequence[bytes | StoredBlock], names: tuple[str, ...]) -> None:
+        self._blocks, self._names = blocks, names
+
+    def __iter__(self) -> Iterator[Piece]:
+        for block in self._blocks:
+            buffer = io.BytesIO(_read(block))
+            yield {name: np.load(buffer, allow_pickle=False) for name in self._names}
+
+
+def choose_opener(rows: Rows | Arrays) -> JoinTable | OpenArrays:
+    """Return what makes of blocks, on a worker, what a task is called with."""
+    if isinstance(rows, Arrays):
+        return OpenArrays(names=tuple(rows.columns))
+    return JoinTable(first=rows.first, last=rows.last)
+
+
 def join(blocks: Sequence[bytes | StoredBlock], first: date | None, last: date | None) -> pl.DataFrame:
     """Return the rows of the sessions `first` to `last` of these blocks, in the order of the table."""
-    parts = (block.read() if isinstance(block, StoredBlock) else block for block in blocks)
-    frames = [cut_sessions(pl.read_ipc(part), first, last) for part in parts]
+    frames = [cut_sessions(pl.read_ipc(_read(block)), first, last) for block in blocks]
     return pl.concat(frames).sort(_ORDER).rechunk()
+
+
+def _read(block: bytes | StoredBlock) -> bytes:
+    return block.read() if isinstance(block, StoredBlock) else block
 
 
 def store(block: Block, folder: Path) -> StoredBlock:

@@ -1,10 +1,12 @@
 """What a task is: a pure function of rows and an order, which gives the same result on each machine."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from hftcl.events import Event, OnEvent
@@ -47,6 +49,34 @@ class Rows:
         return cut_sessions(self.table.read(), self.first, self.last).rechunk()
 
 
+Piece = Mapping[str, npt.NDArray[Any]]
+"""Some rows of `Arrays`, which follow each other, by name."""
+
+
+class Arrays:
+    """Numbers that several tasks read, which travel once, in pieces: `columns` by name, all with as many rows.
+
+    A task is given their pieces, in order: it can go through them as often as it likes, and holds one at a time.
+    """
+
+    def __init__(self, columns: Piece) -> None:
+        self.columns = columns
+
+    def load(self) -> Iterable[Piece]:
+        """Return them as one piece, as they are."""
+        return (self.columns,)
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(next(iter(self.columns.values())))
+
+    @property
+    def row_bytes(self) -> int:
+        """What one row takes."""
+        return sum(int(np.prod(column.shape[1:])) * column.itemsize for column in self.columns.values())
+
+
 def cut_sessions(frame: pl.DataFrame, first: date | None, last: date | None) -> pl.DataFrame:
     """Return the rows of the sessions `first` to `last`; the frame itself where both are None."""
     if first is None or last is None:
@@ -67,13 +97,13 @@ class Bench:
 class Task(Generic[R_co]):
     """One unit of work. name: for a person, such as the model's id.
 
-    function: of a module, so that another process finds it; called with the rows, the order and a bench. order: what it
-    is told, which may travel: no secret, no path of this machine.
+    function: of a module, so that another process finds it; called with the rows (of `Rows` a frame, of `Arrays` their
+    pieces), the order and a bench. order: what it is told, which may travel: no secret, no path of this machine.
     """
 
     name: str
-    function: Callable[[pl.DataFrame, Any, Bench], R_co]
-    rows: Rows = field(repr=False)
+    function: Callable[[Any, Any, Bench], R_co]
+    rows: Rows | Arrays = field(repr=False)
     order: Any = field(repr=False)
 
 

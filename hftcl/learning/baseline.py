@@ -15,14 +15,14 @@ from hftcl.learning.candidate import train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import examine
-from hftcl.model.training import TrainingPool
+from hftcl.model.training import Trainer
 from hftcl.settings import Settings
 
 BASELINE: Final = "ridge"
 
 
 def score_baseline(
-    data: Dataset, division: ExamSplit, settings: Settings, *, pool: TrainingPool, on_event: OnEvent
+    data: Dataset, division: ExamSplit, settings: Settings, *, pool: Trainer, on_event: OnEvent
 ) -> ScoreReport | None:
     """Return what the baseline would have earned in this exam, by the same strategy; None where the model is one.
 

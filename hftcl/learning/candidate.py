@@ -26,7 +26,7 @@ from hftcl.learning.inside import Chosen, Learnt, Training, choose
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
 from hftcl.model.features import definitions_hash
-from hftcl.model.training import Trained, TrainingPool
+from hftcl.model.training import Trained, Trainer
 from hftcl.settings import Settings
 from hftcl.waiting import wait_for_result
 
@@ -117,7 +117,7 @@ def train_candidate(
     features: FeatureSet,
     source: str,
     synthetic: bool,
-    pool: TrainingPool,
+    pool: Trainer,
     on_event: OnEvent,
     coverage: tuple[TickerCoverage, ...] | None = None,
     has_files: bool = True,
@@ -231,7 +231,7 @@ def train_unarchived(
     features: FeatureSet,
     source: str,
     synthetic: bool,
-    pool: TrainingPool,
+    pool: Trainer,
     on_event: OnEvent,
     has_files: bool = True,
 ) -> Unarchived:

@@ -23,7 +23,7 @@ from hftcl.learning.reports import ScoreReport
 from hftcl.learning.score import ExamResult, examine
 from hftcl.learning.trials import build_look, find_trials
 from hftcl.market.sessions import Calendar
-from hftcl.model.training import TrainingPool
+from hftcl.model.training import Trainer
 from hftcl.settings import Settings
 
 
@@ -78,7 +78,7 @@ def train_and_examine(
     archive: Archive,
     model_id: str,
     params: Mapping[str, object],
-    pool: TrainingPool,
+    pool: Trainer,
     on_event: OnEvent,
     watch: Stopwatch,
 ) -> tuple[Candidate, ExamOutcome]:

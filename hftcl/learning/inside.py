@@ -40,7 +40,7 @@ from hftcl.model.grid import build_grid
 from hftcl.model.novelty import Novelty, measure_novelty
 from hftcl.model.serving import Predictor
 from hftcl.model.target import evaluate_target
-from hftcl.model.training import Begun, Trained, TrainingPool
+from hftcl.model.training import Begun, Trained, Trainer
 from hftcl.settings import Settings
 from hftcl.strategy.positions import Weight, target_positions
 from hftcl.strategy.weights import measure_volatility, weigh
@@ -78,7 +78,7 @@ class Training:
 
     settings: Settings
     params: Mapping[str, object] = field(repr=False)
-    pool: TrainingPool = field(repr=False)
+    pool: Trainer = field(repr=False)
     on_event: OnEvent = field(repr=False)
     with_pkl: bool = True
     horizons: int = 1

@@ -18,7 +18,7 @@ from hftcl.learning.dataset import Dataset
 from hftcl.learning.inside import fix_horizon, set_target
 from hftcl.learning.record import Record
 from hftcl.learning.reports import RetrainReport, document
-from hftcl.model.training import TrainingPool
+from hftcl.model.training import Trainer
 from hftcl.settings import Settings
 
 
@@ -31,7 +31,7 @@ class Promotion:
     data: Dataset
     params: Mapping[str, object]
     now: datetime
-    pool: TrainingPool
+    pool: Trainer
     on_event: OnEvent
 
     def archive_and_deploy(

@@ -11,6 +11,12 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 
+def scale_weights(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return weights of mean 1, so that a penalty or the least weight of a leaf means what it does without."""
+    scaled: npt.NDArray[np.float32] = (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+    return scaled
+
+
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """Draws from `rows`, int64, ascending, of which those with the same number in `groups` stay together.

@@ -11,6 +11,7 @@ import gc
 import io
 import json
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -31,13 +32,13 @@ from hftcl.mapped import build_no_room_error, create_array
 from hftcl.model.families import Family, Fitted, OnStep, find_family
 from hftcl.model.families.per_ticker import PerTicker
 from hftcl.model.file_size import require_small
-from hftcl.model.sampling import Sampler
+from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.serving import Predictor, load_runtime
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
-_ORDER_FILES: Final = 16  # nine are used
+_ORDER_FILES: Final = 16  # eleven are used
 
 
 def main() -> None:
@@ -59,7 +60,8 @@ def main() -> None:
             name: os.fdopen(number, "r+b") for name, number in zip(order["files"], descriptors, strict=True)
         }
         try:
-            say({"facts": _train(order, files, say), "is_last": True})
+            facts = _grow(order, files, say) if "grow" in order else _train(order, files, say)
+            say({"facts": facts, "is_last": True})
         except StorageError as error:  # no fault of the training: the caller's search must not keep it as one
             say({"no_room": str(error)})
             sys.exit(1)
@@ -136,7 +138,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
     rows = _Rows(X=X, y=y, weights=weights, groups=_map_groups(order, files))
     stepper = _build_stepper(say, "entry threshold", half=0)
     brief = not (order["keep_inner"] or order["only_inner"])  # then its graph goes nowhere but into the threshold
-    inner = _fit(family, rows, order, stepper, part=fitted_rows, brief=brief)
+    inner = _fit(family, rows, order, stepper, part=fitted_rows, brief=brief, grown=files.get("inner_grown"))
     require_small(len(inner.onnx), per_ticker=bool(order["tickers"]))  # that of all rows is seldom smaller
     settle = getattr(family, "settle", None)
     if settle is not None:
@@ -152,7 +154,8 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         give_back()
         # one that is scored here and now and never archived needs no check of its export and no importances either
         stepper, finish = _build_stepper(say, "all rows", half=1), getattr(family, "finish", None)
-        final = _fit(family, rows, order, stepper, brief=not order["with_pkl"] or finish is not None)
+        brief = not order["with_pkl"] or finish is not None
+        final = _fit(family, rows, order, stepper, brief=brief, grown=files.get("grown"))
         fitted = time.monotonic()
         require_small(len(final.onnx), per_ticker=bool(order["tickers"]))  # a trial that no file may hold wins nothing
         _write(files["onnx"], final.onnx)
@@ -166,6 +169,38 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         "importances": final.importances,
         "seconds": {"inner_fit": halfway - began, "fit": fitted - halfway, "export": time.monotonic() - fitted},
     }
+
+
+def _grow(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict[str, object]:
+    """Grow one tree of its sample, which is all the rows here."""
+    n, k = order["shape"]
+    X = np.asarray(np.memmap(files["X"], np.float32, "r", shape=(n, k)))
+    y = np.asarray(np.memmap(files["y"], np.float32, "r", shape=(n,)))
+    weights = np.asarray(np.memmap(files["weights"], np.float32, "r", shape=(n,))) if "weights" in files else None
+    _prepare(order["family"])
+    family: Any = find_family(order["family"])
+    grown = family.grow_tree(
+        X,
+        y,
+        order["grow"],
+        seed=order["seed"],
+        jobs=order["jobs"],
+        on_step=lambda done, total: say({"done": done, "total": total, "text": "a tree"}),
+        weights=weights,
+    )
+    _write(files["tree"], pickle.dumps(grown))
+    return {}
+
+
+def _load_grown(file: IO[bytes]) -> list[Any]:
+    """Return what `_grow` wrote of each tree, one after the other."""
+    grown: list[Any] = []
+    file.seek(0)
+    while True:
+        try:
+            grown.append(pickle.load(file))  # noqa: S301 - of this pool, or of a worker that is trusted with the model
+        except EOFError:
+            return grown
 
 
 def _map_rows(
@@ -221,19 +256,23 @@ def _fit(
     *,
     part: npt.NDArray[np.bool_] | None = None,
     brief: bool = False,
+    grown: IO[bytes] | None = None,
 ) -> Fitted:
-    """Fit on all rows, or on `part` of them; on samples where these are more than may be held."""
+    """Fit on all rows, or on `part` of them; on samples where these are more than may be held.
+
+    grown: trees of these samples that have grown already.
+    """
     options: dict[str, Any] = {}
     size = len(rows.y) if part is None else int(np.count_nonzero(part))
     if rows.groups is not None and size > order["max_rows"]:
         among = np.arange(size) if part is None else np.flatnonzero(part)
         options["sampler"] = Sampler(rows.groups, among, order["max_rows"], order["seed"])
+        if grown is not None:
+            options["grown"] = _load_grown(grown)
     elif part is not None:
         rows = rows.take(part)
-    if (
-        rows.weights is not None
-    ):  # of mean 1, so that a penalty or the least weight of a leaf means what it does without
-        options["weights"] = (rows.weights / rows.weights.mean(dtype=np.float64)).astype(np.float32)
+    if rows.weights is not None:
+        options["weights"] = scale_weights(rows.weights)
     if brief and getattr(family, "tells_brief", False):
         options["brief"] = True
     return family.fit(

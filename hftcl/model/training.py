@@ -6,10 +6,10 @@ any moment, nothing is left on the disk.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from hftcl.model.families import complete, find_family
 from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import TrainingProcess
 
+_SILENCE_S: Final = 30.0  # a watchdog of systemd asks for a sign of life every few minutes
 _ANSWERS: Final = ("onnx", "pkl", "inner_onnx")  # the files that the child writes
 
 
@@ -40,7 +41,8 @@ class TrainingTask:
     ticker among them, see `families.per_ticker`. Empty: one model is for all. with_pkl: return the estimator as a
     joblib file too; `pkl` is empty where no researcher will ever see it. groups: int32 (n,), which rows are of one
     session of one ticker, they follow each other; then a fit of more than `max_rows` learns from samples of whole
-    groups, see `sampling`. None: each fit holds all its rows.
+    groups, see `sampling`. None: each fit holds all its rows. inner_grown, grown: what `TrainingPool.grow` made of
+    every sample of the threshold's own model, and of the model's, in their order; empty where the trees are to grow.
     """
 
     X: npt.NDArray[np.float32] = field(repr=False)  # the field's name for the features
@@ -59,6 +61,21 @@ class TrainingTask:
     with_pkl: bool = True
     groups: npt.NDArray[np.int32] | None = field(default=None, repr=False)
     max_rows: int = 0
+    inner_grown: Sequence[bytes] = field(default=(), repr=False)
+    grown: Sequence[bytes] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeTask:
+    """What one tree of samples learns from: its rows, as of a `TrainingTask`, weights scaled. seed: of the tree."""
+
+    X: npt.NDArray[np.float32] = field(repr=False)  # the field's name for the features
+    y: npt.NDArray[np.float32] = field(repr=False)
+    weights: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    family: str
+    params: Mapping[str, object]
+    seed: int
+    jobs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,20 @@ class Begun:
     inner_onnx: bytes = field(repr=False)
     finish: Callable[[], Trained] = field(repr=False)
     """Waits for the end and returns the model; once, within the context. Raises as `TrainingPool.train`."""
+
+
+class Trainer(Protocol):
+    """Trains as a `TrainingPool`, here or elsewhere."""
+
+    def train(self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> Trained:
+        """Return the model."""
+        ...
+
+    def begin(
+        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None
+    ) -> AbstractContextManager[Begun]:
+        """Give the training as soon as its graph stands: see `TrainingPool.begin`."""
+        ...
 
 
 class TrainingPool:
@@ -156,7 +187,12 @@ class TrainingPool:
         process.prepare(family)
 
     def train(
-        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = 30.0
+        self,
+        task: TrainingTask,
+        on_event: OnEvent = ignore,
+        *,
+        timeout_s: float | None = None,
+        silence_s: float = _SILENCE_S,
     ) -> Trained:
         """Train in a child process and return the model; reports Event("fit", trees done, trees of both fits).
 
@@ -183,6 +219,9 @@ class TrainingPool:
         params = complete(find_family(task.family), task.params)
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
+            for name, grown in (("inner_grown", task.inner_grown), ("grown", task.grown)):
+                if grown:
+                    files[name] = stack.enter_context(_write_all(grown))
             files |= {name: stack.enter_context(open_unnamed_file()) for name in _ANSWERS}
             give_back()  # what an exam or the features left: this process only waits now, and the child needs memory
             process = stack.enter_context(self._lend())
@@ -205,6 +244,26 @@ class TrainingPool:
             yield Begun(**graph, finish=finish)
             if not finished:
                 process.close()  # or the next training would hear the answer of this one
+
+    def grow(self, task: TreeTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> bytes:
+        """Return what the family's `grow_tree` makes of the rows, pickled, for a `TrainingTask`. Raises as `train`."""
+        arrays = {"X": task.X, "y": task.y} | ({} if task.weights is None else {"weights": task.weights})
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(_hand_over(rows)) for name, rows in arrays.items()}
+            files["tree"] = stack.enter_context(open_unnamed_file())
+            order = {
+                "files": list(files),
+                "shape": task.X.shape,
+                "family": task.family,
+                "grow": dict(task.params),
+                "seed": task.seed,
+                "jobs": task.jobs,
+            }
+            with self._lend() as process:
+                descriptors = [file.fileno() for file in files.values()]
+                for _ in process.train(order, descriptors, on_event, timeout_s, _SILENCE_S):
+                    pass  # one answer, without facts: the tree is in the file
+            return _read_whole(files["tree"])
 
     @contextmanager
     def _lend(self) -> Iterator[TrainingProcess]:
@@ -234,7 +293,7 @@ class TrainingPool:
 
 
 def train(
-    task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = 30.0
+    task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = _SILENCE_S
 ) -> Trained:
     """Train one task in a process of its own: see `TrainingPool.train`."""
     with TrainingPool() as pool:
@@ -283,6 +342,18 @@ def _hand_over(array: npt.NDArray[Any]) -> Iterator[IO[bytes]]:
             file.flush()
         except OSError as error:
             raise build_no_room_error(error) from error
+        yield file
+
+
+@contextmanager
+def _write_all(parts: Sequence[bytes]) -> Iterator[IO[bytes]]:
+    with open_unnamed_file() as file:
+        try:
+            file.writelines(parts)
+            file.flush()
+        except OSError as error:
+            raise build_no_room_error(error) from error
+        file.seek(0)  # the child reads on from here
         yield file
 
 

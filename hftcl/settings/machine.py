@@ -141,7 +141,7 @@ class Compute(Value):
     storage: Annotated[
         str,
         text(
-            "Bars lie here for the workers, by the hash of their content, in place of being sent.",
+            "Bars and training rows lie here for the workers, by the hash of their content, in place of being sent.",
             allowed='a folder that this machine and each worker know by the same path, or "" for none',
         ),
     ] = ""

@@ -29,6 +29,7 @@ from hftcl.learning.record_scoring import FOLD_SESSIONS
 from hftcl.learning.reports import RetrainReport, ScoreReport
 from hftcl.learning.retrain_report import add_edge, build_report, report_skipped
 from hftcl.learning.stories.check import check_window
+from hftcl.learning.tree_blocks import choose_trainer
 from hftcl.learning.trials import record_look
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -72,10 +73,11 @@ def retrain(
             _hold_engine(archive, settings, policy, pool, on_event) as engine,
             _claim_model_id(archive, now, dry_run=dry_run) as model_id,
         ):
+            trainer = choose_trainer(settings, pool, engine)
             data = window.assemble()
             champion = find_champion(archive, data, settings)
             candidate, exam = train_and_examine(
-                settings, data, champion, archive, model_id, chosen, pool, on_event, watch
+                settings, data, champion, archive, model_id, chosen, trainer, on_event, watch
             )
             with watch("record"):
                 record = extend_record(
@@ -90,7 +92,7 @@ def retrain(
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
                 require_unchanged(settings, data.features)
-                promotion = Promotion(archive, settings, data, chosen, now, pool, on_event)
+                promotion = Promotion(archive, settings, data, chosen, now, trainer, on_event)
                 served = champion.record.model_id if champion else None
                 report = promotion.archive_and_deploy(candidate, report, champion=served, record=record)
                 on_event(Event("deploy", 1, 1))

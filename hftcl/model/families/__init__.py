@@ -66,6 +66,9 @@ class Family(Protocol):
     # Where a family has it, its graph is examined while it is compared, and nothing is said of the exam before both.
     # And `takes_samples = True`, with which `fit` takes a keyword `sampler`, see `model.sampling`: where there are more
     # rows than `[model] max_rows`, each tree learns from a sample of its own; another family gets one sample of them.
+    # And, beside these samples, `count_trees(params)` and `grow_tree(X, y, params, *, seed, jobs, on_step, weights)`:
+    # then each of so many trees may grow in another process, by seed and rows that the sampler gives for its number;
+    # what `grow_tree` returns can be pickled, and `fit` takes a keyword `grown`: what it returned, in their order.
     # And `count_nodes(params, rows) -> int`, of trees: the most nodes that a fit on so many rows gives, so that a file
     # too large to be kept is foreseen.
     # And `prepare()`, which loads what `fit` needs; `prepare_child()` goes before it in the process that does nothing

@@ -4,7 +4,8 @@ scikit-learn-intelex fits it where installed (450 s become 20 s), scikit-learn e
 intelex classifier exports trees whose leaves are 0 or 1, the regressor exports exactly.
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -28,6 +29,8 @@ from hftcl.waiting import map_in_threads
 # What a person may set of scikit-learn's forest; all else of it stays at its defaults.
 _NAMES: Final = ("n_estimators", "max_depth", "min_samples_leaf", "min_samples_split", "max_features")
 _PLAIN: Final = "scikit-learn"
+Grown = tuple[Any, str]
+"""A fitted forest of scikit-learn, and the package with its version that fitted it."""
 _CHUNK_TREES: Final = 10  # trees between two reports of progress
 # How many times the bytes of a sample are counted for a tree that grows beside others: what scikit-learn lays beside
 # the rows is less than as much again, and the folds of a record, up to three, may begin while each sees the same as
@@ -58,6 +61,10 @@ class Forest:
         """Return `params` as int, float and str; raises UsageError for a value outside its range in the settings."""
         return {name: require_in_range(ModelSettings, "model", name, value) for name, value in params.items()}
 
+    def count_trees(self, params: Mapping[str, object]) -> int:
+        """Return how many trees a fit grows."""
+        return int(str(params["n_estimators"]))
+
     def count_nodes(self, params: Mapping[str, object], rows: int) -> int:
         """Return the most nodes that its trees have after a fit on so many rows."""
         return count_tree_nodes(params, rows)
@@ -84,16 +91,19 @@ class Forest:
         weights: npt.NDArray[np.float32] | None = None,
         brief: bool = False,
         sampler: Sampler | None = None,
+        grown: Sequence[Grown] = (),
     ) -> Fitted:
         """Fit a forest; the estimator of the result is plain scikit-learn whatever the engine.
 
         weights: float32 (n,), how much each row counts; with them scikit-learn's own engine fits, which is slower.
 
         X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees). brief: see `Family`.
-        sampler: each tree learns from a sample of its own.
+        sampler: each tree learns from a sample of its own. grown: what `grow_tree` made of these samples elsewhere.
         Raises TrainingError where the exported graph does not predict what the forest does.
         """
-        if sampler is None:
+        if grown:
+            forest, engine = _join(grown, seed)
+        elif sampler is None:
             forest, engine = self.grow(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
         else:
             forest, engine = self._grow_each(X, y, params, sampler, jobs=jobs, on_step=on_step, weights=weights)
@@ -114,7 +124,7 @@ class Forest:
         jobs: int,
         on_step: OnStep,
         weights: npt.NDArray[np.float32] | None = None,
-    ) -> tuple[Any, str]:
+    ) -> Grown:
         """Return the fitted forest of scikit-learn, and what fitted it. See `fit`."""
         engine = _find_engine(weights)
         if engine == _PLAIN:
@@ -122,6 +132,21 @@ class Forest:
         else:
             forest = _fit_intelex(X, y, dict(params), seed, jobs, on_step)
         return forest, f"{engine} {version(engine)}"
+
+    def grow_tree(
+        self,
+        X: npt.NDArray[np.float32],
+        y: npt.NDArray[np.float32],
+        params: Mapping[str, object],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None = None,
+    ) -> Grown:
+        """Return a forest of one tree, which learns from one sample, and what fitted it. See `fit`."""
+        one = {**params, "n_estimators": 1}
+        return self.grow(X, y, one, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
 
     def _grow_each(
         self,
@@ -133,40 +158,62 @@ class Forest:
         jobs: int,
         on_step: OnStep,
         weights: npt.NDArray[np.float32] | None,
-    ) -> tuple[Any, str]:
+    ) -> Grown:
         """Return a forest each of whose trees comes from its own sample, with its own seed, and what fitted it.
 
         Where scikit-learn itself fits, a tree takes one core, and as many are grown at the same time as there are
         cores and as have room for their samples in the memory that is free. A tree of its extension takes all cores.
         """
-        total = int(str(params["n_estimators"]))
+        total = self.count_trees(params)
         sample_bytes = sampler.most * (X[:1].nbytes + 3 * y.itemsize)  # with y, the weights, and the number of each row
         room = count_fitting(jobs, _TIMES_SAMPLE * sample_bytes, self._read_free())
         at_once = room if _find_engine(weights) == _PLAIN else 1
 
-        def grow(number: int) -> tuple[Any, str]:
+        def grow(number: int) -> Grown:
             rows = sampler.draw(number)
-            return self.grow(
+            return self.grow_tree(
                 X[rows],
                 y[rows],
-                {**params, "n_estimators": 1},
+                params,
                 seed=sampler.derive_seed(number),
                 jobs=jobs if at_once == 1 else 1,
                 on_step=lambda _done, _total: None,
                 weights=None if weights is None else weights[rows],
             )
 
-        grown: list[tuple[Any, str]] = []
+        grown: list[Grown] = []
         on_step(0, total)
         with ThreadPoolExecutor(at_once, "trees") as threads:
             for one in map(grow, range(total)) if at_once == 1 else map_in_threads(threads, grow, range(total)):
                 grown.append(one)
                 if len(grown) % _CHUNK_TREES == 0 or len(grown) == total:
                     on_step(len(grown), total)
-        forest, fitted_by = grown[-1]
-        forest.set_params(n_estimators=total, random_state=sampler.seed)
-        forest.estimators_ = [tree for one, _ in grown for tree in one.estimators_]
-        return forest, fitted_by
+        return _join(grown, sampler.seed)
+
+
+def _join(grown: Sequence[Grown], seed: int) -> Grown:
+    """Return the forest of all these trees, and what fitted the last one."""
+    for one, _ in grown:
+        _share_words(one)
+    forest, fitted_by = grown[-1]
+    forest.set_params(n_estimators=len(grown), random_state=seed)
+    forest.estimators_ = [tree for one, _ in grown for tree in one.estimators_]
+    return forest, fitted_by
+
+
+def _share_words(value: Any) -> Any:
+    """Return `value` with one object for each word, in a tuple, a list and an estimator too.
+
+    A tree that came from another process brings its own, and the joblib file, which tells which are one, would differ.
+    """
+    if isinstance(value, str):
+        return sys.intern(value)
+    if isinstance(value, tuple | list):
+        return type(value)(map(_share_words, value))
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        # a new dictionary: Python keeps the names in the old one, which those of the class's other objects share
+        value.__dict__ = {sys.intern(name): _share_words(part) for name, part in vars(value).items()}
+    return value
 
 
 def _finish(fitted: Fitted, X: npt.NDArray[np.float32], jobs: int) -> Fitted:

@@ -1,0 +1,66 @@
+"""The first retrain of a policy whose record begins on a cluster, while workers and schedulers die."""
+
+from pathlib import Path
+
+import pytest
+
+from hftcl import ContinuousLearning
+from hftcl.archive.record import read_all
+from hftcl.archive.registry import Registry
+from hftcl.errors import ComputeError
+from hftcl.events import Event, OnEvent, ignore
+from tests.compute.processes import list_trainers, run_cluster
+from tests.loop_cases import NOW, small
+
+distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
+
+
+def learn(home: Path, on_event: OnEvent, **compute: object) -> tuple[object, ...]:
+    """Return the archived file and the record of a retrain with two folds: the candidate, and one that is a task."""
+    model: dict[str, object] = {"n_estimators": 400, "max_depth": 6}
+    market: dict[str, object] = {"watchlist": ("AAPL", "AMD"), "lookback_days": 46}
+    settings = small(home, model=model, market=market, compute=compute)
+    report = ContinuousLearning(settings, clock=lambda: NOW, on_event=on_event).retrain(force=True, as_of="2025-12-15")
+    assert report.model_id is not None
+    rows = [(row.session, row.net, row.gross, row.turnover) for row, _ in read_all(Registry(home), synthetic=True)]
+    assert len(rows) == 10
+    return Registry(home).onnx_path(report.model_id).read_bytes(), rows
+
+
+def is_of_a_fold_that_trains(event: Event) -> bool:
+    return event.stage == "record" and event.text == "walk-forward, entry threshold"
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(tmp_path: Path) -> None:
+    with run_cluster(tmp_path, workers=1) as cluster:
+
+        def kill_worker(event: Event) -> None:
+            if is_of_a_fold_that_trains(event) and len(cluster.workers) == 1:
+                assert list_trainers(cluster.workers[0].pid), "it trains there"
+                cluster.workers[0].kill()
+                cluster.start_worker()
+
+        there = learn(tmp_path / "there", kill_worker, backend="dask", scheduler=cluster.url, wait_s=240.0)
+        assert len(cluster.workers) == 2, "a fold was at work"
+    assert there == learn(tmp_path / "here", ignore)
+
+
+def test_a_scheduler_that_dies_in_the_middle_of_a_fold_is_one_sentence_and_the_next_retrain_goes_on(
+    tmp_path: Path,
+) -> None:
+    home, died = tmp_path / "home", []
+    with run_cluster(tmp_path, workers=1) as cluster:
+
+        def kill_scheduler(event: Event) -> None:
+            if is_of_a_fold_that_trains(event):
+                cluster.scheduler.kill()
+                died.append(event)
+
+        with pytest.raises(ComputeError) as told:
+            learn(home, kill_scheduler, backend="dask", scheduler=cluster.url, wait_s=240.0)
+    assert died, "a fold was at work"
+    assert str(told.value).startswith(f"The Dask scheduler {cluster.url} is gone. What is done is kept: run the same")
+    assert ("\n" in str(told.value), told.value.exit_code) == (False, 1)
+    assert not Registry(home).models()
+    assert not read_all(Registry(home), synthetic=True)
+    assert learn(home, ignore) == learn(tmp_path / "here", ignore)
