@@ -8,18 +8,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
-from hftcl.compute import Engine, Task, Team, Wanted, open_engine
+from hftcl.compute import Bench, Engine, Task, Team, Wanted, open_engine
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, ignore
 from hftcl.exam.split import ExamSplit, list_sessions
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
+from hftcl.learning.folds import FoldOrder, train_fold
+from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
 from hftcl.model.training import TrainingPool
@@ -47,7 +50,7 @@ class Watched(Ridge):
     name = "watched"
 
     def count_nodes(self, params, rows):
-        return 10**12 if (HERE / "fail").exists() else 0
+        return 10**12 if (HERE / "fail").exists() or (HERE / "grow").exists() else 0
 
     def fit(self, X, y, params, *, on_step, **more):
         if (HERE / "meet").exists():
@@ -270,6 +273,37 @@ def test_what_folds_warned_of_is_told_where_one_fails(plan: Callable[[str], None
     assert any(text.startswith("the model may take up to") for text in told)
 
 
+def test_what_folds_warned_of_is_told_once_each_where_all_end_well(plan: Callable[[str], None], tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if event.stage == "record":
+            plan("grow")
+        if event.level is Level.WARNING:
+            told.append(event.text)
+
+    retrain(tmp_path / "home", listen)
+    assert len([text for text in told if text.startswith("the model may take up to")]) == 2
+
+
+def test_a_fold_without_a_row_to_train_on_says_so_in_its_result(walk: Walk) -> None:
+    """As an error it would end the others, and which of two is told would hang on which one ends first."""
+    order = FoldOrder(
+        model_id="20260109_070000",
+        split=walk.parts[1],
+        settings=select_settings(walk.settings),
+        params=merge_params(walk.settings),
+        features=walk.data.features.describe(),
+        source="synthetic",
+        synthetic=True,
+    )
+    rows = walk.data.frame.with_columns(target=pl.lit(None, pl.Float32))
+    with TrainingPool() as pool:
+        result = train_fold(rows, order, Bench(pool=pool, jobs=1, on_event=ignore))
+    assert result.trained is None
+    assert result.problem.startswith("None of the")
+
+
 def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     plan: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -279,12 +313,12 @@ def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     told: list[str] = []
 
     def listen(event: Event) -> None:
-        if event.stage == "record" and event.text == "walk-forward":
+        if event.level is Level.WARNING:
+            told.append(event.text)
+        elif event.stage == "record" and event.text == "walk-forward":
             plan("hang")
         elif event.stage == "record" and len(list((tmp_path / "plugin").glob("hung_*"))) == 2:
             raise StopError
-        if event.level is Level.WARNING:
-            told.append(event.text)
 
     with pytest.raises(StopError):
         retrain(tmp_path / "home", listen)
