@@ -184,8 +184,8 @@ class ClusterEngine:
                 self._client.cancel(list(futures), force=True)
 
     @contextmanager
-    def listen(self, on_told: Callable[[str, Event], None]) -> Iterator[str]:
-        """Give a topic; within, `on_told` is called with the key of a task and what that tells under it.
+    def listen(self, on_told: Callable[[str, str, Event], None]) -> Iterator[str]:
+        """Give a topic; within, `on_told` is called with the key of a task, its worker, and what it tells under it.
 
         In a thread of Dask's. Telling is a courtesy: nothing may hang on what is told, or how often.
         """
@@ -208,11 +208,11 @@ class ClusterEngine:
     def _describe_loss(self) -> ComputeError:
         return ComputeError(f"The Dask scheduler {self.url} is gone. {_GONE}")
 
-    def count_workers(self) -> int:
-        """Return how many workers there are. Raises ComputeError where the scheduler is gone."""
+    def list_workers(self) -> frozenset[str]:
+        """Return the addresses of the workers that are there. Raises ComputeError where the scheduler is gone."""
         self.require_running()
         try:
-            return len(self._client.nthreads())
+            return frozenset(self._client.nthreads())
         except OSError as error:
             raise self._describe_loss() from error
 
@@ -226,13 +226,13 @@ class ClusterEngine:
 
 @dataclass(slots=True)
 class _Begun:
-    """A task that was sent: its number, Dask's future, how often it was begun, and whether it has told anything yet."""
+    """A task that was sent: its number, Dask's future, how often it was begun, and the worker that told of it last."""
 
     number: int
     task: Task[Any]
     future: Any
     tries: int = 1
-    has_told: bool = False
+    told_by: str = ""
 
 
 class _Lost:
@@ -264,7 +264,7 @@ class _Watch:
     def __init__(self, engine: ClusterEngine, require_going: Callable[[], None]) -> None:
         self._engine = engine
         self._require_going = require_going
-        self._ended: SimpleQueue[Any] = SimpleQueue()  # futures, and (key, event) of what is told
+        self._ended: SimpleQueue[Any] = SimpleQueue()  # futures, and (key, worker, event) of what is told
         self._topic = ""
         self._on_told: OnTold | None = None
         self._begun: dict[str, _Begun] = {}
@@ -273,7 +273,7 @@ class _Watch:
     def work_aloud(self, tasks: Sequence[Task[Any]], on_told: OnTold) -> Iterator[tuple[int, Any]]:
         """As `work`; `on_told` hears what the tasks tell of their steps."""
         self._on_told = on_told
-        with self._engine.listen(lambda key, event: self._ended.put((key, event))) as self._topic:
+        with self._engine.listen(lambda *told: self._ended.put(told)) as self._topic:
             yield from self.work(tasks)
 
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
@@ -301,9 +301,9 @@ class _Watch:
         finally:
             self._engine.cancel([left.future for left in self._begun.values()])
 
-    def _hear(self, key: str, event: Event) -> None:
+    def _hear(self, key: str, worker: str, event: Event) -> None:
         if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again
-            self._heard_at, self._begun[key].has_told = time.monotonic(), True
+            self._heard_at, self._begun[key].told_by = time.monotonic(), worker
             self._on_told(self._begun[key].number, event)
 
     def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
@@ -318,18 +318,20 @@ class _Watch:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_S:
             self._looked_at = now
-            if self._engine.count_workers():
+            if workers := self._engine.list_workers():
                 self._worked_at = now
-                self._tell_waiting(now)
+                self._tell_waiting(now, workers)
             self._engine.require_worker(now - self._worked_at)
 
-    def _tell_waiting(self, now: float) -> None:
+    def _tell_waiting(self, now: float, workers: frozenset[str]) -> None:
         """Tell that tasks wait for workers that others keep busy, so that a watchdog does not take it for a fault.
 
-        Of one that has begun and tells nothing more it hears nothing from here.
+        Of one that has begun and tells nothing more it hears nothing from here; one whose worker died waits as before,
+        for Dask itself begins it again, under the same key.
         """
         silent_s = now - self._heard_at
-        if self._on_told is not None and silent_s >= _LOOK_S and not any(one.has_told for one in self._begun.values()):
+        begun = any(one.told_by in workers for one in self._begun.values())
+        if self._on_told is not None and silent_s >= _LOOK_S and not begun:
             number = next(iter(self._begun.values())).number
             self._on_told(number, Event(_STAGE, text=f"waiting for the cluster, {silent_s:.0f} s"))
 

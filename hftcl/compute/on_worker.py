@@ -46,10 +46,10 @@ def run_task(
         return function(open_rows(blocks), order, Bench(pool=pool, jobs=1, on_event=tell if topic else ignore))
 
 
-def read_told(message: Mapping[str, Any]) -> tuple[str, Event]:
-    """Return the key of a task and what it told, from the message that a worker has sent."""
-    fields = {name: message[name] for name in ("stage", "done", "total", "text")}  # the scheduler adds some of its own
-    return message["key"], Event(**fields, level=Level(message["level"]))
+def read_told(message: Mapping[str, Any]) -> tuple[str, str, Event]:
+    """Return the key of a task, the worker's address, which the scheduler adds, and what the task told."""
+    fields = {name: message[name] for name in ("stage", "done", "total", "text")}
+    return message["key"], message["worker"], Event(**fields, level=Level(message["level"]))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import polars as pl
 from hftcl.archive.artifact import Model
 from hftcl.compute import Bench, Engine, Rows, Table, Task, Team, Wanted, open_engine
 from hftcl.compute.crew import count_cores
-from hftcl.errors import NoDataError
+from hftcl.errors import IntegrityError, NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
@@ -84,11 +84,12 @@ class FoldTrainer:
     params: Mapping[str, object]
     model_id: str
 
-    def train(self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress") -> list[Model]:
-        """Return the model of each part, in their order.
+    def train(self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress") -> dict[ExamSplit, Model]:
+        """Return the model of each part.
 
         Raises NoDataError where one has too few rows, FeatureError where a file of features was changed since the rows
-        were computed, ComputeError where the cluster cannot go on, and as `TrainingPool.train`.
+        were computed, ComputeError where the cluster cannot go on, IntegrityError where the model that came back is
+        that of another part, and as `TrainingPool.train`.
         """
         results: dict[int, FoldResult] = {}
         wanted = Wanted(
@@ -110,10 +111,7 @@ class FoldTrainer:
                 for warning in results[number].warnings if number in results else told:
                     progress.on_event(warning)
         require_unchanged(self.settings, self.data.features)
-        models = [_open(results[number]) for number in range(len(parts))]
-        # the model of another fold has seen these sessions
-        assert [model.meta.exam_from for model in models] == [part.exam_days[0] for part in parts]  # noqa: S101
-        return models
+        return {part: _open(results[number], part) for number, part in enumerate(parts)}
 
     def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
         order = FoldOrder(
@@ -152,10 +150,26 @@ def _find_share(frame: pl.DataFrame, parts: Sequence[ExamSplit]) -> float:
     return max(len(part.train) for part in parts) / frame["session"].n_unique()
 
 
-def _open(result: FoldResult) -> Model:
+def _open(result: FoldResult, part: ExamSplit) -> Model:
     if result.trained is None:
         raise NoDataError(result.problem)
+    begins = result.trained.meta.exam_from
+    if begins != part.exam_days[0]:  # that of another fold, with other sessions behind it: a worker may answer anything
+        raise IntegrityError(
+            f"The fold before {part.exam_days[0]} came back with the model of the fold before {begins}. Nothing is "
+            "recorded: run it again."
+        )
     return result.trained.open()
+
+
+def require_unseen(model: Model, part: ExamSplit) -> None:
+    """Raise IntegrityError where a model knows more than the split of its fold lets it: it would be scored on that."""
+    meta = model.meta
+    if meta.label_end >= part.cut or meta.trained_to > part.train_days[-1]:
+        raise IntegrityError(
+            f"A model that was trained up to {meta.trained_to} is not to be scored from {part.exam_days[0]} on: its "
+            f"training may go up to {part.train_days[-1]}. Nothing is recorded: run it again."
+        )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from hftcl.learning import folds
 from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.folds import FoldProgress, FoldTrainer
+from hftcl.learning.folds import FoldProgress, FoldTrainer, require_unseen
 from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.score import examine
 from hftcl.settings import Settings
@@ -126,7 +126,8 @@ class RecordScorer:
     def walk_forward(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> tuple[RecordedSession, ...]:
         """Train on each fold's window and score on its weeks; the first fold's model is the candidate.
 
-        The others train at the same time, where `engine` does.
+        The others train at the same time, where `engine` does. Raises IntegrityError where a model has seen what it
+        would be scored on, and as `FoldTrainer.train`.
         """
         parts = split_folds(
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
@@ -139,9 +140,10 @@ class RecordScorer:
             trainer = FoldTrainer(
                 data=self.data, settings=self.settings, params=self.params, model_id=candidate.model.meta.model_id
             )
-            models |= zip(lacking, trainer.train(lacking, engine, progress), strict=True)
+            models |= trainer.train(lacking, engine, progress)
         scored_sessions: list[RecordedSession] = []
         for part in parts:
+            require_unseen(models[part], part)
             rows = self._read_rows(part.exam_days[0])
             scored_sessions += self._score(models[part], rows, part.exam_days, "walk-forward")
         progress.end()

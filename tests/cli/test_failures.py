@@ -173,6 +173,30 @@ def test_a_command_that_is_stopped_says_so_in_its_document(number: int, code: in
     assert (document["exit_status"], document["remedy"]) == (code, "Run it again to go on.")
 
 
+def test_a_command_that_is_stopped_while_a_finalizer_runs_ends(tmp_path: Path) -> None:
+    """There Python drops what the handler raises, and goes on."""
+    program = """
+import os, signal, sys, time
+import hftcl.views
+class Mortal:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)
+def show(*given, **options):
+    Mortal()
+    time.sleep(20)
+hftcl.views.show = show
+sys.argv = ["hftcl", "history", "--json"]
+from hftcl.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
+    assert (done.returncode, done.stderr) == (143, "")
+    assert json.loads(done.stdout)["exit_status"] == 143
+
+
 def test_without_json_nothing_of_a_failure_is_on_stdout(tmp_path: Path) -> None:
     done = run(tmp_path, "history", "--config", "no.toml")
     assert (done.returncode, done.stdout) == (78, "")

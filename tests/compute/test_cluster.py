@@ -237,13 +237,39 @@ def test_a_task_that_waits_for_workers_that_are_busy_is_no_silence(cluster: Clus
     assert told[0].startswith("waiting for the cluster, ")
 
 
+def test_a_task_whose_worker_died_and_that_waits_for_another_one_is_no_silence_either(tmp_path: Path) -> None:
+    told: list[str] = []
+    killed: list[int] = []
+    with run_cluster(tmp_path) as mine:
+        settings = configured(mine.url, storage=str(tmp_path / "store"))
+        with ClusterEngine(settings) as other, ClusterEngine(settings) as engine:
+            busy = task_of(9, tmp_path, wait_for="free")
+            keeps = threading.Thread(target=lambda: list(other.gather(WANTED).run([busy])))
+            keeps.start()
+            (begun,) = wait_for(tmp_path, "begun_9_*")
+            (idle,) = [worker for worker in mine.workers if not begun.name.endswith(f"_{worker.pid}")]
+
+            def hear(number: int, event: Event) -> None:
+                if event.total:
+                    idle.kill()
+                    killed.append(number)
+                elif killed:
+                    told.append(event.text)
+                    (tmp_path / "heard_1").touch()
+                    (tmp_path / "free").touch()
+
+            assert list(engine.gather(WANTED).run([task_of(1, tmp_path, tell_steps)], hear)) == [(0, 1)]
+            keeps.join()
+    assert told[0].startswith("waiting for the cluster, ")
+
+
 def test_workers_are_counted_while_tasks_tell_something_all_the_time(cluster: Cluster, tmp_path: Path) -> None:
     """A worker that was lost for a moment then counts as missing from that moment on, not from the first event."""
 
     class Counted(ClusterEngine):
-        def count_workers(self) -> int:
+        def list_workers(self) -> frozenset[str]:
             (tmp_path / "asked").touch()
-            return super().count_workers()
+            return super().list_workers()
 
     with Counted(configured(cluster.url)) as engine:
         task = task_of(1, tmp_path, tell_often, wait_for="asked", seconds=20.0)

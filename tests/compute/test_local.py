@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 
 import polars as pl
 import pytest
@@ -19,21 +21,53 @@ from tests.compute.processes import wait_for
 TABLE = Table(lambda: pl.DataFrame({"close": [1.0]}))
 
 
-def test_a_second_ctrl_c_does_not_let_a_task_train_to_its_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize("presses", [2, 3])
+def test_a_further_ctrl_c_does_not_let_a_task_train_to_its_end(presses: int, tmp_path: Path) -> None:
     order = Order(number=1, folder=tmp_path, wait_for="go")
     task = Task(name="late", function=train_late, rows=Rows(table=TABLE, uncut=True), order=order)
 
     def interrupt() -> None:
         wait_for(tmp_path, "begun_*")
-        for _ in range(2):  # until "go" is there it cannot have ended
+        for _ in range(presses):  # until "go" is there it cannot have ended
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.5)
         (tmp_path / "go").touch()
 
-    presses = threading.Thread(target=interrupt)
+    presser = threading.Thread(target=interrupt)
     with LocalEngine(Settings(compute=Compute(jobs=1)), ignore) as engine:
-        presses.start()
+        presser.start()
         with pytest.raises(KeyboardInterrupt):
             list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
-    presses.join()
+    presser.join()
+    assert not (tmp_path / "trained").exists()
+
+
+def test_a_second_ctrl_c_in_the_moment_in_which_tasks_are_to_be_ended_ends_them(tmp_path: Path) -> None:
+    order = Order(number=1, folder=tmp_path, wait_for="go")
+    task = Task(name="late", function=train_late, rows=Rows(table=TABLE, uncut=True), order=order)
+    pressed: list[str] = []
+
+    def press_at_the_end(frame: FrameType, event: str, argument: object) -> None:
+        """Press once more before the first step of what ends the tasks, and let them train unless they are."""
+        if frame.f_code.co_name == "_end" and Path(frame.f_code.co_filename).name == "local.py" and not pressed:
+            pressed.append(event)
+            threading.Timer(1.0, (tmp_path / "go").touch).start()
+            signal.raise_signal(signal.SIGINT)
+
+    def interrupt() -> None:
+        wait_for(tmp_path, "begun_*")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=interrupt)
+    before = sys.gettrace()
+    with LocalEngine(Settings(compute=Compute(jobs=1)), ignore) as engine:
+        try:
+            sys.settrace(press_at_the_end)
+            presser.start()
+            with pytest.raises(KeyboardInterrupt):
+                list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
+        finally:
+            sys.settrace(before)
+    presser.join()
+    assert pressed == ["call"]
     assert not (tmp_path / "trained").exists()

@@ -127,6 +127,20 @@ class Watched:
         before = len(self.asked)
         wait_until(lambda: len(self.asked) > before + 5, "a few rounds")
 
+    def settle(self) -> int:
+        """Wait for a few rounds in which nothing was read, and return how many readings there were.
+
+        An alert is shown once its own part was read: others that watch its file may be read after it.
+        """
+
+        def is_quiet() -> bool:
+            before = self.reader.reads
+            self.wait_rounds()
+            return self.reader.reads == before
+
+        wait_until(is_quiet, "rounds in which nothing is read")
+        return self.reader.reads
+
 
 @contextlib.contextmanager
 def watching(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
@@ -149,9 +163,7 @@ def test_a_part_whose_file_changed_is_read_again_and_only_other_content_is_anoth
     with watching(tmp_path, monkeypatch) as watched:
         watched.put_alert()
         wait_until(lambda: watched.count_alerts() == 1, "the alert")
-        before, reads = watched.reader.list_readings()["alerts"].version, watched.reader.reads
-        watched.wait_rounds()
-        assert watched.reader.reads == reads, "no file changed"
+        reads, before = watched.settle(), watched.reader.list_readings()["alerts"].version
         os.utime(Home(tmp_path).alerts, ns=(1, 1))
         wait_until(lambda: watched.reader.reads > reads, "a reading")
         assert watched.reader.list_readings()["alerts"].version == before

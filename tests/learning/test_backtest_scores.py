@@ -98,11 +98,29 @@ def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it
 
 
 def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all(tasks: list[Task]) -> None:
-    marks = score_all(tasks, list_later(tasks), ignore)[tasks[1].unit.model_id].marks
-    for day in (tasks[1].unit.window[0].day, date(2025, 8, 17), date(2031, 1, 1)):
+    every = tasks[1].shop.frame["session"].unique().sort().to_list()
+    marks = score_all(tasks, every, ignore)[tasks[1].unit.model_id].marks
+    split = tasks[1].unit.split
+    seen = {*split.train_days, *(session.day for session in split.embargoed)}
+    assert seen < {*every}
+    for day in (*seen, date(2025, 8, 17), date(2031, 1, 1)):
         assert day not in marks
         with pytest.raises(KeyError):
             marks[day]
+
+
+@pytest.mark.parametrize("week", [0, 1], ids=["scored at once", "scored when asked for"])
+def test_a_model_trades_no_ticker_that_it_was_not_trained_on(tasks: list[Task], week: int) -> None:
+    few = ("AAPL", "TSLA")
+    changed = list(tasks)
+    changed[week] = replace(tasks[week], unit=replace(tasks[week].unit, tickers=few))
+    later = list_later(tasks)
+    marks = score_all(changed, later, ignore)[tasks[week].unit.model_id].marks
+    after = [day for day in later if day > tasks[week].unit.window[-1].day]
+    frame = tasks[week].shop.frame
+    by_hand = examine_at_once(tasks[week], frame.filter(pl.col("ticker").is_in(few)), after)
+    assert {day: marks[day] for day in after} == by_hand
+    assert by_hand != examine_at_once(tasks[week], frame, after)
 
 
 def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[Task]) -> None:

@@ -2,24 +2,38 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
-from hftcl.errors import ComputeError, TrainingError
-from hftcl.events import Event, Level
+from hftcl.compute import Bench, Engine, Task, Team, Wanted, open_engine
+from hftcl.compute.tasks import OnTold
+from hftcl.errors import ComputeError, IntegrityError, TrainingError
+from hftcl.events import Event, Level, ignore
+from hftcl.exam.split import ExamSplit, list_sessions
 from hftcl.learning import folds
+from hftcl.learning.candidate import Candidate, merge_params, train_candidate
+from hftcl.learning.dataset import Dataset, open_window
+from hftcl.learning.folds import FoldOrder, train_fold
+from hftcl.learning.orders import select_settings
+from hftcl.learning.record_scoring import RecordScorer
+from hftcl.learning.score import examine
+from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
 from tests.processes import lives
 from tests.trained import Homes
+
+R = TypeVar("R")
 
 CHOSEN: dict[str, dict[str, object]] = {
     "synthetic": {"edge": 1.0},
@@ -38,7 +52,7 @@ class Watched(Ridge):
     fills_cores = True
 
     def count_nodes(self, params, rows):
-        return 10**12 if (HERE / "fail").exists() else 0
+        return 10**12 if (HERE / "fail").exists() or (HERE / "grow").exists() else 0
 
     def fit(self, X, y, params, *, on_step, **more):
         (HERE / f"fitted_{os.getpid()}").touch()
@@ -103,6 +117,115 @@ def figures(record: tuple[RecordedSession, ...]) -> list[Any]:
     return [(row.session, row.net, row.gross, row.turnover, row.bars) for row in record]
 
 
+class MixedUpTeam:
+    """Hands out the result of one task as that of another, as a worker at fault might."""
+
+    at_once = 2
+
+    def __init__(self, team: Team) -> None:
+        self.team = team
+
+    def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
+        return self.team.call(task, require_going)
+
+    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+        for number, result in self.team.run(tasks, on_told):
+            yield len(tasks) - 1 - number, result
+
+
+class MixedUpEngine:
+    """A place where tasks run whose teams mix their results up."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def gather(self, wanted: Wanted) -> Team:
+        return MixedUpTeam(self.engine.gather(wanted))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """A home with a record of three folds, the rows behind it, and the split of each fold, cut out by hand."""
+
+    home: Path
+    settings: Settings
+    data: Dataset
+    division: ExamSplit
+    parts: tuple[ExamSplit, ...]
+
+    def train(self, part: ExamSplit) -> Candidate:
+        with TrainingPool() as pool:
+            return train_candidate(
+                self.data.frame,
+                part,
+                self.settings,
+                model_id="20260109_070000",
+                params=merge_params(self.settings),
+                features=self.data.features,
+                source="synthetic",
+                synthetic=True,
+                pool=pool,
+                on_event=ignore,
+            )
+
+    def walk_forward(self, candidate: Candidate, mix_up: Callable[[Engine], Engine] = lambda engine: engine) -> Any:
+        scorer = RecordScorer(Registry(self.home), self.data, self.settings, merge_params(self.settings), ignore)
+        with open_engine(self.settings, ignore) as engine:
+            return scorer.walk_forward(self.division, candidate, mix_up(engine))
+
+
+@pytest.fixture(scope="module")
+def walk(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+    home = tmp_path_factory.mktemp("walk") / "home"
+    homes.copy(home, first_retrain, **CHOSEN)
+    settings = small(home, **CHOSEN)
+    data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
+    sessions = list_sessions(data.frame)
+    trained = len(sessions) - 16  # an exam of three weeks, and a session of embargo before it
+
+    def cut(start: int, exam: int) -> ExamSplit:
+        end = start + trained
+        return ExamSplit(
+            train=sessions[start:end],
+            embargoed=sessions[end : end + 1],
+            exam=sessions[end + 1 : end + 1 + exam],
+            withheld=(),
+        )
+
+    parts = tuple(cut(start, 5) for start in (0, 5, 10))
+    return Walk(home=home, settings=settings, data=data, division=cut(0, 15), parts=parts)
+
+
+def test_each_week_of_the_walk_forward_is_scored_by_the_model_that_was_trained_just_before_it(walk: Walk) -> None:
+    """A second way to it: each fold cut out by hand, trained to a whole model's file, and examined."""
+    by_hand: list[Any] = []
+    for part in walk.parts:
+        model, watchlist = walk.train(part).model, walk.settings.market.watchlist
+        earned = examine(model, walk.data.frame, part.exam_days, cost_bps=1.0, watchlist=watchlist).simulation
+        columns = (earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist())
+        by_hand += zip(part.exam_days, *columns, strict=True)
+    record = [row for row, _ in read_all(Registry(walk.home), synthetic=True)]
+    assert [(row.session, row.net, row.gross, row.turnover) for row in record] == by_hand, "to the bit"
+    assert len({row.net for row in record}) == 15
+
+
+def test_a_model_that_comes_back_as_that_of_another_fold_scores_nothing(walk: Walk) -> None:
+    before, after = walk.parts[1].exam_days[0], walk.parts[2].exam_days[0]
+    candidate = walk.train(walk.division)
+    assert len(walk.walk_forward(candidate)) == 15
+    with pytest.raises(IntegrityError, match=f"The fold before {before} came back with .* the fold before {after}"):
+        walk.walk_forward(candidate, MixedUpEngine)
+
+
+@pytest.mark.parametrize("fold", [1, 2])
+def test_a_model_that_has_seen_a_week_of_the_walk_forward_does_not_score_it(walk: Walk, fold: int) -> None:
+    seen = walk.parts[fold].train_days[-1]
+    with pytest.raises(
+        IntegrityError, match=f"trained up to {seen} is not to be scored from {walk.parts[0].exam_days[0]}"
+    ):
+        walk.walk_forward(walk.train(walk.parts[fold]))
+
+
 def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(
     plan: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -162,6 +285,37 @@ def test_what_folds_warned_of_is_told_where_one_fails(plan: Callable[[str], None
     assert any(text.startswith("the model may take up to") for text in told)
 
 
+def test_what_folds_warned_of_is_told_once_each_where_all_end_well(plan: Callable[[str], None], tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def listen(event: Event) -> None:
+        if event.stage == "record":
+            plan("grow")
+        if event.level is Level.WARNING:
+            told.append(event.text)
+
+    retrain(tmp_path / "home", listen)
+    assert len([text for text in told if text.startswith("the model may take up to")]) == 2
+
+
+def test_a_fold_without_a_row_to_train_on_says_so_in_its_result(walk: Walk) -> None:
+    """As an error it would end the others, and which of two is told would hang on which one ends first."""
+    order = FoldOrder(
+        model_id="20260109_070000",
+        split=walk.parts[1],
+        settings=select_settings(walk.settings),
+        params=merge_params(walk.settings),
+        features=walk.data.features.describe(),
+        source="synthetic",
+        synthetic=True,
+    )
+    rows = walk.data.frame.with_columns(target=pl.lit(None, pl.Float32))
+    with TrainingPool() as pool:
+        result = train_fold(rows, order, Bench(pool=pool, jobs=1, on_event=ignore))
+    assert result.trained is None
+    assert result.problem.startswith("None of the")
+
+
 def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     plan: Callable[[str], None], tmp_path: Path
 ) -> None:
@@ -171,12 +325,12 @@ def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(
     told: list[str] = []
 
     def listen(event: Event) -> None:
-        if event.stage == "record" and event.text == "walk-forward":
+        if event.level is Level.WARNING:
+            told.append(event.text)
+        elif event.stage == "record" and event.text == "walk-forward":
             plan("hang")
         elif event.stage == "record" and len(list((tmp_path / "plugin").glob("hung_*"))) == 2:
             raise StopError
-        if event.level is Level.WARNING:
-            told.append(event.text)
 
     with pytest.raises(StopError):
         retrain(tmp_path / "home", listen)

@@ -116,6 +116,25 @@ def test_a_file_that_is_changed_while_a_training_runs_ends_it(grown: tuple[Setti
     assert [model.model_id for model in Registry(Home.of(settings).root).models()] == before
 
 
+def test_a_file_that_is_changed_while_folds_are_trained_ends_a_retrain_that_only_tells(
+    grown: tuple[Settings, Path],
+) -> None:
+    """One that deploys looks again before it does."""
+    settings, file = grown
+    settings = replace(settings, strategy=replace(settings.strategy, cost_bps=2.0))  # a policy without a record
+    original = file.read_text()
+
+    def change(event: Event) -> None:
+        if event.stage == "record" and event.text == "walk-forward":
+            file.write_text(original.replace("= 60\n", "= 59\n"))
+
+    try:
+        with pytest.raises(FeatureError, match=r"a file was changed while this ran \(.*my_features\.py\)"):
+            ContinuousLearning(settings, clock=lambda: NOW, on_event=change).retrain(force=True, dry_run=True)
+    finally:
+        file.write_text(original)
+
+
 def test_a_file_that_is_changed_while_weeks_are_searched_ends_the_backtest(grown: tuple[Settings, Path]) -> None:
     settings, file = grown
     data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
