@@ -2,14 +2,18 @@
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from hftcl.errors import BrokerError, BrokerTimeoutError
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
+from hftcl.trading.brokers import OrderState
 from hftcl.trading.brokers.paper import PaperBroker
 from tests.trading.strict_stand import Bench
 
@@ -103,3 +107,40 @@ def test_a_minute_s_cancellations_are_one_block_of_the_broker_and_its_orders_ano
         for minute in range(2, 5):
             made.minute(minute)
         assert (made.broker.open_orders(), made.broker.blocks) == ((), 4), "taken back for want of bars"
+
+
+class Telling(PaperBroker):
+    """Fills nothing, and says of each order that may still fill what it is told to say."""
+
+    said: tuple[float, float | None] = (0.0, None)
+
+    def on_bars(self, bars: pl.DataFrame, now: datetime) -> None:
+        pass
+
+    def end_of_session(self, session: date) -> None:
+        pass
+
+    def open_orders(self) -> tuple[OrderState, ...]:
+        filled, price = self.said
+        states = super().open_orders()
+        return tuple(
+            replace(state, status="partially_filled" if filled else "open", filled=filled, average_price=price)
+            for state in states
+        )
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        states = {state.client_order_id: state for state in self.open_orders()}
+        return states.get(client_order_id) or super().find(client_order_id)
+
+
+def test_what_a_lingering_order_says_of_itself_is_heard_each_time_that_it_changes(tmp_path: Path) -> None:
+    broker = Telling(Settings(), folder=tmp_path, durable=False)
+    with contextlib.closing(broker), Ledger(tmp_path / "ledger.sqlite", durable=False) as ledger:
+        made = Bench(ledger, broker)
+        made.minute(0, {"AAPL": 10.0, "AMD": 10.0})
+        for minute, said in ((3, (0.0, None)), (4, (4.0, 101.0)), (5, (4.0, 102.0)), (6, (6.0, 102.0))):
+            broker.said = said
+            made.minute(minute)
+        made.desk.close_session(made.scene(391))
+        fills = ledger.fills().select("ticker", "quantity", "price").sort("ticker").rows()
+        assert fills == [("AAPL", 6.0, 102.0), ("AMD", 6.0, 102.0)]
