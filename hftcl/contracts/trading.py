@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -15,7 +16,7 @@ from hftcl.market.columns import extend_schema
 from hftcl.market.hours import Hours
 from hftcl.market.sources import BarSource
 from hftcl.strategy.risk import Code
-from hftcl.trading.brokers import Account, Broker, Fill, Order, OrderState
+from hftcl.trading.brokers import Account, Broker, Fill, Order, OrderState, TakesTogether
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
 
 _SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
@@ -199,6 +200,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     after = broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)
     promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
     _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
+    _check_together(promises, broker, order, trade)
     _check_refusals(promises, broker, order)
     broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
     trade()
@@ -291,8 +293,60 @@ def _check_cancel(promises: Findings, broker: Broker, order: Order, trade: Calla
     trade()
     state = broker.find(order.client_order_id)
     promises.check(state is not None and not state.working, "an order that was canceled is done")
-    if state is not None and state.filled:  # it may fill before the broker hears of the cancellation
-        broker.submit(replace(order, client_order_id=f"{order.client_order_id}-b", quantity=-state.filled))
+    _sell_what_filled(broker, order, trade)
+
+
+class _Leave(Exception):  # noqa: N818 - no error: what leaves a block in the middle
+    pass
+
+
+def _check_together(promises: Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
+    """Check a broker with `together`: two orders submitted in a block, canceled in one that fails, and in one more."""
+    if not isinstance(broker, TakesTogether):
+        return
+    half = math.floor(order.quantity / 2)  # whole shares, which every broker takes, and no more money than for `order`
+    orders = [
+        replace(order, client_order_id=f"{order.client_order_id}-t{n}", quantity=float(quantity))
+        for n, quantity in enumerate((half, order.quantity - half))
+        if quantity
+    ]
+    with broker.together():
+        for one in orders:
+            broker.submit(one)
+    states = [broker.find(one.client_order_id) for one in orders]
+    promises.check(None not in states, "together() takes what is submitted within it")
+    open_before = [state.client_order_id for state in states if state is not None and state.working]
+    try:
+        _cancel_together(broker.together(), broker, orders, leave=True)
+    except _Leave:
+        left = [state.client_order_id for state in map(broker.find, open_before) if state is not None and state.working]
+        promises.check(left == open_before, "together() keeps nothing of a block that an exception leaves")
+    else:
+        promises.check(False, "together() lets an exception through")
+    _cancel_together(broker.together(), broker, orders)
+    states = [broker.find(one.client_order_id) for one in orders]
+    done = all(state is not None and not state.working for state in states)
+    promises.check(done, "an order that was canceled in together() is done at its end")
+    trade()
+    for one in orders:
+        _sell_what_filled(broker, one, trade)
+
+
+def _cancel_together(
+    block: AbstractContextManager[None], broker: Broker, orders: Sequence[Order], *, leave: bool = False
+) -> None:
+    with block:
+        for one in orders:
+            broker.cancel(one.client_order_id)
+        if leave:
+            raise _Leave
+
+
+def _sell_what_filled(broker: Broker, canceled: Order, trade: Callable[[], None]) -> None:
+    """Sell what of an order filled before the broker heard of its cancellation."""
+    state = broker.find(canceled.client_order_id)
+    if state is not None and state.filled:
+        broker.submit(replace(canceled, client_order_id=f"{canceled.client_order_id}-b", quantity=-state.filled))
         trade()
 
 

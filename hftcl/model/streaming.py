@@ -16,7 +16,7 @@ import polars as pl
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.across import compare_across
 from hftcl.model.feature import Feature, list_columns, value
-from hftcl.model.features import FEATURES
+from hftcl.model.features import FEATURES, features
 from hftcl.model.grid import (
     EARLIER_SESSIONS,
     VOLATILITY_MINUTES,
@@ -105,7 +105,7 @@ class StreamingFeatures:
         today = self._take(bars)
         keys = bars[_TOLD]
         return keys.hstack(
-            today.compute_features(keys["ticker"].to_list()) if bars.height else _build_empty(self._table)
+            today.compute_features(keys["ticker"].to_list()) if bars.height else features(bars, self._table)
         )
 
     def take(self, bars: pl.DataFrame) -> None:
@@ -131,10 +131,6 @@ class StreamingFeatures:
         if bars.height:
             self._today.take(bars[self._kept])
         return self._today
-
-
-def _build_empty(table: tuple[Feature, ...]) -> pl.DataFrame:
-    return pl.DataFrame(schema={feature.name: pl.Float32 for feature in table})
 
 
 class _StreamingSession:

@@ -220,7 +220,22 @@ def test_the_logarithms_of_a_few_numbers_are_those_of_many_to_the_bit() -> None:
     is_known = ~np.isnan(together)
     assert np.array_equal(is_known, ~np.isnan(in_parts))
     assert together[is_known].tobytes() == in_parts[is_known].tobytes()
-    assert compute_logs(values).tobytes() == together.tobytes(), "more than a few go to polars"
+
+
+def test_polars_is_asked_for_the_logarithms_of_more_than_500_numbers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.exp(np.random.default_rng(6).normal(0, 1e-3, 501))
+    asked: list[int] = []
+    log = pl.Series.log
+    expected = log(pl.Series(values)).to_numpy()
+
+    def count(numbers: pl.Series) -> pl.Series:
+        asked.append(len(numbers))
+        return log(numbers)
+
+    monkeypatch.setattr(pl.Series, "log", count)
+    for size in (500, 501):
+        assert compute_logs(values[:size]).tobytes() == expected[:size].tobytes()
+    assert asked == [501]
 
 
 def test_a_bot_that_starts_within_the_session_goes_on_as_if_it_had_seen_it_all() -> None:

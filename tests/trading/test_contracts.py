@@ -119,9 +119,50 @@ class Deaf(PaperBroker):
             super().on_bars(bars, now)
 
 
+class OneByOne(PaperBroker):
+    """Takes no orders together, though it says that it does."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+
+    def _take(self, order: Order) -> None:
+        with super().together():
+            super()._take(order)
+
+    def cancel(self, client_order_id: str) -> None:
+        with super().together():
+            super().cancel(client_order_id)
+
+
+class DropsCancellations(PaperBroker):
+    """Cancels nothing within a block, and keeps what goes wrong in one to itself."""
+
+    within = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        outermost, self.within = not self.within, True
+        try:
+            with super().together():
+                yield
+        except Exception:
+            if not outermost:
+                raise
+        finally:
+            self.within = not outermost
+
+    def cancel(self, client_order_id: str) -> None:
+        if not self.within:
+            super().cancel(client_order_id)
+
+
 @pytest.mark.parametrize(
     ("kind", "promise"),
     [
+        (OneByOne, "together() keeps nothing of a block that an exception leaves"),
+        (DropsCancellations, "an order that was canceled in together() is done at its end"),
+        (DropsCancellations, "together() lets an exception through"),
         (Forgetful, "submit() of an id that is known answers with the known order"),
         (Lossy, "the fills of an order add up to its quantity"),
         (Deaf, "an order that was canceled is done"),

@@ -1,6 +1,7 @@
 """What a desk reckons with, as values: shares that are missing, orders on their way, what it all is worth, refusals."""
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -126,6 +127,19 @@ def test_what_was_heard_of_an_order_outlives_another_reading_of_the_ledger() -> 
     assert [work.record.ticker for work in orders] == ["AMD"], "one that was only taken still works"
     assert orders.get(first.record.client_order_id) is None
     assert (len(orders), list(orders.names)) == (1, [other.record.client_order_id])
+
+
+def test_what_the_broker_said_of_an_order_before_is_known_and_whatever_else_it_says_is_news() -> None:
+    work = WorkingOrder(a_record(), filled=0.0)
+    opened = replace(state_of(work, 0.0, "open"), average_price=None)
+    partly = state_of(work, 4.0)
+    dearer = replace(partly, average_price=102.0)
+    more = replace(dearer, filled=6.0)
+    for state in (opened, partly, dearer, more):
+        assert not work.knows(state)
+        work.take(state, update_of(work, "partially_filled"))
+        assert work.knows(state)
+    assert not work.knows(replace(more, status="canceled")), "that it ended is news"
 
 
 def test_shares_of_which_only_the_order_says_that_they_filled_are_held() -> None:

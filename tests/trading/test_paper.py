@@ -312,10 +312,11 @@ def test_orders_that_are_canceled_together_are_canceled_in_the_file_together_or_
     broker.submit(an_order(0, "AMD", 10.0))
     broker.on_bars(bars((1, "AAPL", 100.0), volume=4.0), NOW)
 
-    def tell(seen: PaperBroker) -> list[tuple[str, float]]:
-        return [(state.status, state.filled) for name in names if (state := seen.find(name))]
+    def tell(seen: PaperBroker) -> list[tuple[str, float, str]]:
+        return [(state.status, state.filled, state.reason) for name in names if (state := seen.find(name))]
 
-    works, canceled = [("partially_filled", 4.0), ("open", 0.0)], [("canceled", 4.0), ("canceled", 0.0)]
+    works, why = [("partially_filled", 4.0, ""), ("open", 0.0, "")], "canceled on request"
+    canceled = [("canceled", 4.0, why), ("canceled", 0.0, why)]
     for ends_well in (False, True):
         with pytest.raises(KeyboardInterrupt) if not ends_well else contextlib.nullcontext(), broker.together():
             for name in names:
@@ -329,6 +330,58 @@ def test_orders_that_are_canceled_together_are_canceled_in_the_file_together_or_
         with contextlib.closing(opened(tmp_path)) as other:
             assert tell(broker) == tell(other) == (canceled if ends_well else works)
     broker.close()
+
+
+def test_what_a_block_that_failed_would_have_canceled_no_later_block_cancels(tmp_path: Path) -> None:
+    with contextlib.closing(opened(tmp_path)) as broker:
+        broker.submit(an_order(0))
+
+        def fail() -> None:
+            with broker.together():
+                broker.cancel(an_order(0).client_order_id)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        with broker.together():
+            pass
+        with broker.together():
+            broker.submit(an_order(1, "AMD"))
+        with contextlib.closing(opened(tmp_path)) as other:
+            assert broker.open_orders() == other.open_orders()
+            assert [state.ticker for state in other.open_orders()] == ["AAPL", "AMD"]
+
+
+def test_where_the_orders_of_a_block_find_no_room_its_cancellations_are_not_written_either(tmp_path: Path) -> None:
+    with contextlib.closing(opened(tmp_path, leverage=1000.0)) as broker:
+        broker.submit(an_order(0))
+        pages = broker._db.execute("PRAGMA page_count").fetchone()[0]
+        broker._db.execute(f"PRAGMA max_page_count = {pages}")
+
+        def fill() -> None:
+            with broker.together():
+                broker.cancel(an_order(0).client_order_id)
+                for minute in range(1, 200):
+                    broker.submit(an_order(minute, quantity=1.0))
+
+        with pytest.raises(StorageError, match="space"):
+            fill()
+        with contextlib.closing(opened(tmp_path)) as other:
+            for seen in (broker, other):
+                assert [(state.client_order_id, state.status) for state in seen.open_orders()] == [
+                    (an_order(0).client_order_id, "open")
+                ]
+
+
+def test_an_order_of_an_older_bar_makes_no_later_one_forgotten(tmp_path: Path) -> None:
+    with contextlib.closing(opened(tmp_path)) as broker:
+        broker.submit(an_order(2))
+        broker.on_bars(bars((3, "AAPL", 100.0)), NOW)
+        broker.submit(an_order(1, "AMD"))
+        with broker.together():
+            assert broker.submit(an_order(2)).status == "filled"
+            assert broker.submit(an_order(1, "AMD")).status == "open"
+        assert len(broker.open_orders()) == 1
 
 
 def test_a_file_that_is_not_its_own_is_left_alone(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from hftcl.archive import artifact
 from hftcl.model.features import FEATURES, Feature
@@ -69,20 +70,38 @@ def test_what_comes_late_after_features_were_added_gives_to_the_bit_what_all_bar
     assert set(live.seen.columns[5:]) == {*FIRST, *OTHERS}
 
 
-def test_at_the_beginning_of_a_session_no_feature_of_the_sessions_before_is_computed() -> None:
-    bars, asked = bars_of(DAY), []
+def make_own(expr: pl.Expr) -> Feature:
+    return Feature(name="mine", group="own", expr=expr, lookback=0, formula="mine", reason="r", source="0" * 64)
 
-    def count(closes: pl.Series) -> pl.Series:
-        asked.append(len(closes))
-        return closes
 
-    expr = pl.col("close").map_batches(count, return_dtype=pl.Float64)
-    own = Feature(name="counted", group="own", expr=expr, lookback=0, formula="close", reason="r", source="0" * 64)
-    table = (*FEATURES, own)
+def test_at_the_beginning_of_a_session_only_own_features_are_computed_of_the_sessions_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bars, table = bars_of(DAY), (*FEATURES, make_own(pl.col("close") / pl.col("open")))
     earlier, today = bars.filter(pl.col("session") < DAY), bars.filter(pl.col("session") == DAY)
+    named: set[str] = set()
+    alias = pl.Expr.alias
+
+    def note(expr: pl.Expr, name: str) -> pl.Expr:
+        named.add(name)
+        return alias(expr, name)
+
+    monkeypatch.setattr(pl.Expr, "alias", note)
+    names = {feature.name for feature in table}
     live = LiveFeatures(DAY, earlier, today.clear(), table=table)
-    assert asked == []
+    assert named & names == {"mine"}
     begun = LiveFeatures(DAY, earlier, today.filter(pl.col("ts") < session_minutes()[1]), table=table)
-    assert asked
+    assert named & names == names
     assert live.seen.schema == begun.seen.schema
     assert live.seen.is_empty()
+
+
+def test_an_own_feature_that_cannot_be_computed_is_told_at_the_beginning_of_the_session() -> None:
+    def fail(closes: pl.Series) -> pl.Series:
+        raise ValueError(f"{len(closes)} closes are too many")
+
+    own = make_own(pl.col("close").map_batches(fail, return_dtype=pl.Float64))
+    bars = bars_of(DAY)
+    earlier = bars.filter(pl.col("session") < DAY)
+    with pytest.raises(ValueError, match="closes are too many"):
+        LiveFeatures(DAY, earlier, bars.clear(), table=(*FEATURES, own))

@@ -173,10 +173,18 @@ class Paced(Protocol):
 
 @runtime_checkable
 class TakesTogether(Protocol):
-    """A broker at hand, which takes a minute's orders quicker together."""
+    """A broker at hand, which takes quicker together what a minute submits, and what it cancels.
+
+    The bot submits or cancels within one block; what was submitted in it need not be cancelable before its end.
+    """
 
     def together(self) -> "AbstractContextManager[None]":
-        """Keep what is submitted or canceled within it all together or not at all, at its end."""
+        """Keep what is submitted or canceled within it all together or not at all, at its end.
+
+        Within it every answer is as if each call had been carried out at once. Where an exception leaves it nothing
+        of it has been, and the exception goes on. May raise BrokerError at its begin, when nothing is submitted or
+        canceled, and at its end: then the bot asks for each order by its id.
+        """
         ...
 
 

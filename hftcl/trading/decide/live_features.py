@@ -13,6 +13,7 @@ import polars as pl
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.features import FEATURES, features
+from hftcl.model.newest import is_known
 from hftcl.model.streaming import StreamingFeatures
 
 # What tells a bar from others, before the features in each frame.
@@ -151,7 +152,10 @@ class LiveFeatures:
 
     def _compute_features(self, today: pl.DataFrame) -> pl.DataFrame:
         if today.is_empty():  # as at most beginnings: those of the sessions before would be computed for nothing
-            return today.select(BAR_KEYS).hstack(pl.DataFrame(schema={each.name: pl.Float32 for each in self._table}))
+            own = tuple(feature for feature in self._table if not is_known(feature))
+            if own:  # but one of the user's that cannot be computed is to be told now, not with the first minute
+                features(self._earlier, own, self._days)
+            return today.select(BAR_KEYS).hstack(features(today, self._table))
         both = pl.concat([self._earlier.select(today.columns), today])
         values = features(both, self._table, self._days).slice(self._earlier.height)
         return pl.concat([today.select(BAR_KEYS), values], how="horizontal")

@@ -3,14 +3,14 @@
 Nothing is written here: what became of each order goes back to the desk.
 """
 
-import contextlib
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError, WaitEndedError
-from hftcl.trading.brokers import Broker, Order, OrderState, Paced, TakesTogether, traits_of
+from hftcl.trading.brokers import Broker, Order, OrderState, Paced, traits_of
 from hftcl.trading.execute.patience import PatientBroker
+from hftcl.trading.execute.together import act_together
 
 RESERVE: Final = 20
 """Calls of a minute that are kept for questions: fills (a page a hundred), the account, a few orders by their ids."""
@@ -49,7 +49,8 @@ def send(broker: Broker, orders: Sequence[Order], closes: Container[str]) -> lis
 
     After the first order without an answer, or refused for the moment, nothing is opened any more in this minute. What
     the plan has no room for is not sent. An order without an answer is sent once more under its id, for it may have
-    been lost, where the broker is at hand or the order closes something.
+    been lost, where the broker is at hand or the order closes something. Where a broker that takes orders together
+    fails at the end, those that it had answered to are without an answer.
     """
     ranked = sorted(
         orders,
@@ -58,14 +59,30 @@ def send(broker: Broker, orders: Sequence[Order], closes: Container[str]) -> lis
     room = max(0, broker.room() - RESERVE // 2) if isinstance(broker, Paced) else len(ranked)
     closing = [order for order in ranked if order.client_order_id in closes]
     opening = [order for order in ranked if order.client_order_id not in closes]
-    with broker.together() if isinstance(broker, TakesTogether) else contextlib.nullcontext():
-        done = _send_wave(broker, closing[:room], again=True)
-        room -= len(done)
+    done: list[Sent] = []
+
+    def send_all() -> None:
+        done.extend(_send_wave(broker, closing[:room], again=True))
         if all(sent.fault is None for sent in done):
-            done += _open(broker, opening[: max(room, 0)])
-    code = "no_answer" if any(sent.fault is not None and not sent.unsent for sent in done) else "rate_limited"
+            done.extend(_open(broker, opening[: max(room - len(done), 0)]))
+
+    broken = act_together(broker, send_all)
+    if broken is not None:
+        done = [_doubt(sent, broken) for sent in done]
+    unheard = broken is not None or any(sent.fault is not None and not sent.unsent for sent in done)
+    code = "no_answer" if unheard else "rate_limited"
     left = {order.client_order_id for order in ranked} - {sent.order.client_order_id for sent in done}
-    return [*done, *(Sent(order=order, unsent=True, code=code) for order in ranked if order.client_order_id in left)]
+    fault = None if done else broken  # else those that it answered to tell it
+    unsent = [order for order in ranked if order.client_order_id in left]
+    return [*done, *(Sent(order=order, fault=fault, unsent=True, code=code) for order in unsent)]
+
+
+def _doubt(sent: Sent, broken: BrokerError) -> Sent:
+    """Return what is known of an order where the broker took them together and that failed in the end.
+
+    What it refused or had no room for it has not taken in any case.
+    """
+    return sent if sent.state is None else Sent(order=sent.order, fault=broken)
 
 
 def _open(broker: Broker, orders: Sequence[Order]) -> list[Sent]:

@@ -38,6 +38,7 @@ def find_most_cancellations(broker: Broker, wanted: int, calls: int) -> int:
 def cancel_together(broker: Broker, states: Collection[OrderState]) -> tuple[dict[str, str], list[OrderState]]:
     """Cancel `states` as far as half of the minute's calls reach: the other half is for orders that close.
 
+    One by one, also where a broker takes them together: what was canceled before one fails, or before a kill, stays so.
     Returns of those that failed why, by id, and those that were not tried.
     """
     most = find_most_cancellations(broker, len(states), _CALLS_TO_CANCEL)

@@ -138,7 +138,7 @@ class OrderNews:
         if state is None and work.lingers(now) < _get_patience_s(work):
             return None  # it may still be on its way
         if state is not None and work.knows(state):
-            return None  # as most that linger: of a hundred of them nothing is built
+            return None  # as most that linger: of a hundred of them no update is made
         update = order_update(state, name, now)
         if state is None:
             return update

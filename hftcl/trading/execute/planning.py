@@ -1,6 +1,5 @@
 """From wishes to orders, for one book: what is on its way and must not fill is taken back first."""
 
-import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -8,13 +7,13 @@ from typing import Final
 from hftcl.errors import BrokerError
 from hftcl.ledger.rows import OrderUpdate
 from hftcl.strategy.risk import Order
-from hftcl.trading.brokers import TakesTogether
 from hftcl.trading.execute.handover import Handover
 from hftcl.trading.execute.last_resort import find_most_cancellations
 from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
 from hftcl.trading.execute.news import OrderNews
 from hftcl.trading.execute.orders import client_order_id
 from hftcl.trading.execute.sizing import Sizing
+from hftcl.trading.execute.together import act_together
 from hftcl.trading.execute.unwritten import Unwritten
 
 _CALLS_TO_TAKE_BACK: Final = 3
@@ -94,13 +93,19 @@ class Planning:
             self.unwritten.add(updates=self._take_back(names, context))
 
     def _take_back(self, names: Collection[str], context: MinuteContext) -> list[OrderUpdate]:
-        broker = self.news.broker
-        with broker.together() if isinstance(broker, TakesTogether) else contextlib.nullcontext():
+        """Cancel these; return what became of them by the broker's word, whatever it said of the cancellations."""
+        broker, faults = self.news.broker, self.news.faults
+
+        def cancel_each() -> None:
             for name in sorted(names):
                 try:
                     broker.cancel(name)
                 except BrokerError as error:
-                    self.news.faults.note(error, context.now)
+                    faults.note(error, context.now)
+
+        broken = act_together(broker, cancel_each)
+        if broken is not None:
+            faults.note(broken, context.now)
         return self.news.collect(context.now, asked=frozenset(names))
 
 
