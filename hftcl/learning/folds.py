@@ -69,6 +69,7 @@ def train_fold(rows: pl.DataFrame, order: FoldOrder, bench: Bench) -> FoldResult
             pool=bench.pool,
             on_event=listen,
             has_files=False,
+            require_going=bench.require_going,
         )
     except NoDataError as error:  # a result as well: which fold is told does not hang on which one ends first
         return FoldResult(problem=str(error), warnings=tuple(warnings))
