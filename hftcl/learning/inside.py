@@ -192,6 +192,17 @@ def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training
     )
 
 
+def count_trainings(settings: Settings) -> int:
+    """Return how often a candidate trains, what is chosen before its own training among it.
+
+    >>> from hftcl.settings import Model
+    >>> count_trainings(Settings()), count_trainings(Settings(model=Model(horizon_minutes="auto", horizons=(10, 30))))
+    (1, 3)
+    """
+    tried = len(settings.model.horizons) if settings.model.horizon_minutes == "auto" else 0
+    return 1 + tried + (settings.features.drop_below != "off")
+
+
 def _tell_large(rows: TrainingRows, training: Training) -> None:
     """Say before hours of training that what comes of it may be too large for a model's file."""
     per_ticker = bool(rows.inputs.tickers)

@@ -26,7 +26,7 @@ from hftcl.learning.backtest.plan import Planner, SessionBars
 from hftcl.learning.backtest.trainings import build_shop, train_all
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
-from hftcl.learning.folds import FoldOrder, train_fold
+from hftcl.learning.folds import FoldOrder, FoldProgress, train_fold
 from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
@@ -324,6 +324,40 @@ def test_a_fold_without_a_row_to_train_on_says_so_in_its_result(walk: Walk) -> N
         result = train_fold(rows, order, Bench(pool=pool, jobs=1, on_event=ignore))
     assert result.trained is None
     assert result.problem.startswith("None of the")
+
+
+def test_the_progress_of_folds_that_train_several_times_never_steps_back(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "ridge")
+    settings = replace(
+        settings,
+        model=replace(settings.model, horizon_minutes="auto", horizons=(10, 30)),
+        features=replace(settings.features, drop_below=0.0),
+    )
+    told: list[Event] = []
+    ContinuousLearning(settings, clock=lambda: NOW, on_event=told.append).retrain(force=True)
+    steps = [event.done / event.total for event in told if event.text.startswith("walk-forward")]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 6, "and each training of a fold is seen"
+
+
+def test_a_fold_that_is_begun_again_or_counts_in_other_units_is_no_step_back() -> None:
+    told: list[Event] = []
+    progress = FoldProgress(on_event=told.append, folds=3, done=1, trainings=2)
+    progress.begin()
+    for number, done, total in [
+        (0, 2, 3),
+        (1, 3, 7),
+        (1, 1, 2),
+        (0, 1, 200),
+        (0, 1, 3),
+        (0, 0, 7),
+        (0, 7, 7),
+        (0, 1, 3),
+    ]:
+        progress.hear(number, Event("fit", done, total))
+    steps = [event.done / event.total for event in told]
+    assert steps == sorted(steps)
+    assert steps[-1] < 1
 
 
 class UnwantedError(Exception):
