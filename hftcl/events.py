@@ -42,6 +42,14 @@ def ignore(event: Event) -> None:
     """Listen to nothing: the default of every story."""
 
 
+RequireGoing = Callable[[], None]
+"""Called between two blocks of long work; what it raises ends the work."""
+
+
+def go_on() -> None:
+    """Let the work go on: the default of what a Ctrl-C reaches without being asked."""
+
+
 def keep_from_ending(on_event: OnEvent) -> OnEvent:
     """Return what tells `on_event`, whatever that raises, until its stream takes no more.
 

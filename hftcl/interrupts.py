@@ -82,6 +82,11 @@ def raise_from_handler(
     raise error
 
 
+def has_raised(error: BaseException) -> bool:
+    """Return whether a signal handler has raised `error`: then no code that it came out of means it by a SystemExit."""
+    return _raised is not None and _raised.error is error
+
+
 def raise_lost(functions: Container[CodeType]) -> None:
     """Raise what a signal handler has raised last, where it got no further than one of `functions`; once."""
     global _raised

@@ -1,7 +1,7 @@
 """How many trainings run at the same time: as many as there are cores, and as fit into the memory that is free.
 
-A training that the kernel ended for lack of memory, or whose rows found no room in $TMPDIR, is done again with fewer
-beside it.
+A training that the kernel ended for lack of memory, or whose rows found no room in $TMPDIR, no descriptor or no
+addresses, is done again with fewer beside it.
 """
 
 import threading
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from hftcl.compute.cores import count_usable_cores
-from hftcl.errors import NoRoomError, TrainingKilledError
+from hftcl.errors import NoRoomError, TrainingKilledError, split_remedy
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import count, size
 from hftcl.free_memory import LEFT_FREE, read_free_bytes
@@ -27,8 +27,12 @@ _UNKNOWN_BYTES: Final = 2 << 30
 
 
 def count_cores(settings: Settings) -> int:
-    """Return the processor cores that features, trainings and exams may use: [compute] jobs, or all that are ours."""
-    return settings.compute.jobs or count_usable_cores()
+    """Return the processor cores that features, trainings and exams may use: [compute] jobs, or all that are ours.
+
+    Raises ConfigError as `count_usable_cores`.
+    """
+    usable = count_usable_cores()  # also where `jobs` is set: a variable that is no number ends scikit-learn as well
+    return settings.compute.jobs or usable
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ class Crew:
                 return
             self._cap = self._limit = self._told = beside - 1
         if isinstance(fault, NoRoomError):
-            why = "a training found no room for its rows in $TMPDIR"
+            why = f"a training lacked room ({split_remedy(str(fault))[0].rstrip('.')})"
         else:
             why = "a training was killed, most likely for lack of memory"
         text = (

@@ -82,7 +82,7 @@ class LocalTeam:
 
     def do(self, task: Task[R], listen: OnEvent, require_going: Callable[[], None]) -> R:
         """Run a task in this thread, once there is room; `listen` hears its steps, `require_going` may end it."""
-        bench = Bench(pool=self.pool, jobs=self.jobs, on_event=listen)
+        bench = Bench(pool=self.pool, jobs=self.jobs, on_event=listen, require_going=require_going)
 
         def work() -> R:
             require_going()

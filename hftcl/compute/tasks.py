@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.events import Event, OnEvent
+from hftcl.events import Event, OnEvent, RequireGoing, go_on
 from hftcl.model.training import TrainingPool
 
 R = TypeVar("R")
@@ -86,11 +86,15 @@ def cut_sessions(frame: pl.DataFrame, first: date | None, last: date | None) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What a task finds where it runs: processes that train, the cores for one training, and who hears of its steps."""
+    """What a task finds where it runs: processes that train, the cores for one training, and who hears of its steps.
+
+    require_going: ends the task where it is wanted no more, for it runs in a thread that no Ctrl-C reaches.
+    """
 
     pool: TrainingPool
     jobs: int
     on_event: OnEvent
+    require_going: RequireGoing = go_on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

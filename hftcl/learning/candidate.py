@@ -17,7 +17,7 @@ from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.looks import Look
 from hftcl.archive.policy import complete_params
 from hftcl.errors import ConfigError, FeatureError, UsageError
-from hftcl.events import OnEvent
+from hftcl.events import OnEvent, RequireGoing, go_on
 from hftcl.exam.drift import feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit
@@ -124,22 +124,30 @@ def train_candidate(
     horizons: int = 1,
     with_pkl: bool = True,
     on_model: Callable[[Model], None] = lambda model: None,
+    require_going: RequireGoing = go_on,
 ) -> Candidate:
     """Train on the rows that `split` lets, and return the candidate with the model that its own file holds.
 
     frame, features, coverage: see `dataset.Dataset`. params: complete, as `merge_params` returns them. has_files:
     whether the files of the user's features are on this machine; where not, who keeps it asks `require_unchanged`.
-    horizons: see `inside.Training`. with_pkl: false for one that is scored and never archived: it has no estimator's
-    file, and its own tells no importances, bins of the features or digests of the bars. on_model: gets the model as
-    soon as its graph stands, to examine it while the rest is made: it predicts and decides as the candidate does, but
-    that its graph predicts what was fitted is known only when this returns. Before, nothing may be told of it.
+    horizons, require_going: see `inside.Training`. with_pkl: false for one that is scored and never archived: it has no
+    estimator's file, and its own tells no importances, bins of the features or digests of the bars. on_model: gets the
+    model as soon as its graph stands, to examine it while the rest is made: it predicts and decides as the candidate
+    does, but that its graph predicts what was fitted is known only when this returns. Before, nothing may be told of
+    it.
     Raises NoDataError where no row is left, TrainingError where the training process fails, FeatureError where a file
     of features was changed since `frame` was computed.
     """
     if has_files:
         require_unchanged(settings, features)
     training = Training(
-        settings=settings, params=params, pool=pool, on_event=on_event, horizons=horizons, with_pkl=with_pkl
+        settings=settings,
+        params=params,
+        pool=pool,
+        on_event=on_event,
+        horizons=horizons,
+        with_pkl=with_pkl,
+        require_going=require_going,
     )
     chosen = choose(frame, split, features, training)
 
@@ -234,15 +242,18 @@ def train_unarchived(
     pool: Trainer,
     on_event: OnEvent,
     has_files: bool = True,
+    require_going: RequireGoing = go_on,
 ) -> Unarchived:
     """Return the model that `train_candidate` would train, to be scored here and now and never archived.
 
     It predicts and decides as that one does; digests, bins and the estimator's file, which would go unread, are left
-    out. has_files, and what it raises: as `train_candidate`.
+    out. has_files, require_going, and what it raises: as `train_candidate`.
     """
     if has_files:
         require_unchanged(settings, features)
-    training = Training(settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False)
+    training = Training(
+        settings=settings, params=params, pool=pool, on_event=on_event, with_pkl=False, require_going=require_going
+    )
     learnt = choose(frame, split, features, training).learn()
     meta = replace(_describe_model(learnt, split), model_id=model_id, source=source, synthetic=synthetic)
     return Unarchived(onnx=learnt.begun.onnx, meta=meta)

@@ -69,6 +69,7 @@ def train_fold(rows: pl.DataFrame, order: FoldOrder, bench: Bench) -> FoldResult
             pool=bench.pool,
             on_event=listen,
             has_files=False,
+            require_going=bench.require_going,
         )
     except NoDataError as error:  # a result as well: which fold is told does not hang on which one ends first
         return FoldResult(problem=str(error), warnings=tuple(warnings))
@@ -176,14 +177,18 @@ def require_unseen(model: Model, part: ExamSplit) -> None:
 class FoldProgress:
     """Tells the progress of several trainings as one. folds: of the walk-forward; done: those with a model already.
 
-    warnings: what was heard of each fold, by its number; one that came to its end has them in its result.
+    trainings: of each fold, one after the other. warnings: what was heard of each fold, by its number; one that came to
+    its end has them in its result.
     """
 
     on_event: OnEvent
     folds: int
     done: int = 0
+    trainings: int = 1
     warnings: dict[int, dict[Event, None]] = field(default_factory=dict, init=False)
     _shares: dict[int, float] = field(default_factory=dict, init=False)
+    _steps: dict[int, float] = field(default_factory=dict, init=False)  # of the training that runs
+    _trained: dict[int, int] = field(default_factory=dict, init=False)
     _told: Event = field(default=Event(STAGE), init=False)
 
     def begin(self) -> None:
@@ -198,9 +203,16 @@ class FoldProgress:
         if not event.total:
             self._tell(self._told.done, self._told.total, event.text)
             return
-        self._shares[number] = event.done / event.total
-        whole = self.folds * event.total
-        done = int((self.done + sum(self._shares.values())) * event.total)
+        step = event.done / event.total
+        if step < self._steps.get(number, 0.0):  # its next training, or the same once more
+            self._trained[number] = min(self._trained.get(number, 0) + 1, self.trainings - 1)
+        self._steps[number] = step
+        share = (self._trained.get(number, 0) + step) / self.trainings
+        self._shares[number] = max(self._shares.get(number, 0.0), share)
+        whole = self.folds * self.trainings * event.total
+        done = int((self.done + sum(self._shares.values())) * self.trainings * event.total)
+        if done * self._told.total < self._told.done * whole:  # in other units, rounded
+            done, whole = self._told.done, self._told.total
         # the last tree of the last fold is not yet the end of its exam
         self._tell(min(done, whole - 1), whole, event.text)
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from hftcl.archive.artifact import FeatureSet
 from hftcl.compute.crew import count_cores
-from hftcl.events import Event, Level, OnEvent
+from hftcl.events import Event, Level, OnEvent, RequireGoing, go_on
 from hftcl.exam.entry import (
     QUANTILES,
     EntryChoice,
@@ -73,7 +73,7 @@ class Training:
     """What all trainings of one candidate share: the settings, the parameters of the family, the processes.
 
     with_pkl: its estimator is kept for a researcher, see `training.TrainingTask`. horizons: how many were tried on the
-    held-out sessions, the settings' one among them.
+    held-out sessions, the settings' one among them. require_going: is asked before each block of work.
     """
 
     settings: Settings
@@ -82,6 +82,7 @@ class Training:
     on_event: OnEvent = field(repr=False)
     with_pkl: bool = True
     horizons: int = 1
+    require_going: RequireGoing = field(default=go_on, repr=False)
 
     def train(self, rows: TrainingRows, *, keep_inner: bool, only_inner: bool = False) -> Trained:
         """Train on `rows`; see `training.TrainingTask`. Raises as `TrainingPool.train`."""
@@ -153,6 +154,7 @@ class Chosen:
                     weight=self.weight,
                     novelty=novelty,
                     horizons=tried,
+                    require_going=self.training.require_going,
                 )
             choices = Choices(
                 volatility=self.volatility, horizon=self.horizon, selection=self.selection, entry=entry, novelty=novelty
@@ -172,11 +174,11 @@ def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training
         frame, horizon = choose_net_horizon(frame, split, training, names=features.names, weight=weight)
         training = training.fix_horizon(horizon.horizon_minutes)
     settings = training.settings
-    rows = TrainingRows.gather(frame, split, settings, features.names)
+    rows = TrainingRows.gather(frame, split, settings, features.names, training.require_going)
     _tell_large(rows, training)
     if settings.features.drop_below != "off":
         features, selection = choose_features(rows, features, training, drop_below=float(settings.features.drop_below))
-        rows = TrainingRows.gather(frame, split, settings, features.names)
+        rows = TrainingRows.gather(frame, split, settings, features.names, training.require_going)
     _tell_thin(rows, training.on_event)
     return Chosen(
         frame=frame,
@@ -188,6 +190,17 @@ def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training
         horizon=horizon,
         selection=selection,
     )
+
+
+def count_trainings(settings: Settings) -> int:
+    """Return how often a candidate trains, what is chosen before its own training among it.
+
+    >>> from hftcl.settings import Model
+    >>> count_trainings(Settings()), count_trainings(Settings(model=Model(horizon_minutes="auto", horizons=(10, 30))))
+    (1, 3)
+    """
+    tried = len(settings.model.horizons) if settings.model.horizon_minutes == "auto" else 0
+    return 1 + tried + (settings.features.drop_below != "off")
 
 
 def _tell_large(rows: TrainingRows, training: Training) -> None:
@@ -233,6 +246,7 @@ def choose_features(
     _, session = np.unique(rows.frame["session"].to_numpy()[some], return_inverse=True)
 
     def measure(column: int) -> npt.NDArray[np.float64]:
+        training.require_going()
         return measure_importance(predictor.predict, X, y, session, column, seed=settings.model.seed)
 
     # threads: a prediction runs outside of the interpreter's lock, on one core, so their number changes no bit
@@ -251,17 +265,17 @@ def choose_net_horizon(
     For each of `[model] horizons` a model of the fitted sessions; the threshold is that of `[strategy] entry`.
     """
     settings, entry = training.settings, training.settings.strategy
-    targets = _compute_targets(frame, settings.model.horizons)
+    targets = _compute_targets(frame, settings.model.horizons, training.require_going)
     quantiles = QUANTILES if entry.entry == "net" else (entry.entry_quantile,)
     frames, tried, sessions = {}, [], 0
     for horizon in settings.model.horizons:
         aimed = frame.with_columns(targets[horizon])
         aimed_training = training.fix_horizon(horizon)
         given = aimed_training.settings
-        rows = TrainingRows.gather(aimed, split, given, names)
+        rows = TrainingRows.gather(aimed, split, given, names, training.require_going)
         novelty = measure_novelty(rows.features, settings.model.novelty)
         trained = aimed_training.train(rows, keep_inner=True, only_inner=True)
-        tries = _try_entries(aimed, rows, trained.inner_onnx, given, quantiles, weight, novelty)
+        tries = _try_entries(aimed, rows, trained.inner_onnx, given, quantiles, weight, novelty, training.require_going)
         best = max(tries, key=lambda one: (one.net, one.quantile))
         tried.append(HorizonTry(horizon_minutes=horizon, best=best))
         frames[horizon], sessions = aimed, len(rows.inner.exam_days)
@@ -272,10 +286,12 @@ def choose_net_horizon(
 
 def set_target(frame: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     """Return `frame`, see `dataset.Dataset`, with the target of that horizon in the place of its own."""
-    return frame.with_columns(_compute_targets(frame, (horizon_minutes,))[horizon_minutes])
+    return frame.with_columns(_compute_targets(frame, (horizon_minutes,), go_on)[horizon_minutes])
 
 
-def _compute_targets(frame: pl.DataFrame, horizons: Sequence[int]) -> dict[int, pl.DataFrame]:
+def _compute_targets(
+    frame: pl.DataFrame, horizons: Sequence[int], require_going: RequireGoing
+) -> dict[int, pl.DataFrame]:
     """Return target and label_end of each horizon, row for row; a few tickers at a time, for no target reads another's.
 
     See `measure_targets` for what they take.
@@ -284,6 +300,7 @@ def _compute_targets(frame: pl.DataFrame, horizons: Sequence[int]) -> dict[int, 
     for cut in cut_by_ticker(frame, _PART_ROWS) or [slice(0, 0)]:
         grid = build_grid(frame[cut].select(BAR_SCHEMA.names()))
         for horizon, of_horizon in parts.items():
+            require_going()
             of_horizon.append(evaluate_target(grid, horizon))
     return {horizon: pl.concat(of_horizon, rechunk=True) for horizon, of_horizon in parts.items()}
 
@@ -314,6 +331,7 @@ def choose_net_entry(
     weight: Weight,
     novelty: Novelty | None,
     horizons: int = 1,
+    require_going: RequireGoing = go_on,
 ) -> EntryChoice:
     """Return the threshold that earned most after cost on the sessions that the inner split holds out.
 
@@ -321,7 +339,7 @@ def choose_net_entry(
     |prediction| of their rows that have a label, as for `[strategy] entry = "quantile"`; positions, fills and cost
     those of an exam, and the choice that of `exam.entry`. horizons: how many were tried.
     """
-    tried = _try_entries(frame, rows, inner_onnx, settings, QUANTILES, weight, novelty)
+    tried = _try_entries(frame, rows, inner_onnx, settings, QUANTILES, weight, novelty, require_going)
     sessions, cost_bps = len(rows.inner.exam_days), settings.strategy.cost_bps
     return choose_entry(tried, sessions=sessions, cost_bps=cost_bps, horizons=horizons)
 
@@ -334,6 +352,7 @@ def _try_entries(
     quantiles: Sequence[float],
     weight: Weight,
     novelty: Novelty | None,
+    require_going: RequireGoing,
 ) -> list[EntryTry]:
     """Return what each threshold earns on the held-out sessions."""
     inner = rows.inner
@@ -343,6 +362,7 @@ def _try_entries(
     days = np.array(sorted(inner.exam_days), dtype="datetime64[D]")
     sums = [[np.zeros(days.size) for _ in range(3)] for _ in thresholds]  # gross, cost and turnover by session
     for cut in cut_by_ticker(frame, _PART_ROWS):
+        require_going()
         bars = frame[cut].filter(pl.col("session").is_in(inner.exam_days))
         predicted = _predict_near(bars, rows, predictor, novelty)
         for number, threshold in enumerate(thresholds):

@@ -26,6 +26,7 @@ from hftcl.learning.bars_digest import compute_bars_digests, format_bars, holds
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.folds import FoldProgress, FoldTrainer, require_unseen
+from hftcl.learning.inside import count_trainings
 from hftcl.learning.record_timeline import Timeline
 from hftcl.learning.score import examine
 from hftcl.settings import Settings
@@ -133,7 +134,12 @@ class RecordScorer:
             list_sessions(self.data.frame), division, embargo_sessions=self.settings.exam.embargo_sessions
         )
         lacking = [part for part in parts if part.train != division.train]
-        progress = FoldProgress(on_event=self.on_event, folds=len(parts), done=len(parts) - len(lacking))
+        progress = FoldProgress(
+            on_event=self.on_event,
+            folds=len(parts),
+            done=len(parts) - len(lacking),
+            trainings=count_trainings(self.settings),
+        )
         progress.begin()
         models = dict.fromkeys(parts, candidate.model)
         if lacking:

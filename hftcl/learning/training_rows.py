@@ -1,6 +1,6 @@
 """Which rows of a window train, as the arrays that a model learns from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Final
@@ -11,6 +11,7 @@ import polars as pl
 
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
+from hftcl.events import RequireGoing, go_on
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.formats import count
 from hftcl.mapped import FileArray, FrameFiles, create_array
@@ -56,16 +57,22 @@ class TrainingRows:
 
     @classmethod
     def gather(
-        cls, frame: pl.DataFrame, split: ExamSplit, settings: Settings, names: tuple[str, ...]
+        cls,
+        frame: pl.DataFrame,
+        split: ExamSplit,
+        settings: Settings,
+        names: tuple[str, ...],
+        require_going: RequireGoing = go_on,
     ) -> "TrainingRows":
         """Return those of `frame` that `split` lets train; names: the features, in order.
 
+        require_going: is asked before each block that is copied.
         Raises NoDataError where there is none, or too few.
         """
         known = frame.select(is_known(names) & pl.col("target").is_not_null()).to_series()
         trains = known & split.mask_training(frame)
         per_ticker = settings.model.per == "ticker"
-        rows = _read_rows(frame, trains, ("ticker", *_READ) if per_ticker else _READ)
+        rows = _read_rows(frame, trains, ("ticker", *_READ) if per_ticker else _READ, require_going)
         if rows.is_empty():
             raise NoDataError(
                 f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "
@@ -92,7 +99,7 @@ class TrainingRows:
             inputs=inputs,
             thin=thin,
             frame=rows,
-            X=_gather_matrix(frame, trains, inputs),
+            X=_gather_matrix(frame, trains, inputs, require_going),
             y=np.asarray(rows["target"].to_numpy(), dtype=np.float32),
             inner=inner,
             first=first,  # type: ignore[arg-type]
@@ -158,22 +165,31 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
     return pl.Series(trains.name, kept)
 
 
-def _read_rows(frame: pl.DataFrame, trains: pl.Series, names: Sequence[str]) -> pl.DataFrame:
+def _read_rows(
+    frame: pl.DataFrame, trains: pl.Series, names: Sequence[str], require_going: RequireGoing
+) -> pl.DataFrame:
     """Return these columns of the rows that train; numbers and times lie in an unnamed file."""
-    files, blocks = FrameFiles(), [slice(begin, begin + _BLOCK_ROWS) for begin in range(0, frame.height, _BLOCK_ROWS)]
+    files = FrameFiles()
     # a column after the other: no more than one is in memory before it lies in the file
     columns = (frame.select(name) for name in names)
-    parts = (files.put(one.clear(), *(one[block].filter(trains[block]) for block in blocks)) for one in columns)
+    parts = (files.put(one.clear(), *_cut_blocks(one, trains, require_going)) for one in columns)
     return pl.concat(parts, how="horizontal")
 
 
-def _gather_matrix(frame: pl.DataFrame, trains: pl.Series, inputs: Inputs) -> FileArray:
+def _cut_blocks(frame: pl.DataFrame, trains: pl.Series, require_going: RequireGoing) -> Iterator[pl.DataFrame]:
+    """Yield the rows that train, block for block; `require_going` is asked before each."""
+    for begin in range(0, frame.height, _BLOCK_ROWS):
+        require_going()
+        block = slice(begin, begin + _BLOCK_ROWS)
+        yield frame[block].filter(trains[block])
+
+
+def _gather_matrix(frame: pl.DataFrame, trains: pl.Series, inputs: Inputs, require_going: RequireGoing) -> FileArray:
     """Return the input of the rows that train, in a file from which the training process reads it."""
     X = create_array((int(trains.sum()), inputs.width), np.float32)
     done = 0
-    for begin in range(0, frame.height, _BLOCK_ROWS):
-        block = slice(begin, begin + _BLOCK_ROWS)
-        rows = inputs.build_matrix(frame[block].filter(trains[block]))
+    for block in _cut_blocks(frame, trains, require_going):
+        rows = inputs.build_matrix(block)
         X[done : done + len(rows)] = rows
         done += len(rows)
     return X

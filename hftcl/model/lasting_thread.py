@@ -50,6 +50,7 @@ def _serve(asked: "SimpleQueue[tuple[Callable[[], Any], Future[Any]]]") -> None:
             future.set_result(start())
         except Exception as error:  # noqa: BLE001 - it is raised where the child was asked for
             future.set_exception(error)
+        del start, future  # until the next is asked for it would keep a child that its caller does not want any more
 
 
 _THREAD: Final = _LastingThread()

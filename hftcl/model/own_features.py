@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl import durable
 from hftcl.errors import ConfigError, StorageError
+from hftcl.interrupts import has_raised
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.across import ACROSS
 from hftcl.settings import Settings
@@ -225,6 +226,8 @@ def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
         with _RUNNING, _take_place(module):
             exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the setting's purpose
     except (Exception, SystemExit) as error:
+        if has_raised(error):  # a stop came while it ran: not the file has ended
+            raise
         if isinstance(error, OSError) and durable.is_passing(error):
             raise StorageError(durable.describe_storage_fault(f"running {path}", error)) from error
         raise ConfigError(f"{where}{_find_line(error, path)} cannot be run: {type(error).__name__}: {error}") from error

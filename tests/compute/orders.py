@@ -48,6 +48,20 @@ def tell_steps(rows: pl.DataFrame, order: Order, bench: Bench) -> int:
     return order.number
 
 
+def ask_often(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Work in this thread, and ask often whether to go on; leave a file where that ends it."""
+    leave_mark(order)
+    until = time.monotonic() + PATIENCE_S
+    while not (order.folder / order.wait_for).exists():
+        assert time.monotonic() < until, "never let go"
+        try:
+            bench.require_going()
+        except Exception:
+            (order.folder / "ended").touch()
+            raise
+        time.sleep(0.02)
+
+
 def tell_often(rows: pl.DataFrame, order: Order, bench: Bench) -> bool:
     """Tell ten steps a second until a file is there; return whether it came within `order.seconds`."""
     until, done = time.monotonic() + order.seconds, 0

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hftcl.compute.cores import count_usable_cores
+from hftcl.compute.crew import count_cores
 from hftcl.errors import ConfigError
+from hftcl.settings import Compute, Settings
 
 MACHINE = len(os.sched_getaffinity(0))
 V1 = "sys/fs/cgroup/cpu"
@@ -62,6 +64,14 @@ def test_a_variable_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(name, text)
     with pytest.raises(ConfigError, match=f"{name} in the environment is '{text}'"):
         count_usable_cores()
+
+
+@pytest.mark.parametrize("name", ["LOKY_MAX_CPU_COUNT", "JOBLIB_MULTIPROCESSING"])
+def test_it_is_named_too_where_the_settings_say_how_many_cores(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Scikit-learn loads joblib, which ends on it: not only after hours of training."""
+    monkeypatch.setenv(name, "x")
+    with pytest.raises(ConfigError, match=f"{name} in the environment is 'x'"):
+        count_cores(Settings(compute=Compute(jobs=2)))
 
 
 def test_a_process_that_may_run_on_one_core_has_one() -> None:

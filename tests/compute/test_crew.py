@@ -1,11 +1,13 @@
 """How many trainings run at the same time: no more than fit into memory, and fewer after one was killed."""
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -98,11 +100,31 @@ def test_a_training_that_finds_no_room_for_its_rows_is_done_again_with_fewer_bes
         assert crew.train(work) == "done"
         (event,) = told
         assert event.text == (
-            "a training found no room for its rows in $TMPDIR: it is done again, and from here on 1 training in place "
-            "of 2 at the same time"
+            f"a training lacked room (Bars and training rows could not be written to {gettempdir()}: No space left on "
+            "device): it is done again, and from here on 1 training in place of 2 at the same time"
         )
         with pytest.raises(NoRoomError, match="set TMPDIR to another folder"):
             crew.train(fail)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.EMFILE, "could not be put into a file: "), (errno.ENOMEM, "mapped into memory: none is")],
+)
+def test_what_a_training_lacked_is_told_as_what_it_was(number: int, told: str) -> None:
+    """A descriptor or an address is no room in $TMPDIR, which who reads of it would go and empty."""
+    heard: list[Event] = []
+    faults = [build_no_room_error(OSError(number, os.strerror(number)))]
+
+    def work() -> None:
+        if faults:
+            raise faults.pop()
+
+    with TrainingPool() as pool:
+        Crew(2, pool, 0, "record", heard.append, read_free=lambda: None).train(work)
+    (event,) = heard
+    assert told in event.text
+    assert "TMPDIR" not in event.text
 
 
 MORTAL = """\

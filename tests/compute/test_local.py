@@ -15,7 +15,7 @@ from hftcl.compute import Rows, Table, Task, Wanted
 from hftcl.compute.local import LocalEngine
 from hftcl.events import ignore
 from hftcl.settings import Compute, Settings
-from tests.compute.orders import Order, train_late
+from tests.compute.orders import Order, ask_often, train_late
 from tests.compute.processes import wait_for
 
 TABLE = Table(lambda: pl.DataFrame({"close": [1.0]}))
@@ -40,6 +40,25 @@ def test_a_further_ctrl_c_does_not_let_a_task_train_to_its_end(presses: int, tmp
             list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
     presser.join()
     assert not (tmp_path / "trained").exists()
+
+
+def test_a_task_that_trains_nothing_ends_too_where_it_asks_whether_to_go_on(tmp_path: Path) -> None:
+    order = Order(number=1, folder=tmp_path, wait_for="go")
+    task = Task(name="busy", function=ask_often, rows=Rows(table=TABLE, uncut=True), order=order)
+
+    def interrupt() -> None:
+        wait_for(tmp_path, "begun_*")
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5.0)  # a task that is not told ends here, so that the test does
+        (tmp_path / "go").touch()
+
+    presser = threading.Thread(target=interrupt)
+    with LocalEngine(Settings(compute=Compute(jobs=1)), ignore) as engine:
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
+    assert (tmp_path / "ended").exists()
+    presser.join()
 
 
 def test_a_second_ctrl_c_in_the_moment_in_which_tasks_are_to_be_ended_ends_them(tmp_path: Path) -> None:

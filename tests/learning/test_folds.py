@@ -2,10 +2,12 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import polars as pl
@@ -14,18 +16,22 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
-from hftcl.compute import Bench, Engine, Task, Team, Wanted, open_engine
+from hftcl.compute import Bench, Engine, Rows, Task, Team, Wanted, open_engine
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, ignore
 from hftcl.exam.split import ExamSplit, list_sessions
-from hftcl.learning import folds
+from hftcl.learning import folds, inside, training_rows
+from hftcl.learning.backtest.plan import Planner, SessionBars
+from hftcl.learning.backtest.trainings import build_shop, train_all
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
-from hftcl.learning.folds import FoldOrder, train_fold
+from hftcl.learning.folds import FoldOrder, FoldProgress, train_fold
 from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
+from hftcl.learning.search.inner import InnerExam
+from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, wait_until
@@ -298,22 +304,149 @@ def test_what_folds_warned_of_is_told_once_each_where_all_end_well(plan: Callabl
     assert len([text for text in told if text.startswith("the model may take up to")]) == 2
 
 
-def test_a_fold_without_a_row_to_train_on_says_so_in_its_result(walk: Walk) -> None:
-    """As an error it would end the others, and which of two is told would hang on which one ends first."""
-    order = FoldOrder(
+def build_order(walk: Walk, settings: Settings) -> FoldOrder:
+    return FoldOrder(
         model_id="20260109_070000",
         split=walk.parts[1],
-        settings=select_settings(walk.settings),
-        params=merge_params(walk.settings),
+        settings=select_settings(settings),
+        params=merge_params(settings),
         features=walk.data.features.describe(),
         source="synthetic",
         synthetic=True,
     )
+
+
+def test_a_fold_without_a_row_to_train_on_says_so_in_its_result(walk: Walk) -> None:
+    """As an error it would end the others, and which of two is told would hang on which one ends first."""
+    order = build_order(walk, walk.settings)
     rows = walk.data.frame.with_columns(target=pl.lit(None, pl.Float32))
     with TrainingPool() as pool:
         result = train_fold(rows, order, Bench(pool=pool, jobs=1, on_event=ignore))
     assert result.trained is None
     assert result.problem.startswith("None of the")
+
+
+def test_the_progress_of_folds_that_train_several_times_never_steps_back(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "ridge")
+    settings = replace(
+        settings,
+        model=replace(settings.model, horizon_minutes="auto", horizons=(10, 30)),
+        features=replace(settings.features, drop_below=0.0),
+    )
+    told: list[Event] = []
+    ContinuousLearning(settings, clock=lambda: NOW, on_event=told.append).retrain(force=True)
+    steps = [event.done / event.total for event in told if event.text.startswith("walk-forward")]
+    assert steps == sorted(steps)
+    assert len(set(steps)) > 6, "and each training of a fold is seen"
+
+
+def test_a_fold_that_is_begun_again_or_counts_in_other_units_is_no_step_back() -> None:
+    told: list[Event] = []
+    progress = FoldProgress(on_event=told.append, folds=3, done=1, trainings=2)
+    progress.begin()
+    for number, done, total in [
+        (0, 2, 3),
+        (1, 3, 7),
+        (1, 1, 2),
+        (0, 1, 200),
+        (0, 1, 3),
+        (0, 0, 7),
+        (0, 7, 7),
+        (0, 1, 3),
+    ]:
+        progress.hear(number, Event("fit", done, total))
+    steps = [event.done / event.total for event in told]
+    assert steps == sorted(steps)
+    assert steps[-1] < 1
+
+
+class UnwantedError(Exception):
+    """What ends a task that is not wanted any more."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Counts the calls of a function of ours in this thread, and wants no more from the first on."""
+
+    name: str
+    calls: int = 0
+
+    def see(self, frame: FrameType, event: str, argument: object) -> None:
+        ours = frame.f_code.co_qualname == self.name and "/hftcl/" in frame.f_code.co_filename
+        self.calls += ours and event == "call"
+
+    def require_going(self) -> None:
+        if self.calls:
+            raise UnwantedError
+
+
+@pytest.mark.parametrize("place", ["evaluate_target", "_cut_blocks", "Inputs.build_matrix", "_predict_near"])
+def test_a_fold_that_is_not_wanted_any_more_ends_before_its_next_block(
+    walk: Walk, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside, "_PART_ROWS", 1)  # a ticker
+    monkeypatch.setattr(training_rows, "_BLOCK_ROWS", 1_000)
+    settings = replace(walk.settings, model=replace(walk.settings.model, horizon_minutes="auto", horizons=(10, 30)))
+    watch, before = Watch(place), sys.getprofile()
+    with TrainingPool() as pool:
+        bench = Bench(pool=pool, jobs=1, on_event=ignore, require_going=watch.require_going)
+        sys.setprofile(watch.see)
+        try:
+            with pytest.raises(UnwantedError):
+                train_fold(walk.data.frame, build_order(walk, settings), bench)
+        finally:
+            sys.setprofile(before)
+    assert watch.calls == 1
+
+
+def test_the_importance_of_features_is_not_measured_for_a_fold_that_is_not_wanted_any_more(walk: Walk) -> None:
+    settings = replace(walk.settings, features=replace(walk.settings.features, drop_below=0.0))
+    is_trained: list[bool] = []
+
+    def require_going() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            is_trained.append(True)
+            raise UnwantedError
+
+    with TrainingPool() as pool:
+        bench = Bench(pool=pool, jobs=1, on_event=ignore, require_going=require_going)
+        with pytest.raises(UnwantedError):
+            train_fold(walk.data.frame, build_order(walk, settings), bench)
+    assert is_trained
+
+
+class UnwantingTeam:
+    """Runs tasks here, which are wanted no more as soon as they ask."""
+
+    at_once = 1
+
+    def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
+        def refuse() -> None:
+            raise UnwantedError
+
+        assert isinstance(task.rows, Rows)
+        with TrainingPool() as pool:
+            bench = Bench(pool=pool, jobs=1, on_event=ignore, require_going=refuse)
+            return task.function(task.rows.load(), task.order, bench)
+
+    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+        for number, task in enumerate(tasks):
+            yield number, self.call(task, lambda: None)
+
+    def gather(self, wanted: Wanted) -> Team:
+        return self
+
+
+def test_a_trial_and_a_training_of_a_backtest_ask_too_whether_they_are_wanted(walk: Walk) -> None:
+    team = UnwantingTeam()
+    with pytest.raises(UnwantedError):
+        InnerExam(settings=walk.settings, data=walk.data).try_choice(0, {}, team)
+    data = walk.data
+    planner = Planner(SessionBars.from_frame(data.frame), data.jumps, Calendar(walk.settings.market.calendar))
+    units, _ = planner.plan_weeks(walk.settings, [data.sessions[-1]])
+    tasks = build_shop(walk.settings, data, merge_params(walk.settings)).prepare(units)
+    with pytest.raises(UnwantedError):
+        train_all(tasks, team, ignore)
 
 
 def test_what_stops_the_walk_forward_ends_its_trainings_and_no_other_is_begun(

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
 from hftcl.trading.decide.shadow import Shadow
 from tests.config.configured import faults, loaded
+from tests.installed import run
 
 OWN = """\
 import polars as pl
@@ -123,6 +125,16 @@ def test_a_file_that_holds_no_features_is_refused_with_the_reason(text: str, tol
     file.write_text(text)
     with pytest.raises(ConfigError, match=told):
         find_features(settings(file))
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_stopped_while_a_file_runs_ends_as_one_that_is_stopped(
+    stop: signal.Signals, file: Path, tmp_path: Path
+) -> None:
+    file.write_text(f"import os\nos.kill(os.getpid(), {int(stop)})\n{OWN}")
+    (tmp_path / "hftcl.toml").write_text(f'[features]\nmodules = ["{file.name}"]\n')
+    done = run(tmp_path, "features")
+    assert (done.returncode, done.stdout, "cannot be run" in done.stderr) == (128 + stop, "", False)
 
 
 def test_a_file_that_others_may_write_is_not_run(file: Path) -> None:

@@ -4,6 +4,7 @@ By the code that `retrain` examines with. A model trades the tickers that it was
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,6 +20,7 @@ from hftcl.exam.policies import SessionPnl
 from hftcl.exam.verdict import prediction_fault
 from hftcl.learning.backtest.trainings import Task
 from hftcl.learning.score import ModelRun, run_model
+from hftcl.waiting import yield_done
 
 # A week, for which a model serves at least: what scoring a session costs beside its predictions is shared by five.
 _ASKED: Final = 5
@@ -77,21 +79,24 @@ def score_all(tasks: Sequence[Task], later: Sequence[date], on_event: OnEvent) -
     """
     if not tasks:
         return {}
-    import joblib
-
     scorer = _Scorer(cores=count_cores(tasks[0].shop.settings))
     spans = []
     for place, task in enumerate(tasks):
         after = [day for day in later if day > task.unit.window[-1].day]
         until = tasks[place + 1].unit.window[-1].day if 0 < place < len(tasks) - 1 else date.max
         spans.append((after, [day for day in after if day <= until]))
-    parts = (joblib.delayed(scorer.begin)(task, *span) for task, span in zip(tasks, spans, strict=True))
     scores: dict[str, Score] = {}
     on_event(Event("score", 0, len(tasks)))
-    parallel = joblib.Parallel(n_jobs=scorer.cores, prefer="threads", return_as="generator_unordered")
-    for model_id, score in parallel(parts):
-        scores[model_id] = score
-        on_event(Event("score", len(scores), len(tasks), model_id))
+    with ThreadPoolExecutor(scorer.cores, "score") as threads:
+        begun = [threads.submit(scorer.begin, task, *span) for task, span in zip(tasks, spans, strict=True)]
+        try:
+            for done in yield_done(begun):
+                model_id, score = done.result(0)
+                scores[model_id] = score
+                on_event(Event("score", len(scores), len(tasks), model_id))
+        finally:
+            for future in begun:
+                future.cancel()
     return scores
 
 

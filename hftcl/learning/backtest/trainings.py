@@ -286,6 +286,7 @@ def train_unit(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes 
             on_event=bench.on_event,
             has_files=False,
             with_pkl=False,  # it is scored here and never archived
+            require_going=bench.require_going,
         )
     except NoDataError as error:
         return str(error)

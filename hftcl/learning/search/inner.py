@@ -179,6 +179,7 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
             pool=bench.pool,
             on_event=bench.on_event,
             has_files=False,
+            require_going=bench.require_going,
         ).open()
         run = run_model(
             model,
