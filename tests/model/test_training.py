@@ -68,6 +68,9 @@ def quick(**changes: Any) -> TrainingTask:
     return task(family="ridge", params={}, **changes)
 
 
+LATE_S = 60  # what a child that is left alone does for that long is found, and no test hangs
+
+
 FAMILY = """
 import os, sys, time
 from hftcl.errors import UsageError
@@ -245,6 +248,44 @@ def test_a_training_that_does_not_end_in_time_is_stopped(sleeper: TrainingTask) 
     assert find_trainers(os.getpid()) == []
 
 
+CHATTER = """end = time.time() + {most_s}
+        while time.time() < end:
+            {say}
+        raise SystemExit"""
+
+
+@pytest.mark.hazard(46)
+@pytest.mark.parametrize("say", ['more["on_step"](0, 1)', 'os.write(2, b"x" * 65536)'], ids=["progress", "stderr"])
+def test_a_training_that_talks_without_end_is_stopped_in_time_too(
+    say: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "chatter", CHATTER.format(most_s=LATE_S, say=say))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TrainingError, match="did not end within 3 s and was stopped"):
+        train(task(family="chatter", params={}), timeout_s=3)
+    assert find_trainers(os.getpid()) == []
+
+
+GARBAGE = """for number in range(3, 64):
+            try:
+                if os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe"): os.write(number, {line!r})
+            except OSError:
+                continue
+        time.sleep({most_s})"""
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b"\xff\n", b"7\n", b"{}\n"], ids=["text", "bytes", "a number", "empty"])
+def test_what_is_no_message_on_the_channel_of_the_child_ends_it_with_a_sentence(
+    line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "loud", GARBAGE.format(line=line, most_s=LATE_S))
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = re.escape(repr(line.rstrip(b"\n")))
+    with pytest.raises(TrainingError, match=f"wrote {shown} where its messages belong, and was ended"):
+        train(task(family="loud", params={}), timeout_s=LATE_S)
+    assert find_trainers(os.getpid()) == []
+
+
 @pytest.mark.hazard(47)
 def test_a_fit_that_says_nothing_for_long_tells_the_processor_time_that_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -415,7 +456,8 @@ from hftcl.waiting import GLANCE_S
 class Late(Ridge):
     name = "late"
     def finish(self, fitted, X, *, jobs):
-        while not pathlib.Path({go!r}).exists():
+        end = time.monotonic() + {most_s}
+        while not pathlib.Path({go!r}).exists() and time.monotonic() < end:
             time.sleep(GLANCE_S)
         {then}
 """
@@ -424,7 +466,7 @@ class Late(Ridge):
 def late_family(folder: Path, then: str) -> Path:
     """Install a family whose graph is compared once the file that is returned is there."""
     go, info = folder / "go", folder / "late-1.0.dist-info"
-    (folder / "late.py").write_text(LATE.format(go=str(go), then=then))
+    (folder / "late.py").write_text(LATE.format(go=str(go), then=then, most_s=LATE_S))
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\n")
@@ -466,7 +508,7 @@ def test_a_training_that_is_left_before_its_end_is_ended_and_the_next_one_hears_
     with TrainingPool() as pool:
         with pool.begin(replace(quick(), family="late")):
             (left,) = find_trainers(os.getpid())
-        again = pool.train(quick())
+        again = pool.train(quick(), timeout_s=LATE_S)
         assert left not in find_trainers(os.getpid())
     assert (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
     assert find_trainers(os.getpid()) == []
