@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -455,21 +455,42 @@ from hftcl.model.families.ridge import Ridge
 from hftcl.waiting import GLANCE_S
 class Late(Ridge):
     name = "late"
-    def finish(self, fitted, X, *, jobs):
-        end = time.monotonic() + {most_s}
-        while not pathlib.Path({go!r}).exists() and time.monotonic() < end:
-            time.sleep(GLANCE_S)
+    def finish_brief(self, fitted, X, *, jobs):
+        wait_for_file({go!r})
         {then}
+def wait_for_file(path):
+    end = time.monotonic() + {most_s}
+    while not pathlib.Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(GLANCE_S)
+import hftcl.model.families.forest as forest
+compare = forest.require_same
+class LateForest(forest.Forest):
+    name = "late_forest"
+def compare_late(*what, **options):
+    wait_for_file({go!r})
+    compare(*what, **options)
+forest.require_same = compare_late
 """
 
 
+def count_epolls() -> int:
+    """Return how many descriptors of this process wait for others."""
+    links: list[str] = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the folder itself is closed by now
+            links.append(str(entry.readlink()))
+    return links.count("anon_inode:[eventpoll]")
+
+
 def late_family(folder: Path, then: str) -> Path:
-    """Install a family whose graph is compared once the file that is returned is there."""
+    """Install a family whose graph is compared once the file that is returned is there, and a forest of that kind."""
     go, info = folder / "go", folder / "late-1.0.dist-info"
     (folder / "late.py").write_text(LATE.format(go=str(go), then=then, most_s=LATE_S))
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\nlate_forest = late:LateForest\n")
     return go
 
 
@@ -489,6 +510,17 @@ def test_a_graph_is_given_while_it_is_still_compared_and_is_that_of_the_whole_tr
     assert joblib.load(io.BytesIO(whole.pkl)).predict(quick().X).shape == (len(quick().X),)
 
 
+def test_the_graph_of_a_forest_is_given_before_it_is_compared_with_the_forest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = late_family(tmp_path, "return fitted")
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool, pool.begin(task(family="late_forest")) as begun:
+        go.touch()
+        whole = begun.finish()
+    assert (whole.onnx, whole.importances is None) == (begun.onnx, False)
+
+
 def test_what_is_wrong_with_a_graph_is_told_at_the_end_of_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -505,9 +537,11 @@ def test_a_training_that_is_left_before_its_end_is_ended_and_the_next_one_hears_
 ) -> None:
     late_family(tmp_path, "return fitted")
     monkeypatch.syspath_prepend(tmp_path)
+    before = count_epolls()
     with TrainingPool() as pool:
-        with pool.begin(replace(quick(), family="late")):
+        with pool.begin(replace(quick(), family="late")) as begun:
             (left,) = find_trainers(os.getpid())
+        assert count_epolls() == before, f"what waits for the process is closed, though the caller keeps {begun}"
         again = pool.train(quick(), timeout_s=LATE_S)
         assert left not in find_trainers(os.getpid())
     assert (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
