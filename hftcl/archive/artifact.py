@@ -196,9 +196,8 @@ def _serialize(graph: bytes, meta: ModelMeta) -> tuple[bytes, ModelMeta]:
 
     Of an onnx.ModelProto metadata are the last field, in the order of their numbers, that any graph of ours has.
     """
-    entry = _write_entry(meta)
     whole = decode_meta(_encode(meta), "The new model")  # a NaN among them would be found by nobody before deployment
-    body = _add_signature(graph + entry)
+    body = _add_signature(graph + _write_entry(whole))  # as read back: an int that a float may be is written as one
     require_small(len(body) + _TAIL_BYTES, per_ticker=bool(meta.ticker_models))
     return _add_digest(body), whole
 

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta, check_graph
 from hftcl.contracts.findings import Findings
-from hftcl.errors import HftclError, IntegrityError, UsageError
-from hftcl.model.families import Family, Fitted, complete
+from hftcl.errors import HftclError, IntegrityError, TrainingError, UsageError
+from hftcl.model.families import Family, Fitted, complete, find_finish
 from hftcl.model.feature import Feature
 from hftcl.model.feature_check import find_faults
 from hftcl.model.features import FEATURES
@@ -74,7 +74,7 @@ def check_family(family: Family) -> tuple[str, ...]:
         if getattr(family, "tells_brief", False):
             brief = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1, brief=True)
             promises.check(brief.fitted.onnx == inner.fitted.onnx, "a brief fit() gives the same graph, byte by byte")
-            _check_finish(promises, family, brief.fitted, inner.fitted, X[:_INNER_ROWS])
+            _check_finish(promises, family, one, params, X, y)
     except _RefusedGraphError as error:
         promises.check(False, f"the graph may go into a model file: {error}")
         return tuple(promises.broken)
@@ -88,14 +88,26 @@ def check_family(family: Family) -> tuple[str, ...]:
     return tuple(promises.broken)
 
 
-def _check_finish(promises: Findings, family: Family, brief: Fitted, whole: Fitted, X: FloatArray) -> None:
-    finish = getattr(family, "finish", None)
-    if finish is not None:
-        done = finish(brief, X, jobs=1)
-        promises.check(
-            (done.onnx, done.importances) == (whole.onnx, whole.importances),
-            "finish() makes of a brief fit() what fit() gives otherwise",
-        )
+def _check_finish(
+    promises: Findings, family: Family, whole: _Trial, params: Mapping[str, object], X: FloatArray, y: FloatArray
+) -> None:
+    """Finish a brief fit as a training does, and one whose graph is that of other targets."""
+    finish = find_finish(family)
+    if finish is None:
+        return
+    brief = _fit(family, X, y, params, seed=3, jobs=1, brief=True)
+    other = _fit(family, X, -y, params, seed=3, jobs=1, brief=True)
+    promises.check_refusal(
+        lambda: finish(replace(brief.fitted, onnx=other.fitted.onnx), X, jobs=1),
+        TrainingError,
+        "finish_brief() refuses a graph that does not predict what was fitted",
+    )
+    done = finish(brief.fitted, X, jobs=1)
+    promises.check(
+        replace(done, estimator=None) == replace(whole.fitted, estimator=None),
+        "finish_brief() makes of a brief fit() what fit() gives otherwise",
+    )
+    _check_estimator(promises, replace(brief, fitted=done), X)
 
 
 def _check_prepare(promises: Findings, family: Family) -> None:

@@ -29,7 +29,7 @@ import numpy.typing as npt
 from hftcl.errors import HftclError, StorageError
 from hftcl.free_memory import give_back
 from hftcl.mapped import build_no_room_error, create_array
-from hftcl.model.families import Family, Fitted, OnStep, find_family
+from hftcl.model.families import Family, Fitted, OnStep, find_family, find_finish
 from hftcl.model.families.per_ticker import PerTicker
 from hftcl.model.file_size import require_small
 from hftcl.model.sampling import Sampler, scale_weights
@@ -153,7 +153,7 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         del inner, final
         give_back()
         # one that is scored here and now and never archived needs no check of its export and no importances either
-        stepper, finish = _build_stepper(say, "all rows", half=1), getattr(family, "finish", None)
+        stepper, finish = _build_stepper(say, "all rows", half=1), find_finish(family)
         brief = not order["with_pkl"] or finish is not None
         final = _fit(family, rows, order, stepper, brief=brief, grown=files.get("grown"))
         fitted = time.monotonic()

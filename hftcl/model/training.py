@@ -208,7 +208,12 @@ class TrainingPool:
 
     @contextmanager
     def begin(
-        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None, silence_s: float = 30.0
+        self,
+        task: TrainingTask,
+        on_event: OnEvent = ignore,
+        *,
+        timeout_s: float | None = None,
+        silence_s: float = _SILENCE_S,
     ) -> Iterator[Begun]:
         """Give the training as soon as its graph stands, to examine it while the process does what is left.
 

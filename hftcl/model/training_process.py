@@ -5,6 +5,7 @@ It trains one task after the other, because its libraries take seconds to load; 
 """
 
 import json
+import math
 import os
 import selectors
 import signal
@@ -15,7 +16,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +29,8 @@ from hftcl.events import Event, OnEvent
 _TAIL_BYTES: Final = 4096
 _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
 _IDLE: Final = "idle"  # no name of a stream: tells that the child was silent for a glance
+_MESSAGES: Final = frozenset({"done", "facts", "no_room", "failed"})  # one of them is in each line: see `trainer`
+_SHOWN_BYTES: Final = 60  # of a line that is none of these: enough to know again what wrote it, on one line of a screen
 
 # Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
 _CHILD_ENVIRONMENT: Final = frozenset(
@@ -113,7 +116,8 @@ class TrainingProcess:
         """
         self._tell(order, descriptors)
         tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
-        for channel, chunk in self._read_chunks(timeout_s):
+        deadline = _Deadline(timeout_s)
+        for channel, chunk in self._read_chunks(deadline):
             if channel == _IDLE:
                 if last.total and time.monotonic() - told_at >= silence_s:
                     told_at, spent = time.monotonic(), _measure_processor_s(self._child.pid)
@@ -124,13 +128,14 @@ class TrainingProcess:
             if channel == "stderr":
                 tail = (tail + chunk)[-_TAIL_BYTES:]
                 continue
-            for message in self._split_messages(chunk):
+            for message in self._split_messages(chunk, tail):
                 if "done" in message:
                     last = Event("fit", message["done"], message["total"], message["text"])
                     told_at, used = time.monotonic(), _measure_processor_s(self._child.pid)
                     on_event(last)
                 elif "facts" in message:
-                    yield message["facts"]
+                    with deadline.pause():  # the caller examines the graph
+                        yield message["facts"]
                     if message["is_last"]:
                         return
                 else:
@@ -146,27 +151,22 @@ class TrainingProcess:
         except (BrokenPipeError, ConnectionResetError):  # it is gone already; its exit status and stderr say why
             return
 
-    def _split_messages(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+    def _split_messages(self, chunk: bytes, tail: bytes) -> Iterator[dict[str, Any]]:
         *lines, self._unread = (self._unread + chunk).split(b"\n")
-        yield from map(json.loads, lines)
+        for line in lines:
+            yield _parse_message(line, tail)
 
-    def _read_chunks(self, timeout_s: float | None) -> Iterator[tuple[str, bytes]]:
-        """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between.
-
-        What the caller does between two of them, such as an exam, does not count for `timeout_s`.
-        """
-        waited = 0.0
+    def _read_chunks(self, deadline: "_Deadline") -> Iterator[tuple[str, bytes]]:
+        """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
             selector.register(self._child.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
             while selector.get_map():
-                left = _GLANCE_S if timeout_s is None else timeout_s - waited
+                left = deadline.measure_left_s()
                 if left <= 0:
-                    raise _build_failure(f"did not end within {timeout_s:g} s and was stopped", b"")
+                    raise _build_failure(f"did not end within {deadline.timeout_s:g} s and was stopped", b"")
                 ended = self._child.poll() is not None  # before the look: what it wrote is then already in the pipes
-                began = time.monotonic()
                 ready = selector.select(min(left, _GLANCE_S))
-                waited += time.monotonic() - began
                 if ended and not ready:  # something that it started still holds the pipes
                     return
                 if not ready:
@@ -177,6 +177,25 @@ class TrainingProcess:
                         yield key.data, chunk
                     else:
                         selector.unregister(key.fileobj)
+
+
+class _Deadline:
+    """When a training must have ended, by the clock on the wall however much its child says; None for never."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self.timeout_s = timeout_s
+        self._began = time.monotonic()
+
+    def measure_left_s(self) -> float:
+        """Return how many seconds are left; 0 or below where it has passed."""
+        return math.inf if self.timeout_s is None else self._began + self.timeout_s - time.monotonic()
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Give the training the time back that its caller takes within."""
+        began = time.monotonic()
+        yield
+        self._began += time.monotonic() - began
 
 
 def build_environment() -> dict[str, str]:
@@ -201,6 +220,17 @@ def _measure_processor_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime: see proc(5)
+
+
+def _parse_message(line: bytes, tail: bytes) -> dict[str, Any]:
+    """Return a line of the child's; a library that found the channel may have written into it."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict) or not _MESSAGES & message.keys():
+        raise _build_failure(f"wrote {line[:_SHOWN_BYTES]!r} where its messages belong, and was ended", tail)
+    return message
 
 
 def _describe_death(status: int, tail: bytes) -> str:

@@ -173,10 +173,26 @@ def test_the_model_that_a_training_gives_goes_on_as_that_of_its_file(graph: byte
     assert (model.predict(rows()) == kept.predict(rows())).all()
 
 
-def test_an_exam_is_never_written_into_the_file_of_another_model(data: bytes) -> None:
-    other = build(forest(seed=2), META, pick_canary_rows(rows()))
+def test_settings_that_are_whole_numbers_where_a_decimal_belongs_make_the_same_file(graph: bytes) -> None:
+    """Settings that were built in Python may be so."""
+    decimal = replace(META, cost_bps=1.0, half_life_days=30.0, entry_quantile=0.0, threshold=1.0)
+    whole = replace(META, cost_bps=1, half_life_days=30, entry_quantile=0, threshold=1)
+    opened, bare = artifact.open_trained(graph, whole)
+    file, model = artifact.complete(opened, bare, whole, pick_canary_rows(rows()))
+    assert file == build(graph, decimal, pick_canary_rows(rows()))
+    finished, examined = artifact.finish_exam(model, file, {}, LOOK)
+    assert finished == artifact.add_exam(file, {}, LOOK)
+    assert (examined.meta, examined.sha256) == (load(finished).meta, load(finished).sha256)
+
+
+@pytest.mark.parametrize("changes", [{"seed": META.seed + 1}, {}], ids=["its metadata", "its graph alone"])
+def test_an_exam_is_never_written_into_the_file_of_another_model(data: bytes, changes: dict[str, Any]) -> None:
+    other = build(forest(seed=2), replace(META, **changes), pick_canary_rows(rows()))
+    examined = load(other)
+    if not changes:  # of the same metadata, canaries included: what tells them apart is the SHA-256
+        examined = artifact.Model(load(data).meta, examined.sha256, examined._predictor)
     with pytest.raises(IntegrityError, match=f"{META.model_id} was examined, and this is another file"):
-        artifact.finish_exam(load(other), data, {}, LOOK)
+        artifact.finish_exam(examined, data, {}, LOOK)
 
 
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:

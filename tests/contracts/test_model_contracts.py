@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.dummy import DummyRegressor
 
 from hftcl.contracts import check_family, check_feature
 from hftcl.errors import UsageError
-from hftcl.model.families import Fitted
+from hftcl.model.families import Fitted, find_finish
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURES, Feature
 from hftcl.settings import setting
@@ -28,12 +29,33 @@ class Quick(Forest):
     def change(self, fitted: Fitted) -> Fitted:
         return fitted
 
-    def finish(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
-        return fitted  # its fit leaves nothing out
-
 
 def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(Quick()) == ()
+
+
+def test_a_finish_is_taken_for_no_fit_but_that_beside_it() -> None:
+    """A class whose `fit` fits something else, or checks more, would lose that to an inherited one."""
+
+    class WithHelper(Quick):
+        def finish_brief(self, text: str) -> str:  # type: ignore[override]
+            return text
+
+    class OfNoBriefFit(WithHelper):
+        tells_brief = False
+
+    class Checked(Forest):
+        """Has another `finish_brief` on top of the `fit` that it inherits."""
+
+        def finish_brief(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+            return super().finish_brief(fitted, X, jobs=jobs)
+
+    patched = Forest()
+    patched.fit = Quick().fit  # type: ignore[method-assign]
+    forest, checked = Forest(), Checked()
+    assert find_finish(forest) == forest.finish_brief
+    assert find_finish(checked) == checked.finish_brief
+    assert [find_finish(family) for family in (Quick(), OfNoBriefFit(), patched)] == [None, None, None]
 
 
 class WithoutName(Quick):
@@ -170,8 +192,23 @@ class WithLargeImportances(Quick):
 
 
 class WithForgetfulFinish(Quick):
-    def finish(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
-        return replace(fitted, importances=None)
+    def finish_brief(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        return replace(super().finish_brief(fitted, X, jobs=jobs), importances=None)
+
+
+class WithCarelessFinish(Quick):
+    """Compares nothing."""
+
+    def finish_brief(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        return fitted
+
+
+class WithForeignFinish(Quick):
+    """Gives another estimator than that which was fitted, and compared."""
+
+    def finish_brief(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        done = super().finish_brief(fitted, X, jobs=jobs)
+        return replace(done, estimator=DummyRegressor().fit(X, np.zeros(len(X))))
 
 
 class WithoutEngine(Quick):
@@ -267,7 +304,9 @@ GRAPH = "the graph may go into a model file: "
         (WithOneImportance, "importances are one for each feature, or None"),
         (WithForeignImportances, "importances are finite floats, none below 0"),
         (WithLargeImportances, "importances add up to 1"),
-        (WithForgetfulFinish, "finish() makes of a brief fit() what fit() gives otherwise"),
+        (WithForgetfulFinish, "finish_brief() makes of a brief fit() what fit() gives otherwise"),
+        (WithCarelessFinish, "finish_brief() refuses a graph that does not predict what was fitted"),
+        (WithForeignFinish, "the graph predicts what the estimator does"),
         (WithoutEngine, "engine is a text that names what fitted it"),
         (WithLock, "joblib can store the estimator and read it back: "),
         (WithNoGraph, GRAPH + "The graph is not an ONNX model."),

@@ -31,7 +31,7 @@ from hftcl.errors import TrainingError
 from hftcl.model.families.ridge import Ridge
 class Wrong(Ridge):
     name = "wrong"
-    def finish(self, fitted, X, *, jobs):
+    def finish_brief(self, fitted, X, *, jobs):
         raise TrainingError("The exported model predicts otherwise")
 """
 

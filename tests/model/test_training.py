@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ def task(**changes: Any) -> TrainingTask:
 def quick(**changes: Any) -> TrainingTask:
     """Return those rows for a ridge: its process begins in a moment, where one of trees loads for two seconds."""
     return task(family="ridge", params={}, **changes)
+
+
+LATE_S = 60  # what a child that is left alone does for that long is found, and no test hangs
 
 
 FAMILY = """
@@ -245,6 +248,44 @@ def test_a_training_that_does_not_end_in_time_is_stopped(sleeper: TrainingTask) 
     assert find_trainers(os.getpid()) == []
 
 
+CHATTER = """end = time.time() + {most_s}
+        while time.time() < end:
+            {say}
+        raise SystemExit"""
+
+
+@pytest.mark.hazard(46)
+@pytest.mark.parametrize("say", ['more["on_step"](0, 1)', 'os.write(2, b"x" * 65536)'], ids=["progress", "stderr"])
+def test_a_training_that_talks_without_end_is_stopped_in_time_too(
+    say: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "chatter", CHATTER.format(most_s=LATE_S, say=say))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TrainingError, match="did not end within 3 s and was stopped"):
+        train(task(family="chatter", params={}), timeout_s=3)
+    assert find_trainers(os.getpid()) == []
+
+
+GARBAGE = """for number in range(3, 64):
+            try:
+                if os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe"): os.write(number, {line!r})
+            except OSError:
+                continue
+        time.sleep({most_s})"""
+
+
+@pytest.mark.parametrize("line", [b"garbage\n", b"\xff\n", b"7\n", b"{}\n"], ids=["text", "bytes", "a number", "empty"])
+def test_what_is_no_message_on_the_channel_of_the_child_ends_it_with_a_sentence(
+    line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "loud", GARBAGE.format(line=line, most_s=LATE_S))
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = re.escape(repr(line.rstrip(b"\n")))
+    with pytest.raises(TrainingError, match=f"wrote {shown} where its messages belong, and was ended"):
+        train(task(family="loud", params={}), timeout_s=LATE_S)
+    assert find_trainers(os.getpid()) == []
+
+
 @pytest.mark.hazard(47)
 def test_a_fit_that_says_nothing_for_long_tells_the_processor_time_that_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -414,20 +455,42 @@ from hftcl.model.families.ridge import Ridge
 from hftcl.waiting import GLANCE_S
 class Late(Ridge):
     name = "late"
-    def finish(self, fitted, X, *, jobs):
-        while not pathlib.Path({go!r}).exists():
-            time.sleep(GLANCE_S)
+    def finish_brief(self, fitted, X, *, jobs):
+        wait_for_file({go!r})
         {then}
+def wait_for_file(path):
+    end = time.monotonic() + {most_s}
+    while not pathlib.Path(path).exists():
+        if time.monotonic() > end:
+            raise TimeoutError(path)
+        time.sleep(GLANCE_S)
+import hftcl.model.families.forest as forest
+compare = forest.require_same
+class LateForest(forest.Forest):
+    name = "late_forest"
+def compare_late(*what, **options):
+    wait_for_file({go!r})
+    compare(*what, **options)
+forest.require_same = compare_late
 """
 
 
+def count_epolls() -> int:
+    """Return how many descriptors of this process wait for others."""
+    links: list[str] = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # that of the folder itself is closed by now
+            links.append(str(entry.readlink()))
+    return links.count("anon_inode:[eventpoll]")
+
+
 def late_family(folder: Path, then: str) -> Path:
-    """Install a family whose graph is compared once the file that is returned is there."""
+    """Install a family whose graph is compared once the file that is returned is there, and a forest of that kind."""
     go, info = folder / "go", folder / "late-1.0.dist-info"
-    (folder / "late.py").write_text(LATE.format(go=str(go), then=then))
+    (folder / "late.py").write_text(LATE.format(go=str(go), then=then, most_s=LATE_S))
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nlate = late:Late\nlate_forest = late:LateForest\n")
     return go
 
 
@@ -447,6 +510,17 @@ def test_a_graph_is_given_while_it_is_still_compared_and_is_that_of_the_whole_tr
     assert joblib.load(io.BytesIO(whole.pkl)).predict(quick().X).shape == (len(quick().X),)
 
 
+def test_the_graph_of_a_forest_is_given_before_it_is_compared_with_the_forest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = late_family(tmp_path, "return fitted")
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool, pool.begin(task(family="late_forest")) as begun:
+        go.touch()
+        whole = begun.finish()
+    assert (whole.onnx, whole.importances is None) == (begun.onnx, False)
+
+
 def test_what_is_wrong_with_a_graph_is_told_at_the_end_of_its_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,10 +537,12 @@ def test_a_training_that_is_left_before_its_end_is_ended_and_the_next_one_hears_
 ) -> None:
     late_family(tmp_path, "return fitted")
     monkeypatch.syspath_prepend(tmp_path)
+    before = count_epolls()
     with TrainingPool() as pool:
-        with pool.begin(replace(quick(), family="late")):
+        with pool.begin(replace(quick(), family="late")) as begun:
             (left,) = find_trainers(os.getpid())
-        again = pool.train(quick())
+        assert count_epolls() == before, f"what waits for the process is closed, though the caller keeps {begun}"
+        again = pool.train(quick(), timeout_s=LATE_S)
         assert left not in find_trainers(os.getpid())
     assert (again.onnx, again.threshold) == (trained.onnx, trained.threshold)
     assert find_trainers(os.getpid()) == []

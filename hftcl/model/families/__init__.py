@@ -62,8 +62,9 @@ class Family(Protocol):
     # And `tells_brief = True`, with which `fit` takes a keyword `brief`: true for a model that only sets the threshold,
     # or is scored once and thrown away: no file will hold it, so that neither its graph is compared nor its importances
     # are computed.
-    # And then `finish(fitted, X, *, jobs) -> Fitted`: makes of a brief fit on the rows X what `fit` returns otherwise.
-    # Where a family has it, its graph is examined while it is compared, and nothing is said of the exam before both.
+    # And then `finish_brief(fitted, X, *, jobs) -> Fitted`: makes of a brief fit on the rows X what `fit` returns
+    # otherwise, and raises TrainingError where the graph does not predict what was fitted. Where a family has it, its
+    # graph is examined while it is compared, and nothing is said of the exam before both: see `find_finish`.
     # And `takes_samples = True`, with which `fit` takes a keyword `sampler`, see `model.sampling`: where there are more
     # rows than `[model] max_rows`, each tree learns from a sample of its own; another family gets one sample of them.
     # And, beside these samples, `count_trees(params)` and `grow_tree(X, y, params, *, seed, jobs, on_step, weights)`:
@@ -76,6 +77,22 @@ class Family(Protocol):
     # And `fills_cores = True`, where a fit of many rows keeps its `jobs` cores busy from the first tree to the last:
     # then no other one is trained beside it on one machine, which would take memory and save no time.
     # And `require_installed()`, which raises TrainingError where a library is missing: before bars are collected.
+
+
+def find_finish(family: Family) -> Callable[..., Fitted] | None:
+    """Return the `finish_brief` that belongs to the family's `fit`, None where there is none.
+
+    One that is inherited belongs to the `fit` beside it: a class that has a `fit` of its own may fit something else, or
+    check more, and needs its own.
+    """
+    if not getattr(family, "tells_brief", False):
+        return None
+    for names in (getattr(family, "__dict__", {}), *map(vars, type(family).__mro__)):
+        if "finish_brief" in names:
+            return cast("Callable[..., Fitted]", family.finish_brief)  # type: ignore[attr-defined]
+        if "fit" in names:
+            return None
+    return None
 
 
 def find_family(name: str) -> Family:

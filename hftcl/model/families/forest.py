@@ -110,7 +110,7 @@ class Forest:
         fitted = Fitted(forest, to_onnx(forest, X.shape[1]), engine, None)
         return fitted if brief else _finish(fitted, X, jobs)
 
-    def finish(self, fitted: Fitted, X: npt.NDArray[np.float32], *, jobs: int) -> Fitted:
+    def finish_brief(self, fitted: Fitted, X: npt.NDArray[np.float32], *, jobs: int) -> Fitted:
         """Return what a fit that was not brief returns. Raises TrainingError as `fit` does."""
         return _finish(fitted, X, jobs)
 
