@@ -1,6 +1,8 @@
 """A forest above `[model] max_rows` whose trees grow as tasks is the one that grows here, to the bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +11,14 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.compute import Arrays, open_engine
+from hftcl.compute import Arrays, Engine, Task, Wanted, open_engine
 from hftcl.compute.parcels import OpenArrays, divide_arrays
-from hftcl.errors import ComputeError
+from hftcl.compute.tasks import OnTold
+from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, OnEvent, ignore
-from hftcl.learning.tree_blocks import BlockOrder, BlockTrainer, _gather
+from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather
 from hftcl.model.sampling import Sampler
-from hftcl.model.training import Trained, TrainingPool
+from hftcl.model.training import Begun, Trained, TrainingPool, TrainingTask
 from hftcl.settings import Settings
 from tests.compute.processes import list_trainers, run_cluster, wait_until
 from tests.loop_cases import NOW, small
@@ -39,7 +42,7 @@ def describe(trained: Trained) -> dict[str, Any]:
     ("case", "inner"),
     [
         ({"max_rows": 300}, True),
-        ({"max_rows": 300, "weights": np.linspace(0.1, 1.9, 1200, dtype=np.float32)}, True),
+        ({"max_rows": 300, "weights": np.linspace(0.1, 4.9, 1200, dtype=np.float32)}, True),  # of mean 2.5: they scale
         ({"max_rows": 1000}, False),  # the inner fit has room for all of its rows
         ({"max_rows": 300, "keep_inner": True, "only_inner": True}, True),
         ({"max_rows": 300, "keep_inner": True, "with_pkl": False}, True),
@@ -61,14 +64,129 @@ def test_trees_that_grow_in_blocks_make_the_same_forest_to_the_bit(
     assert all(value >= 0 for value in (blocks.seconds.inner_fit, blocks.seconds.fit))
 
 
+@dataclass(frozen=True)
+class Answering:
+    """Runs tasks as `engine` does; `answer` makes of a task and what it came to what comes back."""
+
+    engine: Engine
+    answer: Callable[[Task[Block], Block], Block]
+
+    def gather(self, wanted: Wanted) -> "Answering":
+        return self
+
+    @property
+    def at_once(self) -> int:
+        return 1
+
+    def call(self, task: Task[Any], require_going: Callable[[], None]) -> Any:
+        raise AssertionError("all tasks are run in one go")
+
+    def run(self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None) -> Iterator[tuple[int, Any]]:
+        team = self.engine.gather(Wanted(rows_bytes=0, stage="fit", tasks=1))
+        for number, block in team.run(tasks, on_told):
+            yield number, self.answer(tasks[number], block)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            lambda _, block: replace(block, trees=block.trees[:-1]),
+            r"trees 1 to 10, .* came back with 9 trees",
+        ),
+        (lambda _, block: replace(block, trees=()), r"came back with 0 trees"),
+        (lambda _, block: replace(block, order=replace(block.order, first=3)), r"came back with 10 trees from 4 on"),
+        (lambda _, block: replace(block, order=replace(block.order, seed=7)), r"came back with 10 trees from 1 on"),
+    ],
+    ids=["fewer", "none", "of another block", "of another training"],
+)
+def test_a_task_that_comes_to_other_trees_than_it_was_told_to_grow_ends_the_training(
+    answer: Any, reason: str, pool: TrainingPool
+) -> None:
+    with open_engine(Settings(), ignore, pool) as engine, pytest.raises(IntegrityError, match=reason):
+        BlockTrainer(pool, Answering(engine, answer)).train(build_task(max_rows=300))
+
+
+def grow_each(task: TrainingTask, pool: TrainingPool) -> TrainingTask:
+    """Return the task with its trees, as they come back from a cluster."""
+    handed: list[TrainingTask] = []
+
+    class Handed:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, **__: Any) -> Iterator[Begun]:
+            handed.append(task)
+            with pool.begin(task) as begun:
+                yield begun
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        BlockTrainer(Handed(), engine).train(task)  # type: ignore[arg-type]  # all that it calls
+    return handed[0]
+
+
+def test_trees_that_came_grown_are_the_forest_and_their_number_is_held(pool: TrainingPool) -> None:
+    task = build_task(max_rows=300)
+    own, other = grow_each(task, pool), grow_each(replace(task, seed=7), pool)
+    mixed = pool.train(replace(own, grown=other.grown))
+    assert mixed.onnx != pool.train(task).onnx, "they are not grown again"
+    assert mixed.threshold == pool.train(task).threshold
+    assert pool.train(replace(own, inner_grown=other.inner_grown)).threshold != mixed.threshold
+    with pytest.raises(TrainingError, match="11 trees came grown where the forest has 12"):
+        pool.train(replace(own, grown=own.grown[:-1]))
+    told: list[Event] = []
+    pool.train(own, told.append)
+    steps = [Event("fit", 12, 24, "entry threshold"), Event("fit", 24, 24, "all rows")]
+    assert told == steps, "or no processor time would be told while they are exported and compared"
+
+
+def test_a_training_that_takes_too_long_is_stopped_however_young_its_tree_is(pool: TrainingPool) -> None:
+    """A tree takes a share of a second; the limit holds for all of them, and for the rest."""
+    task = replace(build_task(max_rows=300), params={"n_estimators": 10_000, "max_depth": 4})
+    told: list[Event] = []
+    with (
+        open_engine(Settings(), ignore, pool) as engine,
+        pytest.raises(TrainingError, match=r"did not (grow|end) within .* s and w"),
+    ):
+        BlockTrainer(pool, engine).train(task, told.append, timeout_s=5.0)
+    assert told[-1].done < 20_000
+
+    limits: list[float | None] = []
+
+    class Rest:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, timeout_s: float | None = None) -> Iterator[Begun]:
+            limits.append(timeout_s)
+            with pool.begin(task, timeout_s=timeout_s) as begun:
+                yield begun
+
+    def wait(task: Task[Block], block: Block) -> Block:
+        limits.append(task.order.timeout_s)
+        return block
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        trainer: Any = Rest()
+        BlockTrainer(trainer, Answering(engine, wait)).train(build_task(max_rows=300), timeout_s=600.0)
+    *of_blocks, of_rest = limits
+    assert len(of_blocks) == 4
+    assert of_rest is not None
+    assert all(limit is not None and of_rest < limit <= 600.0 for limit in of_blocks), "the rest gets what is left"
+
+
+def test_rows_that_are_wrong_are_told_before_any_tree_grows(pool: TrainingPool) -> None:
+    task = build_task(max_rows=300)
+    bad = task.X.copy()
+    bad[5, 0] = np.nan
+    with pytest.raises(ValueError, match="X holds a value that is not finite"):
+        BlockTrainer(pool, Unasked()).train(replace(task, X=bad))
+
+
+class Unasked:
+    def gather(self, wanted: Any) -> Any:
+        raise AssertionError("no engine is asked")
+
+
 @pytest.mark.parametrize("family", ["forest", "ridge"])
 def test_what_has_no_trees_of_samples_is_trained_here(family: str, pool: TrainingPool) -> None:
     task = build_task(family, max_rows=0, with_groups=False)
-
-    class Unasked:
-        def gather(self, wanted: Any) -> Any:
-            raise AssertionError("no engine is asked")
-
     trained = BlockTrainer(pool, Unasked()).train(task)
     assert describe(trained) == describe(pool.train(task))
 
