@@ -17,7 +17,7 @@ from hftcl.errors import IntegrityError, TrainingError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.mapped import create_array
-from hftcl.model.families import complete, find_family
+from hftcl.model.families import Family, complete, find_family
 from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.training import Begun, Trained, Trainer, TrainingTask, TreeTask, require_arrays
 from hftcl.settings import Settings
@@ -140,16 +140,22 @@ class BlockTrainer:
 
 def choose_trainer(settings: Settings, trainer: Trainer, engine: Engine) -> Trainer:
     """Return what trains as the settings say: on this machine alone, or with the trees of samples on the cluster."""
-    return BlockTrainer(trainer, engine) if settings.compute.backend == "dask" else trainer
+    return BlockTrainer(trainer, engine) if grows_on_cluster(settings) else trainer
+
+
+def grows_on_cluster(settings: Settings) -> bool:
+    """Whether the trees of a model above `[model] max_rows` grow on a cluster.
+
+    On one of this machine they would take as many cores, and the training rows once more for each worker.
+    """
+    model = settings.model
+    limited = model.max_rows > 0 and model.per != "ticker"
+    return settings.compute.names_cluster and limited and _grows_apart(find_family(model.family))
 
 
 def _list_fits(task: TrainingTask) -> tuple[str, ...]:
-    """Return which fits learn from samples whose trees may grow elsewhere.
-
-    None of a family that chooses something between its two fits.
-    """
-    family = find_family(task.family)
-    if task.groups is None or not hasattr(family, "grow_tree") or hasattr(family, "settle"):
+    """Return which fits learn from samples whose trees may grow elsewhere."""
+    if task.groups is None or not _grows_apart(find_family(task.family)):
         return ()
     sizes = {_INNER: int(np.count_nonzero(task.fitted)), _WHOLE: 0 if task.only_inner else len(task.y)}
     return tuple(name for name, size in sizes.items() if size > task.max_rows)
@@ -171,6 +177,11 @@ class _Deadline:
                 f"The trees did not grow within {self._timeout_s:g} s and were stopped. The serving model is untouched."
             )
         return left
+
+
+def _grows_apart(family: Family) -> bool:
+    """Whether its trees may grow elsewhere; not those of a family that chooses something between its two fits."""
+    return hasattr(family, "grow_tree") and not hasattr(family, "settle")
 
 
 @dataclass(slots=True, kw_only=True)
