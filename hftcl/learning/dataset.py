@@ -88,6 +88,14 @@ class Window:
         """Return the sessions of the window, oldest first."""
         return list_window(self.calendar, self.settings, self.known_end)
 
+    def count_minutes(self) -> int:
+        """Return how many minutes its sessions have, of all tickers together: it has no more rows. Collects nothing."""
+        days = self.list_days()
+        begin, end = ("extended_open", "extended_close") if self.settings.market.extended_hours else ("open", "close")
+        length = (pl.col(end) - pl.col(begin)).dt.total_minutes().sum()
+        minutes: int = self.calendar.sessions(days[0], days[-1]).select(length).item()
+        return len(self.settings.market.watchlist) * minutes
+
     def read_features(self) -> FeatureSet:
         """Return the features in force; the files that they stand in are read once a window.
 

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.compute import Arrays, Bench, Engine, Piece, Task, Wanted
+from hftcl.errors import IntegrityError, TrainingError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.formats import count
 from hftcl.mapped import create_array
-from hftcl.model.families import complete, find_family
+from hftcl.model.families import Family, complete, find_family
 from hftcl.model.sampling import Sampler, scale_weights
-from hftcl.model.training import Begun, Trained, Trainer, TrainingTask, TreeTask
+from hftcl.model.training import Begun, Trained, Trainer, TrainingTask, TreeTask, require_arrays
 from hftcl.settings import Settings
 
 _BLOCK_TREES: Final = 10  # of one task: 200 trees and both fits are forty, enough for as many workers
@@ -27,7 +29,10 @@ _WHOLE: Final = "all rows"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockOrder:
-    """What a task is told. first, trees: numbers of its samples; only_fitted: they are drawn from the inner split's."""
+    """What a task is told. first, trees: numbers of its samples; only_fitted: they are drawn from the inner split's.
+
+    timeout_s: for all of them together.
+    """
 
     family: str
     params: dict[str, object]
@@ -39,18 +44,30 @@ class BlockOrder:
     timeout_s: float | None
 
 
-def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> tuple[bytes, ...]:
-    """Return what `TrainingPool.grow` makes of each sample. Raises as it does."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What a task comes to. trees: what `TrainingPool.grow` made of each sample that `order` names."""
+
+    order: BlockOrder
+    trees: tuple[bytes, ...] = field(repr=False)
+
+
+def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Block:
+    """Return the trees of the samples. Raises as `TrainingPool.grow`."""
+    deadline = _Deadline(order.timeout_s)
     few = ("groups", "fitted")
     groups, fitted = (
         np.concatenate(column) for column in zip(*([p[name] for name in few] for p in pieces), strict=True)
     )
     among = np.flatnonzero(fitted) if order.only_fitted else np.arange(len(groups))
     sampler = Sampler(groups, among, order.max_rows, order.seed)
-    return tuple(
-        bench.pool.grow(_gather(pieces, sampler, number, order, bench.jobs), bench.on_event, timeout_s=order.timeout_s)
+    trees = tuple(
+        bench.pool.grow(
+            _gather(pieces, sampler, number, order, bench.jobs), bench.on_event, timeout_s=deadline.measure_left()
+        )
         for number in range(order.first, order.first + order.trees)
     )
+    return Block(order=order, trees=trees)
 
 
 def _gather(pieces: Iterable[Piece], sampler: Sampler, number: int, order: BlockOrder, jobs: int) -> TreeTask:
@@ -87,7 +104,11 @@ class BlockTrainer:
     engine: Engine
 
     def train(self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> Trained:
-        """Return the model. Raises as `TrainingPool.train`, and ComputeError where the cluster cannot go on."""
+        """Return the model, after `timeout_s` at most, the trees included.
+
+        Raises as `TrainingPool.train`, ComputeError where the cluster cannot go on, and IntegrityError where what came
+        back are not the trees that a task was told to grow.
+        """
         with self.begin(task, on_event, timeout_s=timeout_s) as begun:
             return begun.finish()
 
@@ -101,10 +122,12 @@ class BlockTrainer:
             with self.trainer.begin(task, on_event, timeout_s=timeout_s) as begun:
                 yield begun
             return
-        growth = _Growth(task=task, fits=fits, on_event=on_event)
-        inner_s, whole_s = growth.run(self.engine, timeout_s)
+        require_arrays(task)  # here, where it can be said of the whole training: a worker sees a sample
+        deadline = _Deadline(timeout_s)
+        growth = _Growth(task=task, fits=fits, on_event=on_event, deadline=deadline)
+        inner_s, whole_s = growth.run(self.engine)
         told = replace(task, inner_grown=growth.list_grown(_INNER), grown=growth.list_grown(_WHOLE))
-        with self.trainer.begin(told, growth.tell_rest, timeout_s=timeout_s) as begun:
+        with self.trainer.begin(told, growth.tell_rest, timeout_s=deadline.measure_left()) as begun:
 
             def finish() -> Trained:
                 trained = begun.finish()
@@ -117,19 +140,48 @@ class BlockTrainer:
 
 def choose_trainer(settings: Settings, trainer: Trainer, engine: Engine) -> Trainer:
     """Return what trains as the settings say: on this machine alone, or with the trees of samples on the cluster."""
-    return BlockTrainer(trainer, engine) if settings.compute.backend == "dask" else trainer
+    return BlockTrainer(trainer, engine) if grows_on_cluster(settings) else trainer
+
+
+def grows_on_cluster(settings: Settings) -> bool:
+    """Whether the trees of a model above `[model] max_rows` grow on a cluster.
+
+    On one of this machine they would take as many cores, and the training rows once more for each worker.
+    """
+    model = settings.model
+    limited = model.max_rows > 0 and model.per != "ticker"
+    return settings.compute.names_cluster and limited and _grows_apart(find_family(model.family))
 
 
 def _list_fits(task: TrainingTask) -> tuple[str, ...]:
-    """Return which fits learn from samples whose trees may grow elsewhere.
-
-    None of a family that chooses something between its two fits.
-    """
-    family = find_family(task.family)
-    if task.groups is None or not hasattr(family, "grow_tree") or hasattr(family, "settle"):
+    """Return which fits learn from samples whose trees may grow elsewhere."""
+    if task.groups is None or not _grows_apart(find_family(task.family)):
         return ()
     sizes = {_INNER: int(np.count_nonzero(task.fitted)), _WHOLE: 0 if task.only_inner else len(task.y)}
     return tuple(name for name, size in sizes.items() if size > task.max_rows)
+
+
+class _Deadline:
+    """When a training, or a task of one, has to be done; never where `timeout_s` is None."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s, self._began = timeout_s, time.monotonic()
+
+    def measure_left(self) -> float | None:
+        """Return the seconds that are left. Raises TrainingError where none are."""
+        if self._timeout_s is None:
+            return None
+        left = self._timeout_s - (time.monotonic() - self._began)
+        if left <= 0:
+            raise TrainingError(
+                f"The trees did not grow within {self._timeout_s:g} s and were stopped. The serving model is untouched."
+            )
+        return left
+
+
+def _grows_apart(family: Family) -> bool:
+    """Whether its trees may grow elsewhere; not those of a family that chooses something between its two fits."""
+    return hasattr(family, "grow_tree") and not hasattr(family, "settle")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,10 +191,11 @@ class _Growth:
     task: TrainingTask
     fits: tuple[str, ...]
     on_event: OnEvent
+    deadline: _Deadline
     _blocks: dict[str, dict[int, tuple[bytes, ...]]] = field(default_factory=dict, init=False)
     _told: Event = field(default=Event("fit"), init=False)
 
-    def run(self, engine: Engine, timeout_s: float | None) -> tuple[float, float]:
+    def run(self, engine: Engine) -> tuple[float, float]:
         """Let all trees grow; return the seconds until those of the threshold's model had, and the rest of them."""
         task, family = self.task, find_family(self.task.family)
         params = complete(family, task.params)
@@ -156,7 +209,7 @@ class _Growth:
                 order=order,
             )
             for name in self.fits
-            for order in _list_orders(task, params, total, timeout_s, only_fitted=name == _INNER)
+            for order in _list_orders(task, params, total, self.deadline, only_fitted=name == _INNER)
         ]
         names = [name for name in self.fits for _ in range(0, total, _BLOCK_TREES)]
         self._blocks = {name: {} for name in self.fits}
@@ -164,12 +217,13 @@ class _Growth:
         sample_bytes = task.max_rows * arrays.row_bytes
         wanted = Wanted(rows_bytes=sample_bytes, stage="fit", tasks=len(tasks), uses_all_cores=True)
         began = inner_done = time.monotonic()
-        for number, grown in engine.gather(wanted).run(tasks, self._hear):
+        for number, block in engine.gather(wanted).run(tasks, self._hear):
             name = names[number]
-            self._blocks[name][tasks[number].order.first] = grown
+            _require_block(block, tasks[number])
+            self._blocks[name][block.order.first] = block.trees
             if name == _INNER:
                 inner_done = time.monotonic()
-            self._tell(self._told.done + len(grown), 2 * total, name)
+            self._tell(self._told.done + len(block.trees), 2 * total, name)
         return inner_done - began, time.monotonic() - inner_done
 
     def list_grown(self, name: str) -> tuple[bytes, ...]:
@@ -183,12 +237,26 @@ class _Growth:
         self.on_event(replace(event, done=done))
 
     def _hear(self, number: int, event: Event) -> None:
-        """Tell that a task works or waits, as far as all are: a step of one tree is no sign of how far."""
+        """Tell that a task works or waits, as far as all are: a step of one tree is no sign of how far.
+
+        Raises TrainingError where the time of the whole training is over, however young the task is.
+        """
+        self.deadline.measure_left()
         self.on_event(self._told if event.total else replace(self._told, text=event.text))
 
     def _tell(self, done: int, total: int, text: str) -> None:
         self._told = Event("fit", done, total, text)
         self.on_event(self._told)
+
+
+def _require_block(block: Block, task: Task[Block]) -> None:
+    """Raise IntegrityError where a task came to other trees than it was told to grow: a worker may answer anything."""
+    if block.order != task.order or len(block.trees) != task.order.trees:
+        first = block.order.first + 1
+        raise IntegrityError(
+            f"The task of {task.name} came back with {count(len(block.trees), 'tree')} from {first} on. Nothing is "
+            "archived: run it again."
+        )
 
 
 def _list_columns(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
@@ -201,7 +269,7 @@ def _list_columns(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
 
 
 def _list_orders(
-    task: TrainingTask, params: dict[str, object], total: int, timeout_s: float | None, *, only_fitted: bool
+    task: TrainingTask, params: dict[str, object], total: int, deadline: _Deadline, *, only_fitted: bool
 ) -> Iterator[BlockOrder]:
     for first in range(0, total, _BLOCK_TREES):
         yield BlockOrder(
@@ -212,5 +280,5 @@ def _list_orders(
             first=first,
             trees=min(_BLOCK_TREES, total - first),
             only_fitted=only_fitted,
-            timeout_s=timeout_s,
+            timeout_s=deadline.measure_left(),
         )

@@ -220,7 +220,7 @@ class TrainingPool:
         A context: what is not finished at its end is ended at once. Until `finish` has returned, that the graph
         predicts what was fitted is not known: nothing may be decided by it. As `train`, and raises as that.
         """
-        _require_arrays(task)
+        require_arrays(task)
         params = complete(find_family(task.family), task.params)
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in _build_arrays(task).items()}
@@ -305,7 +305,8 @@ def train(
         return pool.train(task, on_event, timeout_s=timeout_s, silence_s=silence_s)
 
 
-def _require_arrays(task: TrainingTask) -> None:
+def require_arrays(task: TrainingTask) -> None:
+    """Raise ValueError where the arrays of a task are not what `TrainingTask` says."""
     rows = len(task.X)
     wanted = {
         "X": (np.float32, 2),

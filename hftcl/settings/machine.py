@@ -173,3 +173,8 @@ class Compute(Value):
     max_training_hours: Annotated[
         float, Meta(gt=0, le=168, description="Hours after which one training that has not ended is stopped.")
     ] = 12
+
+    @property
+    def names_cluster(self) -> bool:
+        """Whether tasks run on a cluster that was started elsewhere."""
+        return self.backend == "dask" and bool(self.scheduler or self.scheduler_file)

@@ -1,6 +1,8 @@
 """A forest above `[model] max_rows` whose trees grow as tasks is the one that grows here, to the bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,15 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.compute import Arrays, open_engine
+from hftcl.compute import Arrays, Engine, Task, Wanted, open_engine
 from hftcl.compute.parcels import OpenArrays, divide_arrays
-from hftcl.errors import ComputeError
-from hftcl.events import Event, OnEvent, ignore
-from hftcl.learning.tree_blocks import BlockOrder, BlockTrainer, _gather
+from hftcl.compute.tasks import OnTold
+from hftcl.errors import ComputeError, IntegrityError, TrainingError
+from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather, choose_trainer
 from hftcl.model.sampling import Sampler
-from hftcl.model.training import Trained, TrainingPool
-from hftcl.settings import Settings
+from hftcl.model.training import Begun, Seconds, Trained, TrainingPool, TrainingTask
+from hftcl.settings import Compute, Model, Settings
 from tests.compute.processes import list_trainers, run_cluster, wait_until
 from tests.loop_cases import NOW, small
 from tests.model.test_sampling import build_task
@@ -39,7 +42,7 @@ def describe(trained: Trained) -> dict[str, Any]:
     ("case", "inner"),
     [
         ({"max_rows": 300}, True),
-        ({"max_rows": 300, "weights": np.linspace(0.1, 1.9, 1200, dtype=np.float32)}, True),
+        ({"max_rows": 300, "weights": np.linspace(0.1, 4.9, 1200, dtype=np.float32)}, True),  # of mean 2.5: they scale
         ({"max_rows": 1000}, False),  # the inner fit has room for all of its rows
         ({"max_rows": 300, "keep_inner": True, "only_inner": True}, True),
         ({"max_rows": 300, "keep_inner": True, "with_pkl": False}, True),
@@ -61,14 +64,212 @@ def test_trees_that_grow_in_blocks_make_the_same_forest_to_the_bit(
     assert all(value >= 0 for value in (blocks.seconds.inner_fit, blocks.seconds.fit))
 
 
+@dataclass(frozen=True)
+class Answering:
+    """Runs tasks as `engine` does; `answer` makes of a task and what it came to what comes back."""
+
+    engine: Engine
+    answer: Callable[[Task[Block], Block], Block]
+
+    def gather(self, wanted: Wanted) -> "Answering":
+        return self
+
+    @property
+    def at_once(self) -> int:
+        return 1
+
+    def call(self, task: Task[Any], require_going: Callable[[], None]) -> Any:
+        raise AssertionError("all tasks are run in one go")
+
+    def run(self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None) -> Iterator[tuple[int, Any]]:
+        team = self.engine.gather(Wanted(rows_bytes=0, stage="fit", tasks=1))
+        for number, block in team.run(tasks, on_told):
+            yield number, self.answer(tasks[number], block)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (
+            lambda _, block: replace(block, trees=block.trees[:-1]),
+            r"trees 1 to 10, .* came back with 9 trees",
+        ),
+        (lambda _, block: replace(block, trees=()), r"came back with 0 trees"),
+        (lambda _, block: replace(block, order=replace(block.order, first=3)), r"came back with 10 trees from 4 on"),
+        (lambda _, block: replace(block, order=replace(block.order, seed=7)), r"came back with 10 trees from 1 on"),
+    ],
+    ids=["fewer", "none", "of another block", "of another training"],
+)
+def test_a_task_that_comes_to_other_trees_than_it_was_told_to_grow_ends_the_training(
+    answer: Any, reason: str, pool: TrainingPool
+) -> None:
+    with open_engine(Settings(), ignore, pool) as engine, pytest.raises(IntegrityError, match=reason):
+        BlockTrainer(pool, Answering(engine, answer)).train(build_task(max_rows=300))
+
+
+def grow_each(task: TrainingTask, pool: TrainingPool) -> TrainingTask:
+    """Return the task with its trees, as they come back from a cluster."""
+    handed: list[TrainingTask] = []
+
+    class Handed:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, **__: Any) -> Iterator[Begun]:
+            handed.append(task)
+            with pool.begin(task) as begun:
+                yield begun
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        BlockTrainer(Handed(), engine).train(task)  # type: ignore[arg-type]  # all that it calls
+    return handed[0]
+
+
+def test_trees_that_came_grown_are_the_forest_and_their_number_is_held(pool: TrainingPool) -> None:
+    task = build_task(max_rows=300)
+    own, other = grow_each(task, pool), grow_each(replace(task, seed=7), pool)
+    mixed = pool.train(replace(own, grown=other.grown))
+    assert mixed.onnx != pool.train(task).onnx, "they are not grown again"
+    assert mixed.threshold == pool.train(task).threshold
+    assert pool.train(replace(own, inner_grown=other.inner_grown)).threshold != mixed.threshold
+    with pytest.raises(TrainingError, match="11 trees came grown where the forest has 12"):
+        pool.train(replace(own, grown=own.grown[:-1]))
+    told: list[Event] = []
+    pool.train(own, told.append)
+    steps = [Event("fit", 12, 24, "entry threshold"), Event("fit", 24, 24, "all rows")]
+    assert told == steps, "or no processor time would be told while they are exported and compared"
+
+
+def test_a_training_that_takes_too_long_is_stopped_however_young_its_tree_is(pool: TrainingPool) -> None:
+    """A tree takes a share of a second; the limit holds for all of them, and for the rest."""
+    task = replace(build_task(max_rows=300), params={"n_estimators": 10_000, "max_depth": 4})
+    told: list[Event] = []
+    with (
+        open_engine(Settings(), ignore, pool) as engine,
+        pytest.raises(TrainingError, match=r"did not (grow|end) within .* s and w"),
+    ):
+        BlockTrainer(pool, engine).train(task, told.append, timeout_s=5.0)
+    assert told[-1].done < 20_000
+
+    limits: list[float | None] = []
+
+    class Rest:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, timeout_s: float | None = None) -> Iterator[Begun]:
+            limits.append(timeout_s)
+            with pool.begin(task, timeout_s=timeout_s) as begun:
+                yield begun
+
+    def wait(task: Task[Block], block: Block) -> Block:
+        limits.append(task.order.timeout_s)
+        return block
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        trainer: Any = Rest()
+        BlockTrainer(trainer, Answering(engine, wait)).train(build_task(max_rows=300), timeout_s=600.0)
+    *of_blocks, of_rest = limits
+    assert len(of_blocks) == 4
+    assert of_rest is not None
+    assert all(limit is not None and of_rest < limit <= 600.0 for limit in of_blocks), "the rest gets what is left"
+
+
+def test_the_seconds_of_trees_that_grew_elsewhere_count_as_those_of_the_fits(pool: TrainingPool) -> None:
+    class Rest:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, **__: Any) -> Iterator[Begun]:
+            with pool.begin(task) as begun:
+                seconds = Seconds(inner_fit=1.0, fit=2.0, export=3.0)
+                yield replace(begun, finish=lambda: replace(begun.finish(), seconds=seconds))
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        trainer: Any = Rest()
+        seconds = BlockTrainer(trainer, engine).train(build_task(max_rows=300)).seconds
+    assert seconds.inner_fit > 1.0
+    assert seconds.fit > 2.0
+    assert seconds.export == 3.0
+
+
+def test_trees_that_wait_for_a_worker_are_told(pool: TrainingPool) -> None:
+    """Else the watchdog of systemd would take a busy cluster for a fault."""
+    told: list[Event] = []
+
+    class Busy(Answering):
+        def run(self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None) -> Iterator[tuple[int, Any]]:
+            assert on_told is not None
+            on_told(3, Event("cluster", text="waiting for the cluster, 5 s"))
+            yield from super().run(tasks, on_told)
+
+    with open_engine(Settings(), ignore, pool) as engine:
+        BlockTrainer(pool, Busy(engine, lambda _, block: block)).train(build_task(max_rows=300), told.append)
+    assert told[1] == Event("fit", 0, 24, "waiting for the cluster, 5 s")
+
+
+SETTLING = """
+from hftcl.model.families.forest import Forest
+
+class Settling(Forest):
+    name = "settling"
+
+    def settle(self, fitted, X, y, params):
+        return fitted, {**params, "max_depth": 3}
+"""
+
+
+@pytest.fixture
+def settling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install a forest that chooses its depth between the two fits; return its name."""
+    info = tmp_path / "settling-1.0.dist-info"
+    info.mkdir()
+    (tmp_path / "settling.py").write_text(SETTLING)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: settling\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[hftcl.families]\nsettling = settling:Settling\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return "settling"
+
+
+def test_trees_whose_parameters_are_chosen_between_the_fits_grow_here(settling: str, pool: TrainingPool) -> None:
+    task = replace(build_task(max_rows=300), family=settling)
+    assert BlockTrainer(pool, Unasked()).train(task).params["max_depth"] == 3
+
+
+SCHEDULER = "tcp://127.0.0.1:1"  # where none is
+
+
+@pytest.mark.parametrize(
+    ("compute", "model", "elsewhere"),
+    [
+        ({"scheduler": SCHEDULER}, {}, True),
+        ({"scheduler_file": "scheduler.json"}, {}, True),
+        ({}, {}, False),
+        ({"scheduler": SCHEDULER, "backend": "local"}, {}, False),
+        ({"scheduler": SCHEDULER}, {"max_rows": 0}, False),
+        ({"scheduler": SCHEDULER}, {"per": "ticker"}, False),
+        ({"scheduler": SCHEDULER}, {"family": "ridge"}, False),
+    ],
+)
+def test_trees_grow_elsewhere_only_where_a_cluster_is_named(
+    compute: dict[str, Any], model: dict[str, Any], pool: TrainingPool, *, elsewhere: bool
+) -> None:
+    """One of this machine would take as many cores, and the rows once more for each worker."""
+    settings = Settings(compute=Compute(**{"backend": "dask", **compute}), model=Model(**model))
+    chosen = choose_trainer(settings, pool, Unasked())
+    assert (chosen is pool) is not elsewhere
+
+
+def test_rows_that_are_wrong_are_told_before_any_tree_grows(pool: TrainingPool) -> None:
+    task = build_task(max_rows=300)
+    bad = task.X.copy()
+    bad[5, 0] = np.nan
+    with pytest.raises(ValueError, match="X holds a value that is not finite"):
+        BlockTrainer(pool, Unasked()).train(replace(task, X=bad))
+
+
+class Unasked:
+    def gather(self, wanted: Any) -> Any:
+        raise AssertionError("no engine is asked")
+
+
 @pytest.mark.parametrize("family", ["forest", "ridge"])
 def test_what_has_no_trees_of_samples_is_trained_here(family: str, pool: TrainingPool) -> None:
     task = build_task(family, max_rows=0, with_groups=False)
-
-    class Unasked:
-        def gather(self, wanted: Any) -> Any:
-            raise AssertionError("no engine is asked")
-
     trained = BlockTrainer(pool, Unasked()).train(task)
     assert describe(trained) == describe(pool.train(task))
 
@@ -94,32 +295,61 @@ def test_rows_that_come_in_pieces_are_drawn_as_those_in_one(monkeypatch: pytest.
     assert np.array_equal(sample.y, task.y[rows])
 
 
-def learn(home: Path, on_event: OnEvent, **compute: object) -> tuple[bytes, bytes, int]:
-    """Return the archived files of a retrain above `max_rows`, and how many rows a fit holds."""
-    model: dict[str, object] = {"n_estimators": 40, "max_depth": 6, "max_rows": 3_000}
-    market: dict[str, object] = {"watchlist": ("AAPL", "AMD"), "lookback_days": 32}
-    settings = small(home, model=model, exam={"sessions": 5}, market=market, compute=compute)
+PROMOTED: dict[str, dict[str, object]] = {
+    "exam": {"sessions": 10},  # five are too few to promote by
+    "promote": {"refit_on_promote": True, "min_sharpe": -100.0, "min_p_better": 0.0},
+}
+
+
+def learn(
+    home: Path, on_event: OnEvent, max_rows: int = 3_000, others: dict[str, Any] | None = None, **compute: object
+) -> tuple[bytes, bytes, int]:
+    """Return the archived files of the model that a retrain examined, and how many rows a fit holds."""
+    model: dict[str, object] = {"n_estimators": 40, "max_depth": 6, "max_rows": max_rows}
+    sections: dict[str, Any] = {"exam": {"sessions": 5}, **(others or {})}
+    market = {"watchlist": ("AAPL", "AMD"), "lookback_days": 22 + 2 * sections["exam"]["sessions"]}
+    settings = small(home, model=model, market=market, compute=compute, **sections)
     report = ContinuousLearning(settings, clock=lambda: NOW, on_event=on_event).retrain(force=True, as_of="2025-12-15")
-    assert report.model_id is not None
-    kept = Registry(home)
-    return kept.onnx_path(report.model_id).read_bytes(), kept.pkl_path(report.model_id).read_bytes(), report.max_rows
+    examined, kept = report.twin or report.model_id, Registry(home)
+    assert examined is not None
+    return kept.onnx_path(examined).read_bytes(), kept.pkl_path(examined).read_bytes(), report.max_rows
 
 
 def test_a_retrain_whose_trees_grow_on_a_cluster_has_the_same_files_although_a_worker_is_killed(tmp_path: Path) -> None:
-    here = learn(tmp_path / "here", ignore)
+    """And its refit asks the cluster too: without a scheduler it fails, and the model that was examined serves."""
+    here = learn(tmp_path / "here", ignore, others=PROMOTED)
     killed: list[int] = []
+    warnings: list[str] = []
     with run_cluster(tmp_path) as cluster:
 
         def kill_one(event: Event) -> None:
+            if event.level is Level.WARNING:
+                warnings.append(event.text)
             if event.stage == "fit" and event.done and not killed:
                 wait_until(lambda: all(list_trainers(worker.pid) for worker in cluster.workers))
                 cluster.workers[0].kill()
                 killed.append(event.done)
+            if event.stage == "deploy" and not event.done:
+                cluster.scheduler.kill()
 
-        there = learn(tmp_path / "there", kill_one, backend="dask", scheduler=cluster.url, wait_s=240.0)
+        named: dict[str, Any] = {"backend": "dask", "scheduler": cluster.url, "wait_s": 240.0}
+        there = learn(tmp_path / "there", kill_one, others=PROMOTED, **named)
     assert killed == [10], "in the middle: of eight blocks one had grown"
     assert there == here
     assert here[2] == 3_000
+    (refit,) = (text for text in warnings if "refit" in text)
+    assert f"The Dask scheduler {cluster.url} is gone" in refit
+
+
+def test_a_cluster_that_is_missing_is_told_before_bars_are_collected_where_trees_may_need_it(tmp_path: Path) -> None:
+    """Two tickers of 32 days have at most 2 x 22 x 390 minutes: below that limit none is asked."""
+    stages: list[str] = []
+    missing: dict[str, Any] = {"backend": "dask", "scheduler": SCHEDULER, "wait_s": 3.0}
+    with pytest.raises(ComputeError, match=f"^The Dask scheduler {SCHEDULER} does not answer"):
+        learn(tmp_path / "home", lambda event: stages.append(event.stage), **missing)
+    assert "collect" not in stages
+    learn(tmp_path / "home", lambda event: stages.append(event.stage), max_rows=17_161, **missing)
+    assert "collect" in stages
 
 
 def test_a_scheduler_that_dies_while_trees_grow_is_one_sentence_and_the_retrain_goes_on_here(tmp_path: Path) -> None:

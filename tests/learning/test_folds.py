@@ -26,14 +26,14 @@ from hftcl.learning.backtest.plan import Planner, SessionBars
 from hftcl.learning.backtest.trainings import build_shop, train_all
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
-from hftcl.learning.folds import FoldOrder, FoldProgress, train_fold
+from hftcl.learning.folds import FoldOrder, FoldProgress, FoldTrainer, train_fold
 from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
 from hftcl.learning.search.inner import InnerExam
 from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
-from hftcl.settings import Settings
+from hftcl.settings import Compute, Model, Settings
 from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
 from tests.processes import lives
@@ -230,6 +230,34 @@ def test_a_model_that_has_seen_a_week_of_the_walk_forward_does_not_score_it(walk
         IntegrityError, match=f"trained up to {seen} is not to be scored from {walk.parts[0].exam_days[0]}"
     ):
         walk.walk_forward(walk.train(walk.parts[fold]))
+
+
+@pytest.mark.parametrize(
+    ("model", "rows_a_core", "fills"),
+    [
+        ({"family": "lightgbm"}, 1_000_000, True),
+        ({"family": "lightgbm"}, 400_000, False),
+        ({"family": "lightgbm", "max_rows": 900_000}, 1_000_000, False),  # two cores, and each fit holds 900,000
+        ({"family": "lightgbm", "max_rows": 1_100_000}, 1_000_000, True),
+        ({"family": "lightgbm", "per": "ticker"}, 1_000_000, False),
+        ({"family": "xgboost"}, 1_000_000, False),
+        ({"family": "ridge"}, 1_000_000, False),
+        ({"family": "forest"}, 1_000_000, False),
+    ],
+)
+def test_folds_train_one_after_the_other_only_where_one_fit_keeps_all_cores(
+    walk: Walk, model: dict[str, Any], rows_a_core: int, *, fills: bool
+) -> None:
+    days, part = walk.data.frame["session"].n_unique(), walk.parts[0]
+    height = 2 * rows_a_core * days // len(part.train)  # of the window, so that the part has two cores' rows
+    frame = pl.select(session=pl.int_range(height) % days)
+    trainer = FoldTrainer(
+        data=replace(walk.data, frame=frame),
+        settings=replace(walk.settings, model=Model(**model), compute=Compute(jobs=2)),
+        params={},
+        model_id="20260109_070000",
+    )
+    assert trainer._fills_cores([part]) is fills
 
 
 def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(

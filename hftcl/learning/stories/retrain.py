@@ -19,7 +19,7 @@ from hftcl.errors import ConfigError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.home import Home
 from hftcl.learning.candidate import Parameters, merge_params, require_unchanged
-from hftcl.learning.dataset import open_window
+from hftcl.learning.dataset import Window, open_window
 from hftcl.learning.examination import explain_idle, find_champion, train_and_examine
 from hftcl.learning.folds import EngineOnDemand
 from hftcl.learning.promote import Promotion
@@ -29,7 +29,7 @@ from hftcl.learning.record_scoring import FOLD_SESSIONS
 from hftcl.learning.reports import RetrainReport, ScoreReport
 from hftcl.learning.retrain_report import add_edge, build_report, report_skipped
 from hftcl.learning.stories.check import check_window
-from hftcl.learning.tree_blocks import choose_trainer
+from hftcl.learning.tree_blocks import choose_trainer, grows_on_cluster
 from hftcl.learning.trials import record_look
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -70,7 +70,7 @@ def retrain(
         policy = hash_policy(settings, chosen, features=window.read_features())
         with (
             _hold_pool(pool, settings.model.family) as pool,
-            _hold_engine(archive, settings, policy, pool, on_event) as engine,
+            _hold_engine(archive, window, policy, pool, on_event) as engine,
             _claim_model_id(archive, now, dry_run=dry_run) as model_id,
         ):
             trainer = choose_trainer(settings, pool, engine)
@@ -109,16 +109,19 @@ def _hold_pool(pool: TrainingPool | None, family: str) -> Iterator[TrainingPool]
 
 @contextlib.contextmanager
 def _hold_engine(
-    archive: Archive, settings: Settings, policy: str, pool: TrainingPool, on_event: OnEvent
+    archive: Archive, window: Window, policy: str, pool: TrainingPool, on_event: OnEvent
 ) -> Iterator[Engine]:
-    """Give where a record's folds train; a cluster for those of a first one is asked before bars are collected.
+    """Give where a record's folds train, and trees grow; a cluster that may be needed is asked before anything is done.
 
-    A short exam has the fold of the candidate alone.
+    It is for the folds of a first record, where a short exam has that of the candidate alone, and for the trees of a
+    window that may have more rows than `[model] max_rows`.
     """
+    settings = window.settings
     with EngineOnDemand(settings, on_event, pool) as engine:
-        if settings.exam.sessions > FOLD_SESSIONS and not has_rows(
+        begins = settings.exam.sessions > FOLD_SESSIONS and not has_rows(
             archive, policy, synthetic=find_market_kind(settings).synthetic
-        ):
+        )
+        if begins or (grows_on_cluster(settings) and window.count_minutes() > settings.model.max_rows):
             engine.open()
         yield engine
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.errors import TrainingError
+from hftcl.formats import count
 from hftcl.free_memory import count_fitting, read_free_bytes
 from hftcl.model.families import Fitted, OnStep
 from hftcl.model.families.graph import pick_rows, require_same
@@ -91,7 +93,7 @@ class Forest:
         weights: npt.NDArray[np.float32] | None = None,
         brief: bool = False,
         sampler: Sampler | None = None,
-        grown: Sequence[Grown] = (),
+        grown: Sequence[Grown] | None = None,
     ) -> Fitted:
         """Fit a forest; the estimator of the result is plain scikit-learn whatever the engine.
 
@@ -99,10 +101,15 @@ class Forest:
 
         X: float32 (n, k); y: float32 (n,); finite, n at least 1. Reports (trees done, trees). brief: see `Family`.
         sampler: each tree learns from a sample of its own. grown: what `grow_tree` made of these samples elsewhere.
-        Raises TrainingError where the exported graph does not predict what the forest does.
+        Raises TrainingError where the exported graph does not predict what the forest does, and where as many trees as
+        the parameters want have not grown.
         """
-        if grown:
+        if grown is not None:
+            total = self.count_trees(params)
+            if len(grown) != total:
+                raise TrainingError(f"{count(len(grown), 'tree')} came grown where the forest has {total}.")
             forest, engine = _join(grown, seed)
+            on_step(total, total)  # so that the export and what follows are known to be at work
         elif sampler is None:
             forest, engine = self.grow(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
         else:
