@@ -1,9 +1,9 @@
 """A Dask cluster on this machine, as a child process: `python -m hftcl.compute.local_cluster PARENT`.
 
 A child, so that it works from a notebook, a script without a main guard and stdin, that no secret of this process's
-environment reaches a worker, and that all of it is gone with the command. A client has to show a certificate
-that is made for this one cluster and lies in no file: other users of the machine could else run what they like as this
-user.
+environment reaches a worker, and that all of it is gone with the command; one that is killed by SIGKILL leaves files
+in $TMPDIR, and no process. A client has to show a certificate that is made for this one cluster and lies in no file:
+other users of the machine could else run what they like as this user.
 """
 
 import ctypes
@@ -145,7 +145,7 @@ def main() -> None:
     sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live there
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
-    _start_fork_server()
+    _start_fork_server(order["folder"])
     from distributed import LocalCluster, Security
 
     security = Security.temporary()
@@ -167,14 +167,15 @@ def main() -> None:
         sys.stdin.read()
 
 
-def _start_fork_server() -> None:
+def _start_fork_server(folder: str) -> None:
     """Have Dask's workers forked from one process that has loaded Dask: by itself each would load it.
 
-    Nothing of ours is loaded there, nor polars: its threads would not be in a fork.
+    Nothing of ours is loaded there, nor polars: its threads would not be in a fork. folder: for Dask's own files.
     """
     for name, value in _OF_A_WORKER.items():
         os.environ.setdefault(name, value)
     os.environ.update(_QUIET)
+    os.environ["DASK_TEMPORARY_DIRECTORY"] = folder  # else Dask leaves a folder of its own in $TMPDIR
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"
     multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed"])
     forkserver.ensure_running()  # Dask's own list of what to load, pandas in it, comes too late

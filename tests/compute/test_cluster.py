@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
@@ -575,6 +576,17 @@ def test_a_cluster_of_this_machine_that_nothing_was_asked_of_leaves_no_semaphore
         found, started = find_semaphores(), set(list_descendants(os.getpid())) - before
     wait_until_ended([*started])
     assert [path for path in found if path.exists()] == []
+
+
+def test_a_cluster_of_this_machine_leaves_no_file_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine: Any
+    with TemporaryDirectory(prefix="h") as folder:  # short: the name of a socket below it has 107 bytes at most
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        with ClusterEngine(configured("", jobs=1)) as engine:
+            engine.gather(WANTED)
+            assert list(Path(folder).iterdir())
+        assert list(Path(folder).iterdir()) == []
 
 
 def read_maps(pid: int) -> list[str]:
