@@ -105,7 +105,9 @@ class Archive(Registry):
     def add(self, model: NewModel, onnx: bytes, pkl: bytes, *, now: datetime) -> ModelRecord:
         """Archive a model under its claimed id: both files first, then its row. It does not serve by that.
 
-        Raises IntegrityError if that id, or this very file, is archived already. The claim has ended, also by an error.
+        The file is verified from the disk, as one that is to serve: the model that was examined was never read from it.
+        Raises IntegrityError where it may not serve, and if that id, or this very file, is archived already; then
+        nothing of it is left. The claim has ended, also by an error.
         """
         try:
             return self._add(model, onnx, pkl, now)
@@ -126,6 +128,7 @@ class Archive(Registry):
             try:
                 durable.write_atomically(self.onnx_path(model.model_id), onnx)
                 durable.write_atomically(self.pkl_path(model.model_id), pkl)
+                self._verify(self.onnx_path(model.model_id), str(row["sha256"]))
                 with transaction(db):
                     placeholders = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names

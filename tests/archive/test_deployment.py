@@ -207,12 +207,17 @@ def test_a_model_that_its_verifier_refuses_is_not_deployed(tmp_path: Path) -> No
     def refuse(path: Path, sha256: str) -> None:
         raise IntegrityError(f"{path}: the canary predictions differ")
 
+    model = added(archive_in(tmp_path)).model_id
     archive = Archive(tmp_path, verify=refuse)
-    model = added(archive).model_id
     with pytest.raises(IntegrityError, match="canary"):
         archive.deploy(model, now=T0, reason="better")
     assert not archive.production.exists()
     assert archive.deployments() == ()
+    files = sorted(archive.folder.iterdir())
+    with pytest.raises(IntegrityError, match="canary"):
+        added(archive, LATER)
+    assert [record.model_id for record in archive.models()] == [model], "nor archived"
+    assert sorted(archive.folder.iterdir()) == files
 
 
 @pytest.mark.hazard(10)

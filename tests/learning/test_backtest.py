@@ -491,6 +491,24 @@ def test_a_ticker_with_bars_in_just_the_share_that_is_asked_for_is_kept() -> Non
     assert bars.list_tickers(days[:1], 0.5, ()) == ("AAPL",)
 
 
+@pytest.mark.parametrize(
+    "values", [[None, 1.0], [0.0, None], [-0.0, 1.0], [0.0, 2.0]], ids=["a null", "a later null", "a sign", "a value"]
+)
+def test_the_digest_of_a_session_changes_with_each_value_of_its_rows_and_no_other_one_does(
+    values: list[float | None],
+) -> None:
+    """A training that is kept is found by it: one of other rows must not be taken for it."""
+
+    def digest(first: list[float | None]) -> dict[date, bytes]:
+        days = [DAYS[0].day, DAYS[0].day, DAYS[1].day]
+        columns = {"ticker": ["AAPL", "AMD", "AAPL"], "session": days, "ts": [NOW] * 3, "value": [*first, 1.0]}
+        return dict(SessionBars.from_frame(pl.DataFrame(columns)).digests)
+
+    before, after = digest([0.0, 1.0]), digest(values)
+    assert before[DAYS[0].day] != after[DAYS[0].day]
+    assert before[DAYS[1].day] == after[DAYS[1].day]
+
+
 @pytest.mark.parametrize(("horizon", "other"), [(30, False), (10, True)])
 def test_a_training_of_another_horizon_than_that_of_the_rows_makes_its_own_target(horizon: int, *, other: bool) -> None:
     settings = replace(Settings(), model=replace(Settings().model, horizon_minutes=horizon))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hftcl import ContinuousLearning
+from hftcl import ContinuousLearning, durable
 from hftcl.archive import artifact
 from hftcl.archive.looks import read_looks
 from hftcl.archive.policy import hash_policy
@@ -214,6 +214,24 @@ def test_a_signal_may_cut_the_refit_but_neither_the_archiving_before_it_nor_the_
         ("section", False),
         ("end", False),
     ]
+
+
+def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_model_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = durable.write_atomically
+
+    def damage_second(path: Path, data: bytes) -> None:
+        is_second = path.match("models/model_*.onnx") and any(path.parent.glob("model_*.onnx"))
+        write(path, data[:-1] + b"x" if is_second else data)
+
+    monkeypatch.setattr(durable, "write_atomically", damage_second)
+    home, told = tmp_path / "home", list[Event]()
+    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
+    report = learning(small(home, promote=rule), on_event=told.append).retrain(force=True)
+    assert (report.outcome, report.serves) == ("deployed", report.model_id)
+    assert [record.model_id for record in Registry(home).models()] == [report.model_id]
+    assert any("so the examined model" in event.text for event in told)
 
 
 def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:
