@@ -5,11 +5,13 @@ A month, so that a task waits for the months that it reads and no others, and ea
 
 import hashlib
 import io
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
+from weakref import WeakValueDictionary
 
 import numpy as np
 import polars as pl
@@ -32,6 +34,11 @@ class Block:
     data: bytes
     first: date | None = None
     last: date | None = None
+
+    @property
+    def suffix(self) -> str:
+        """Return by what its file is known: Arrow, or what numpy.load reads."""
+        return ".npy" if self.first is None else ".arrow"
 
     @property
     def digest(self) -> str:
@@ -110,13 +117,40 @@ class OpenArrays:
         return _Pieces(blocks, self.names)
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class _Held:
+    """What a file on the storage holds, in memory."""
+
+    data: bytes
+
+
+_held: WeakValueDictionary[str, _Held] = WeakValueDictionary()  # by digest: the threads of a worker share them
+_reading = threading.Lock()
+
+
+def _hold(block: bytes | StoredBlock) -> _Held:
+    """Return its data, which another thread may hold already. Raises as `StoredBlock.read`."""
+    if not isinstance(block, StoredBlock):
+        return _Held(block)
+    with _reading:
+        held = _held.get(block.digest)
+        if held is None:
+            held = _held[block.digest] = _Held(block.read())
+        return held
+
+
 class _Pieces:
+    """Reads each file once: a task goes through the pieces for each of its trees."""
+
     def __init__(self, blocks: Sequence[bytes | StoredBlock], names: tuple[str, ...]) -> None:
         self._blocks, self._names = blocks, names
+        self._held: list[_Held] = []
 
     def __iter__(self) -> Iterator[Piece]:
-        for block in self._blocks:
-            buffer = io.BytesIO(_read(block))
+        for number, block in enumerate(self._blocks):
+            if number == len(self._held):
+                self._held.append(_hold(block))
+            buffer = io.BytesIO(self._held[number].data)
             yield {name: np.load(buffer, allow_pickle=False) for name in self._names}
 
 
@@ -140,8 +174,8 @@ def _read(block: bytes | StoredBlock) -> bytes:
 def store(block: Block, folder: Path) -> StoredBlock:
     """Return the block as it lies in `folder`, where it is written unless it is there. Raises StorageError."""
     digest = block.digest
-    path = folder / f"{digest}.arrow"
-    with durable.convert_storage_faults("keeping bars for the workers"):
+    path = folder / f"{digest}{block.suffix}"
+    with durable.convert_storage_faults("keeping rows for the workers"):
         durable.make_folder(folder)
         if not path.exists() or path.stat().st_size != len(block.data):
             durable.write_atomically(path, block.data)

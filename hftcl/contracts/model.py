@@ -2,10 +2,11 @@
 
 import io
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -19,12 +20,14 @@ from hftcl.model.families import Family, Fitted, complete, find_finish
 from hftcl.model.feature import Feature
 from hftcl.model.feature_check import find_faults
 from hftcl.model.features import FEATURES
+from hftcl.model.sampling import Sampler
 from hftcl.model.serving import Predictor
 from hftcl.settings import Model
 
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
 _ROWS, _FEATURES = 400, 5
 _INNER_ROWS: Final = 300  # as in a training: the first fit, which sets the threshold, sees a part of the rows
+_GROUPS: Final = 20  # of rows that stay together, so that samples of half of them differ
 _ALONE: Final = 20  # rows that are predicted alone, as the bot does each minute
 _LARGEST_SEED: Final = 2**32 - 1  # what [model] seed allows
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
@@ -85,6 +88,7 @@ def check_family(family: Family) -> tuple[str, ...]:
     _check_predictions(promises, one, two, X, y)
     _check_file(promises, family, one, params, X)
     _check_estimator(promises, one, X)
+    _check_growing(promises, family, params, X, y)
     return tuple(promises.broken)
 
 
@@ -108,6 +112,47 @@ def _check_finish(
         "finish_brief() makes of a brief fit() what fit() gives otherwise",
     )
     _check_estimator(promises, replace(brief, fitted=done), X)
+
+
+def _check_growing(
+    promises: Findings, family: Family, params: Mapping[str, object], X: FloatArray, y: FloatArray
+) -> None:
+    """Grow each tree of samples by itself where a family offers that, as a cluster does, and have `fit` join them."""
+    if not hasattr(family, "grow_tree"):
+        return
+    wants = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
+    groups = np.repeat(np.arange(_GROUPS, dtype=np.int32), _ROWS // _GROUPS)
+    options: dict[str, Any] = {"jobs": 1, "on_step": lambda _done, _total: None}
+    mine, others = (Sampler(groups, np.arange(_ROWS), _ROWS // 2, seed) for seed in (3, 4))
+    if not promises.check(bool(getattr(family, "takes_samples", False)), wants):
+        return
+    try:
+        grown, foreign = (_grow_trees(family, sampler, params, X, y, options) for sampler in (mine, others))
+        options |= {"seed": 3, "sampler": mine}
+        whole = family.fit(X, y, params, **options)
+        joined, mixed = (family.fit(X, y, params, **(options | {"grown": trees})) for trees in (grown, foreign))
+    except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
+        promises.check(False, f"{wants}: it raised {type(error).__name__}: {error}")
+        return
+    promises.check(joined.onnx == whole.onnx, "trees that grow_tree() grew make the graph of fit(), byte by byte")
+    promises.check(mixed.onnx != whole.onnx, "fit() makes its graph of the trees that it is given as grown")
+
+
+def _grow_trees(
+    family: Any,
+    sampler: Sampler,
+    params: Mapping[str, object],
+    X: FloatArray,
+    y: FloatArray,
+    options: Mapping[str, Any],
+) -> list[Any]:
+    """Return the tree of each sample, as it comes out of another process."""
+    grown = []
+    for number in range(family.count_trees(params)):
+        rows, seed = sampler.draw(number), sampler.derive_seed(number)
+        tree = family.grow_tree(X[rows], y[rows], params, seed=seed, weights=None, **options)
+        grown.append(pickle.loads(pickle.dumps(tree)))  # noqa: S301 - of this process
+    return grown
 
 
 def _check_prepare(promises: Findings, family: Family) -> None:

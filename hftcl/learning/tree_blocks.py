@@ -31,7 +31,7 @@ _WHOLE: Final = "all rows"
 class BlockOrder:
     """What a task is told. first, trees: numbers of its samples; only_fitted: they are drawn from the inner split's.
 
-    timeout_s: for all of them together.
+    timeout_s: for all of them together. width: of a row of X.
     """
 
     family: str
@@ -42,6 +42,7 @@ class BlockOrder:
     trees: int
     only_fitted: bool
     timeout_s: float | None
+    width: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +74,7 @@ def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Bloc
 def _gather(pieces: Iterable[Piece], sampler: Sampler, number: int, order: BlockOrder, jobs: int) -> TreeTask:
     """Return what a tree is told, with a copy of its rows; that of X lies in an unnamed file."""
     rows = sampler.draw(number)
-    width = next(iter(pieces))["X"].shape[1]
-    X: npt.NDArray[np.float32] = create_array((rows.size, width), np.float32)
+    X: npt.NDArray[np.float32] = create_array((rows.size, order.width), np.float32)
     vectors: dict[str, list[npt.NDArray[np.float32]]] = {"y": [], "weights": []}
     before = done = 0
     for piece in pieces:
@@ -281,4 +281,5 @@ def _list_orders(
             trees=min(_BLOCK_TREES, total - first),
             only_fitted=only_fitted,
             timeout_s=deadline.measure_left(),
+            width=task.X.shape[1],
         )

@@ -12,7 +12,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
 from hftcl.compute import Arrays, Engine, Task, Wanted, open_engine
-from hftcl.compute.parcels import OpenArrays, divide_arrays
+from hftcl.compute.parcels import OpenArrays, divide_arrays, store
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, OnEvent, ignore
@@ -287,12 +287,30 @@ def test_rows_that_come_in_pieces_are_drawn_as_those_in_one(monkeypatch: pytest.
     for name, column in columns.items():
         assert np.array_equal(np.concatenate([piece[name] for piece in pieces]), column)
     of_task: dict[str, Any] = {"family": "forest", "params": dict(task.params), "seed": 42, "max_rows": 300}
-    order = BlockOrder(**of_task, first=3, trees=2, only_fitted=True, timeout_s=None)
+    order = BlockOrder(**of_task, first=3, trees=2, only_fitted=True, timeout_s=None, width=task.X.shape[1])
     sampler = Sampler(task.groups, np.flatnonzero(task.fitted), 300, 42)
     sample, rows = _gather(pieces, sampler, 3, order, 1), sampler.draw(3)
     assert (rows.size, sample.seed) == (300, sampler.derive_seed(3))
     assert np.array_equal(sample.X, task.X[rows])
     assert np.array_equal(sample.y, task.y[rows])
+
+
+def test_what_lies_on_the_storage_is_read_once_a_worker_and_held_for_no_longer_than_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = Arrays({"X": build_task(max_rows=300).X})
+    monkeypatch.setattr("hftcl.compute.parcels._PIECE_BYTES", 100 * arrays.row_bytes)
+    stored = [store(block, tmp_path) for block in divide_arrays(arrays)]
+    assert {Path(block.path).suffix for block in stored} == {".npy"}
+    pieces, others = OpenArrays(names=("X",))(stored), OpenArrays(names=("X",))(stored)
+    assert len(list(pieces)) == 12
+    for block in stored:
+        Path(block.path).unlink()
+    for held in (pieces, others):  # of this task, and of one in another thread
+        assert np.array_equal(np.concatenate([piece["X"] for piece in held]), arrays.columns["X"])
+    del pieces, others, held
+    with pytest.raises(ComputeError, match="a worker cannot read"):
+        list(OpenArrays(names=("X",))(stored))
 
 
 PROMOTED: dict[str, dict[str, object]] = {

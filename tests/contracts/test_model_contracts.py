@@ -24,7 +24,8 @@ class Quick(Forest):
         return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
 
     def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, **others: Any) -> Fitted:
-        return self.change(super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step))
+        others.pop("brief", None)  # it leaves nothing out
+        return self.change(super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step, **others))
 
     def change(self, fitted: Fitted) -> Fitted:
         return fitted
@@ -211,6 +212,27 @@ class WithForeignFinish(Quick):
         return replace(done, estimator=DummyRegressor().fit(X, np.zeros(len(X))))
 
 
+class WithoutGrown(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, sampler: Any = None, brief: bool = False, **others: Any) -> Fitted:
+        if "grown" in others:
+            raise TypeError("fit() got an unexpected keyword argument 'grown'")
+        return super().fit(X, y, params, sampler=sampler, **others)
+
+
+class WithTreesGrownTwice(Quick):
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **{name: given for name, given in others.items() if name != "grown"})
+
+
+class WithOtherTrees(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, grown: Any = None, **others: Any) -> Fitted:
+        return super().fit(X, y, params, grown=None if grown is None else grown[::-1], **others)
+
+
+class WithoutSamples(Quick):
+    takes_samples = False
+
+
 class WithoutEngine(Quick):
     def change(self, fitted: Fitted) -> Fitted:
         return replace(fitted, engine="")
@@ -279,6 +301,7 @@ class WithOverflow(Quick):
 
 
 GRAPH = "the graph may go into a model file: "
+GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
 
 
 @pytest.mark.parametrize(
@@ -307,6 +330,10 @@ GRAPH = "the graph may go into a model file: "
         (WithForgetfulFinish, "finish_brief() makes of a brief fit() what fit() gives otherwise"),
         (WithCarelessFinish, "finish_brief() refuses a graph that does not predict what was fitted"),
         (WithForeignFinish, "the graph predicts what the estimator does"),
+        (WithoutGrown, GROWS + ": it raised TypeError: fit() got an unexpected keyword argument 'grown'"),
+        (WithoutSamples, GROWS),
+        (WithTreesGrownTwice, "fit() makes its graph of the trees that it is given as grown"),
+        (WithOtherTrees, "trees that grow_tree() grew make the graph of fit(), byte by byte"),
         (WithoutEngine, "engine is a text that names what fitted it"),
         (WithLock, "joblib can store the estimator and read it back: "),
         (WithNoGraph, GRAPH + "The graph is not an ONNX model."),

@@ -439,6 +439,23 @@ def test_a_training_process_that_waits_holds_nothing_that_its_training_has_freed
         wait_until(lambda: pool.measure_memory()[0] < pool.measure_memory()[1] - (100 << 20))
 
 
+def test_the_second_fit_begins_without_what_the_first_one_has_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "held"
+    measure = f"""import pathlib
+        status = pathlib.Path("/proc/self/status").read_text()
+        with pathlib.Path({str(file)!r}).open("a") as held:
+            held.write(status.partition("RssAnon:")[2].split()[0] + "\\n")
+        """
+    strangers_family(tmp_path, "fragments", measure + FRAGMENTS)
+    monkeypatch.syspath_prepend(tmp_path)
+    with TrainingPool() as pool:
+        pool.train(task(family="fragments", params={}))
+    first, second = map(int, file.read_text().split())
+    assert second < first + (60 << 10), "KiB; the first fit has freed 125 MiB"
+
+
 def test_who_waits_for_a_training_holds_nothing_that_it_has_freed() -> None:
     blocks = [b"x" * 65536 for _ in range(2000)]
     kept, blocks = blocks[-1], []
