@@ -16,7 +16,7 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta, check_graph
 from hftcl.contracts.findings import Findings
 from hftcl.errors import HftclError, IntegrityError, TrainingError, UsageError
-from hftcl.model.families import Family, Fitted, complete, find_finish
+from hftcl.model.families import Family, Fitted, complete, find_finish, find_grower
 from hftcl.model.feature import Feature
 from hftcl.model.feature_check import find_faults
 from hftcl.model.features import FEATURES
@@ -118,7 +118,7 @@ def _check_growing(
     promises: Findings, family: Family, params: Mapping[str, object], X: FloatArray, y: FloatArray
 ) -> None:
     """Grow each tree of samples by itself where a family offers that, as a cluster does, and have `fit` join them."""
-    if not hasattr(family, "grow_tree"):
+    if find_grower(family) is None:
         return
     wants = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
     groups = np.repeat(np.arange(_GROUPS, dtype=np.int32), _ROWS // _GROUPS)

@@ -17,7 +17,7 @@ from hftcl.errors import IntegrityError, TrainingError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.mapped import create_array
-from hftcl.model.families import Family, complete, find_family
+from hftcl.model.families import Family, complete, find_family, find_grower
 from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.training import Begun, Trained, Trainer, TrainingTask, TreeTask, require_arrays
 from hftcl.settings import Settings
@@ -181,7 +181,7 @@ class _Deadline:
 
 def _grows_apart(family: Family) -> bool:
     """Whether its trees may grow elsewhere; not those of a family that chooses something between its two fits."""
-    return hasattr(family, "grow_tree") and not hasattr(family, "settle")
+    return find_grower(family) is not None and not hasattr(family, "settle")
 
 
 @dataclass(slots=True, kw_only=True)

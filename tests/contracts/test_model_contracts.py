@@ -11,7 +11,7 @@ from sklearn.dummy import DummyRegressor
 
 from hftcl.contracts import check_family, check_feature
 from hftcl.errors import UsageError
-from hftcl.model.families import Fitted, find_finish
+from hftcl.model.families import Fitted, find_finish, find_grower
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURES, Feature
 from hftcl.settings import setting
@@ -35,7 +35,7 @@ def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(Quick()) == ()
 
 
-def test_a_finish_is_taken_for_no_fit_but_that_beside_it() -> None:
+def test_a_finish_or_a_tree_is_taken_for_no_fit_but_that_beside_it() -> None:
     """A class whose `fit` fits something else, or checks more, would lose that to an inherited one."""
 
     class WithHelper(Quick):
@@ -57,6 +57,8 @@ def test_a_finish_is_taken_for_no_fit_but_that_beside_it() -> None:
     assert find_finish(forest) == forest.finish_brief
     assert find_finish(checked) == checked.finish_brief
     assert [find_finish(family) for family in (Quick(), OfNoBriefFit(), patched)] == [None, None, None]
+    assert [find_grower(family) for family in (forest, checked)] == [forest.grow_tree, checked.grow_tree]
+    assert [find_grower(family) for family in (Quick(), patched)] == [None, None]
 
 
 class WithoutName(Quick):
@@ -213,6 +215,8 @@ class WithForeignFinish(Quick):
 
 
 class WithoutGrown(Quick):
+    grow_tree = Forest.grow_tree
+
     def fit(self, X: Any, y: Any, params: Any, *, sampler: Any = None, brief: bool = False, **others: Any) -> Fitted:
         if "grown" in others:
             raise TypeError("fit() got an unexpected keyword argument 'grown'")
@@ -220,16 +224,21 @@ class WithoutGrown(Quick):
 
 
 class WithTreesGrownTwice(Quick):
+    grow_tree = Forest.grow_tree
+
     def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
         return super().fit(X, y, params, **{name: given for name, given in others.items() if name != "grown"})
 
 
 class WithOtherTrees(Quick):
+    grow_tree = Forest.grow_tree
+
     def fit(self, X: Any, y: Any, params: Any, *, grown: Any = None, **others: Any) -> Fitted:
         return super().fit(X, y, params, grown=None if grown is None else grown[::-1], **others)
 
 
 class WithoutSamples(Quick):
+    grow_tree = Forest.grow_tree
     takes_samples = False
 
 

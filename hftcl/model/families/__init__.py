@@ -80,16 +80,24 @@ class Family(Protocol):
 
 
 def find_finish(family: Family) -> Callable[..., Fitted] | None:
-    """Return the `finish_brief` that belongs to the family's `fit`, None where there is none.
+    """Return the `finish_brief` beside the `fit` of the family, None where there is none: see `_find_beside_fit`."""
+    return _find_beside_fit(family, "finish_brief") if getattr(family, "tells_brief", False) else None
+
+
+def find_grower(family: Family) -> Callable[..., Any] | None:
+    """Return the `grow_tree` beside the `fit` of the family, None where there is none: see `_find_beside_fit`."""
+    return _find_beside_fit(family, "grow_tree")
+
+
+def _find_beside_fit(family: Family, name: str) -> Callable[..., Any] | None:
+    """Return that method, where it belongs to the `fit` of the family.
 
     One that is inherited belongs to the `fit` beside it: a class that has a `fit` of its own may fit something else, or
     check more, and needs its own.
     """
-    if not getattr(family, "tells_brief", False):
-        return None
     for names in (getattr(family, "__dict__", {}), *map(vars, type(family).__mro__)):
-        if "finish_brief" in names:
-            return cast("Callable[..., Fitted]", family.finish_brief)  # type: ignore[attr-defined]
+        if name in names:
+            return cast("Callable[..., Any]", getattr(family, name))
         if "fit" in names:
             return None
     return None
