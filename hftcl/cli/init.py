@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, require_printable
+from hftcl.cli.app import AsJson, app, example, require_printable, tell
 from hftcl.cli.invocation import Invocation, now
 from hftcl.home import Home
 
@@ -63,6 +63,10 @@ def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:
 
     reports = inspect(Settings(), folder.absolute(), on_event=build_listener(invocation.verbosity))
     changes, questions = propose(reports, str(folder))
-    views.show(config.write_example(Path.cwd(), changes), installation.draw_written, as_json)
-    if not as_json:
+    written = config.write_example(Path.cwd(), changes)
+    views.show(written, installation.draw_written, as_json, is_for_folder=True)
+    if as_json:
+        for question in questions:  # the document names the files; what is left to a person is told beside it
+            tell(f"to decide: {question}")
+    else:
         view.draw_questions(questions)

@@ -34,11 +34,12 @@ def _name_origin(origin: str, files: Mapping[str, str]) -> str:
     return files.get(origin, "environment" if origin.startswith("HFTCL_") else origin)
 
 
-def draw_written(paths: Sequence[Path]) -> None:
-    """Draw what `init` wrote."""
+def draw_written(paths: Sequence[Path], *, is_for_folder: bool = False) -> None:
+    """Draw what `init` wrote; where it is for a folder of bars, source and watchlist are set already."""
     for path in paths:
         say(f"wrote {path}")
-    say("Next: set [market] watchlist and source there, then `hftcl doctor` says what is missing.")
+    ahead = "" if is_for_folder else "set [market] watchlist and source there, then "
+    say(f"Next: {ahead}`hftcl doctor` says what is missing.")
 
 
 def draw_adoption(adoption: "Adoption") -> None:

@@ -97,8 +97,14 @@ def test_what_is_not_known_is_asked_for_and_never_assumed(tmp_path: Path) -> Non
     two_days = market("AAPL").head(780).drop("ticker").with_columns(pl.col("ts").dt.replace_time_zone(None))
     two_days.write_parquet(folder / "AAPL.parquet")
     done = run(tmp_path, "init", "--files", "data")
-    assert "to decide: AAPL.parquet: the stamps name no zone. Set [files] timezone." in done.stdout
+    question = "to decide: AAPL.parquet: the stamps name no zone. Set [files] timezone."
+    assert question in done.stdout
+    assert "set [market] watchlist" not in done.stdout, "both are set"
     assert '\n# timezone = ""\n' in (tmp_path / "hftcl.toml").read_text()
+    (tmp_path / "hftcl.toml").unlink()
+    done = run(tmp_path, "init", "--files", "data", "--json")
+    assert [Path(path).name for path in json.loads(done.stdout)] == ["hftcl.toml"], ".env stands already"
+    assert question in done.stderr, "a document of the files that were written does not hide it"
 
 
 @pytest.mark.hazard(75)
