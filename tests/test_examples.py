@@ -18,6 +18,8 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if ">>>" in path.read_text()
 )
+pytestmark = pytest.mark.usefixtures("warm_trainers")
+
 LEAST = 60  # functions and classes with an example, and commands
 HEAD = "Example: hftcl "
 COMMANDS = get_command(load_app()).commands  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -150,11 +151,12 @@ def test_the_feed_keeps_its_promises(site: Path, tmp_path: Path) -> None:
     assert check_feed(feed, hours, session_minutes()[60:64], lambda minute: minute + MINUTE) == ()
 
 
-def test_the_feature_keeps_its_promises(tmp_path: Path) -> None:
+def test_the_feature_keeps_its_promises(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As a script with nothing but its own imports; in this process, for another one would load for a second."""
     script = tmp_path / "feature.py"
     script.write_text(RECIPES["A feature"][0])
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.stdout, done.stderr) == ("ret_60 keeps its promises\n", "")
+    runpy.run_path(str(script), run_name="__main__")
+    assert capfd.readouterr() == ("ret_60 keeps its promises\n", "")
 
 
 # ---- as a user -------------------------------------------------------------------------------------------------------

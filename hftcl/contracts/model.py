@@ -60,8 +60,8 @@ def check_family(family: Family) -> tuple[str, ...]:
     loaded and asked as a model is, facts that JSON knows, an estimator that joblib can store. A family that passes here
     is not refused after a training.
 
-    >>> from hftcl.model.families.forest import Forest
-    >>> check_family(Forest())
+    >>> from hftcl.model.families.ridge import Ridge
+    >>> check_family(Ridge())
     ()
     """
     promises = Findings()

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -538,22 +538,78 @@ def test_the_closes_that_holding_is_worth_stand_in_the_order_of_the_tickers() ->
 # --- a cluster of this machine ----------------------------------------------------------------------------------------
 
 
-def test_a_cluster_of_this_machine_starts_before_it_is_asked_and_outlives_the_thread_that_opened_it(
-    tmp_path: Path,
-) -> None:
-    engine = ClusterEngine(configured("", jobs=1))
-    opener = threading.Thread(target=engine.__enter__)
-    opener.start()
-    opener.join()
-    try:
-        started = list_descendants(os.getpid())
-        (cluster,) = [pid for pid in started if b"hftcl.compute.local_cluster" in read_command(pid)]
-        assert engine.gather(WANTED).call(task_of(1, tmp_path), lambda: None) == (1, ROWS["close"].sum())
-        below = list_descendants(cluster)
-        assert any(b"forkserver" in read_command(pid) for pid in below)
-    finally:
-        engine.__exit__()
-    wait_until_ended([cluster, *below])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What a cluster of this machine did from its start, in a thread that then ended, to its end.
+
+    told: of each worker and of the scheduler, its settings of what it notes down about itself. left: in the folder of
+    temporary files, once it had ended.
+    """
+
+    started: list[int]
+    result: tuple[int, float]
+    below: list[int]
+    has_forkserver: bool
+    told: list[list[Any]]
+    written: list[Path]
+    left: list[Path]
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Life:
+    """Return the life of a cluster of two workers that did a task."""
+    names = ("worker.profile.enabled", "admin.tick.interval", "admin.system-monitor.interval")
+
+    def read_settings() -> list[Any]:
+        import dask
+
+        return [dask.config.get(f"distributed.{name}") for name in names]
+
+    engine: Any
+    with TemporaryDirectory(prefix="h") as folder, pytest.MonkeyPatch.context() as patch:
+        # short: the name of a socket below it has 107 bytes at most
+        patch.setenv("TMPDIR", folder)
+        patch.setattr("tempfile.tempdir", folder)
+        engine = ClusterEngine(configured("", jobs=2))
+        opener = threading.Thread(target=engine.__enter__)
+        opener.start()
+        opener.join()
+        try:
+            descendants = list_descendants(os.getpid())
+            started = [pid for pid in descendants if b"hftcl.compute.local_cluster" in read_command(pid)]
+            result = engine.gather(WANTED).call(task_of(1, tmp_path_factory.mktemp("life")), lambda: None)
+            below = list_descendants(started[0])
+            has_forkserver = any(b"forkserver" in read_command(pid) for pid in below)
+            told = [*engine._client.run(read_settings).values(), engine._client.run_on_scheduler(read_settings)]
+            written = [*Path(folder).iterdir()]
+        finally:
+            engine.__exit__()
+        return Life(
+            started=started,
+            result=result,
+            below=below,
+            has_forkserver=has_forkserver,
+            told=told,
+            written=written,
+            left=[*Path(folder).iterdir()],
+        )
+
+
+def test_a_cluster_of_this_machine_starts_before_it_is_asked_and_outlives_the_thread_that_opened_it(life: Life) -> None:
+    assert len(life.started) == 1
+    assert life.result == (1, ROWS["close"].sum())
+    assert life.has_forkserver
+    wait_until_ended([*life.started, *life.below])
+
+
+def test_a_cluster_of_this_machine_leaves_no_file_when_it_ends(life: Life) -> None:
+    assert life.written
+    assert life.left == []
+
+
+def test_a_cluster_of_this_machine_keeps_no_notes_of_itself_while_others_compute(life: Life) -> None:
+    """Without these settings its idle processes took a seventh of a core."""
+    assert life.told == [[False, "1s", "10s"]] * 3
 
 
 def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_up() -> None:
@@ -578,35 +634,8 @@ def test_a_cluster_of_this_machine_that_nothing_was_asked_of_leaves_no_semaphore
     assert [path for path in found if path.exists()] == []
 
 
-def test_a_cluster_of_this_machine_leaves_no_file_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine: Any
-    with TemporaryDirectory(prefix="h") as folder:  # short: the name of a socket below it has 107 bytes at most
-        monkeypatch.setenv("TMPDIR", folder)
-        monkeypatch.setattr("tempfile.tempdir", folder)
-        with ClusterEngine(configured("", jobs=1)) as engine:
-            engine.gather(WANTED)
-            assert list(Path(folder).iterdir())
-        assert list(Path(folder).iterdir()) == []
-
-
 def read_maps(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/maps").read_text().splitlines()
     except OSError:  # it has ended
         return []
-
-
-def test_a_cluster_of_this_machine_keeps_no_notes_of_itself_while_others_compute() -> None:
-    """Without these settings its idle processes took a seventh of a core."""
-    names = ("worker.profile.enabled", "admin.tick.interval", "admin.system-monitor.interval")
-
-    def read_settings() -> list[Any]:
-        import dask
-
-        return [dask.config.get(f"distributed.{name}") for name in names]
-
-    engine: Any
-    with ClusterEngine(configured("", jobs=2)) as engine:
-        engine.gather(WANTED)
-        told = [*engine._client.run(read_settings).values(), engine._client.run_on_scheduler(read_settings)]
-    assert told == [[False, "1s", "10s"]] * 3

@@ -34,6 +34,8 @@ from tests.installed import HFTCL, give_calendar, one_line, run
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
 
+pytestmark = pytest.mark.usefixtures("warm_trainers")
+
 TOML = """\
 [market]
 watchlist = ["AAPL", "AMD"]
@@ -135,11 +137,12 @@ class Wire:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], dict[str, bytes]]:
+def plain(warm_trainers: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], dict[str, bytes]]:
     """Return the report and the models of a backtest on this machine."""
     home = write_home(tmp_path_factory.mktemp("plain"))
-    report = finish(home, *BACKTEST)
-    return without_times(report), read_models(home)
+    done = call(home, *BACKTEST, "--json", **SECRETS)
+    assert done.returncode == 0, done.stderr
+    return without_times(json.loads(done.stdout)), read_models(home)
 
 
 def test_a_backtest_and_a_first_record_of_a_cluster_are_those_of_this_machine_to_the_bit_and_no_secret_travels(

@@ -14,10 +14,15 @@ from tests.loop_cases import NOW, small
 
 distributed = pytest.importorskip("distributed", reason="the extra hftcl[dask] is not installed")
 
+pytestmark = pytest.mark.usefixtures("warm_trainers")
+
 
 def learn(home: Path, on_event: OnEvent, **compute: object) -> tuple[object, ...]:
-    """Return the archived file and the record of a retrain with two folds: the candidate, and one that is a task."""
-    model: dict[str, object] = {"n_estimators": 400, "max_depth": 6}
+    """Return the archived file and the record of a retrain with two folds: the candidate, and one that is a task.
+
+    Of so many trees that the task is at work for a second after it has told that it fits.
+    """
+    model: dict[str, object] = {"n_estimators": 200, "max_depth": 6}
     market: dict[str, object] = {"watchlist": ("AAPL", "AMD"), "lookback_days": 46}
     settings = small(home, model=model, market=market, compute=compute)
     report = ContinuousLearning(settings, clock=lambda: NOW, on_event=on_event).retrain(force=True, as_of="2025-12-15")
@@ -27,11 +32,19 @@ def learn(home: Path, on_event: OnEvent, **compute: object) -> tuple[object, ...
     return Registry(home).onnx_path(report.model_id).read_bytes(), rows
 
 
+@pytest.fixture(scope="module")
+def here(warm_trainers: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Return what the retrain comes to on this machine."""
+    return learn(tmp_path_factory.mktemp("here") / "home", ignore)
+
+
 def is_of_a_fold_that_trains(event: Event) -> bool:
     return event.stage == "record" and event.text == "walk-forward, entry threshold"
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(
+    here: tuple[object, ...], tmp_path: Path
+) -> None:
     with run_cluster(tmp_path, workers=1) as cluster:
 
         def kill_worker(event: Event) -> None:
@@ -42,11 +55,11 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(
 
         there = learn(tmp_path / "there", kill_worker, backend="dask", scheduler=cluster.url, wait_s=240.0)
         assert len(cluster.workers) == 2, "a fold was at work"
-    assert there == learn(tmp_path / "here", ignore)
+    assert there == here
 
 
 def test_a_scheduler_that_dies_in_the_middle_of_a_fold_is_one_sentence_and_the_next_retrain_goes_on(
-    tmp_path: Path,
+    here: tuple[object, ...], tmp_path: Path
 ) -> None:
     home, died = tmp_path / "home", []
     with run_cluster(tmp_path, workers=1) as cluster:
@@ -63,4 +76,4 @@ def test_a_scheduler_that_dies_in_the_middle_of_a_fold_is_one_sentence_and_the_n
     assert ("\n" in str(told.value), told.value.exit_code) == (False, 1)
     assert not Registry(home).models()
     assert not read_all(Registry(home), synthetic=True)
-    assert learn(home, ignore) == learn(tmp_path / "here", ignore)
+    assert learn(home, ignore) == here

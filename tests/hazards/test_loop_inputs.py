@@ -20,6 +20,8 @@ from tests.installed import PATIENCE_S, one_line
 from tests.loop_cases import QUICK_TOML, RETRAIN
 from tests.shared_data import DIRTY, REAL_BARS, needs_dirty_bars, needs_real_bars
 
+pytestmark = pytest.mark.usefixtures("warm_trainers")
+
 NEW_YORK_ENDS = 'timezone = "America/New_York"\nlabel = "end"\ncolumns = { ts = "datetime" }\n'
 
 
