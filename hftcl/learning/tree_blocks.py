@@ -63,13 +63,12 @@ def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Bloc
     )
     among = np.flatnonzero(fitted) if order.only_fitted else np.arange(len(groups))
     sampler = Sampler(groups, among, order.max_rows, order.seed)
-    trees = tuple(
-        bench.pool.grow(
-            _gather(pieces, sampler, number, order, bench.jobs), bench.on_event, timeout_s=deadline.measure_left_s()
-        )
-        for number in range(order.first, order.first + order.trees)
-    )
-    return Block(order=order, trees=trees)
+    trees = []
+    for number in range(order.first, order.first + order.trees):
+        bench.require_going()
+        task = _gather(pieces, sampler, number, order, bench.jobs)
+        trees.append(bench.pool.grow(task, bench.on_event, timeout_s=deadline.measure_left_s()))
+    return Block(order=order, trees=tuple(trees))
 
 
 def _gather(pieces: Iterable[Piece], sampler: Sampler, number: int, order: BlockOrder, jobs: int) -> TreeTask:

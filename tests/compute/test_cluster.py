@@ -37,6 +37,7 @@ from tests.compute.orders import (
     Order,
     add_up,
     always_lose_its_training,
+    ask_often,
     die,
     fill_the_disk,
     find_unknown_family,
@@ -457,6 +458,34 @@ def test_a_training_that_begins_after_its_task_was_cancelled_ends_too(cluster: C
     with ClusterEngine(configured(cluster.url)) as engine, pytest.raises(StopError):
         engine.gather(WANTED).call(task_of(1, tmp_path, train_when_cancelled), stop)
     wait_for(tmp_path, "over")
+
+
+def test_a_task_that_computes_when_it_is_not_wanted_any_more_ends_at_its_next_block(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Else it would gather rows for a training that ends as it begins, and keep the worker from the next command."""
+
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        if list(tmp_path.glob("begun_*")):
+            raise StopError
+
+    with ClusterEngine(configured(cluster.url)) as engine:
+        team = engine.gather(WANTED)
+        with pytest.raises(StopError):
+            team.call(task_of(1, tmp_path, ask_often, wait_for="go"), stop)
+        try:
+            wait_for(tmp_path, "ended")
+        finally:
+            (tmp_path / "go").touch()
+
+        def let_go() -> None:
+            if list(tmp_path.glob("begun_2_*")):
+                (tmp_path / "on").touch()
+
+        assert team.call(task_of(2, tmp_path, ask_often, wait_for="on"), let_go) is None, "one that is wanted goes on"
 
 
 def test_the_package_of_a_family_is_compared_by_name_and_version(
