@@ -33,6 +33,7 @@ from hftcl.learning.folds import FoldTrainer
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.space import Choice
 from hftcl.settings import Settings
+from hftcl.waiting import wait_for_result
 from tests.compute.orders import (
     Order,
     add_up,
@@ -47,6 +48,7 @@ from tests.compute.orders import (
     tell_steps,
     train_long,
     train_when_cancelled,
+    work_alone,
 )
 from tests.compute.processes import (
     PATIENCE_S,
@@ -583,6 +585,42 @@ def test_a_cluster_of_this_machine_starts_before_it_is_asked_and_outlives_the_th
     finally:
         engine.__exit__()
     wait_until_ended([cluster, *below])
+
+
+def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    with ClusterEngine(configured("", jobs=3)) as engine:
+        team = engine.gather(WANTED)
+        done = list(team.run([task_of(number, tmp_path, work_alone, seconds=0.2) for number in range(6)]))
+        assert len(engine.list_workers()) == 3
+        asked = Wanted(rows_bytes=0, stage="search", workers=2)
+        assert engine.gather(asked).at_once == 2, "[search] workers is what a person wants"
+    assert [number for number, _ in done] == list(range(6))
+    assert team.at_once == 1
+
+
+def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    tasks = [task_of(number, tmp_path, wait_for="go") for number in range(7)]
+    engine: Any
+
+    def count_sent() -> int:
+        def count(dask_scheduler: Any) -> int:
+            return sum(str(key).startswith("hftcl task") for key in dask_scheduler.tasks)
+
+        return int(engine._client.run_on_scheduler(count))
+
+    with ClusterEngine(configured(cluster.url)) as engine, ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(lambda: list(engine.gather(WANTED).run(tasks)))
+        try:
+            wait_until(lambda: count_sent() == 7)
+        finally:
+            (tmp_path / "go").touch()
+        assert len(wait_for_result(coming)) == 7
 
 
 def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_up() -> None:
