@@ -15,12 +15,14 @@ from concurrent.futures import CancelledError, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
+from hftcl.compute.cores import count_usable_cores
 from hftcl.compute.crew import count_cores
 from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
 from hftcl.compute.on_worker import read_told, run_task
@@ -108,7 +110,11 @@ class ClusterEngine:
             if self._client is None and self._starting is not None:
                 self._join(self._starting.find_address())
         threads = sum(self._threads.values())
-        return ClusterTeam(engine=self, at_once=wanted.limit(threads))
+        if self._starting is None:
+            return ClusterTeam(engine=self, at_once=wanted.limit(threads))
+        # its workers share the cores of this machine: more trainings than those would take turns, and the memory of all
+        at_once = wanted.limit(min(threads, count_usable_cores()))
+        return ClusterTeam(engine=self, at_once=at_once, most_sent=at_once)
 
     def submit(self, task: Task[Any], topic: str = "") -> Any:
         """Send a task, with the blocks of its rows that are not there yet, and return Dask's future of it.
@@ -241,10 +247,14 @@ class _Lost:
 
 @dataclass(slots=True, kw_only=True)
 class ClusterTeam:
-    """Every worker of the cluster. A result comes back once, however often its task was begun."""
+    """Every worker of the cluster. A result comes back once, however often its task was begun.
+
+    most_sent: how many tasks of `run` are there at the same time, the others wait here; None for all.
+    """
 
     engine: ClusterEngine = field(repr=False)
     at_once: int
+    most_sent: int | None = None
 
     def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
         """Wait for what a task comes to; one that is not wanted any more is cancelled."""
@@ -253,17 +263,20 @@ class ClusterTeam:
         raise AssertionError("a task without an end")
 
     def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
-        """Send all tasks, so that a cluster that grows with its work sees them; yield (number, result) as they end."""
-        watch = _Watch(self.engine, lambda: None)
+        """Send tasks, all of them so that a cluster that grows with its work sees them, unless `most_sent` limits it;
+        yield (number, result) as they end.
+        """
+        watch = _Watch(self.engine, lambda: None, self.most_sent)
         yield from watch.work(tasks) if on_told is None else watch.work_aloud(tasks, on_told)
 
 
 class _Watch:
     """Waits for tasks that were sent, begins again what a dead worker lost, and cancels what is left at the end."""
 
-    def __init__(self, engine: ClusterEngine, require_going: Callable[[], None]) -> None:
+    def __init__(self, engine: ClusterEngine, require_going: Callable[[], None], most_sent: int | None = None) -> None:
         self._engine = engine
         self._require_going = require_going
+        self._most_sent = most_sent
         self._ended: SimpleQueue[Any] = SimpleQueue()  # futures, and (key, worker, event) of what is told
         self._topic = ""
         self._on_told: OnTold | None = None
@@ -277,8 +290,9 @@ class _Watch:
             yield from self.work(tasks)
 
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
+        left = iter(enumerate(tasks))
         try:
-            for number, task in enumerate(tasks):
+            for number, task in islice(left, self._most_sent):
                 self._begin(number, task)
             while self._begun:
                 try:
@@ -296,10 +310,12 @@ class _Watch:
                 self._worked_at = self._heard_at = time.monotonic()
                 if isinstance(result, _Lost):
                     self._begin(ended.number, ended.task, ended.tries + 1)
-                else:
-                    yield ended.number, result
+                    continue
+                for number, task in islice(left, 1):  # before the caller does its part with the result
+                    self._begin(number, task)
+                yield ended.number, result
         finally:
-            self._engine.cancel([left.future for left in self._begun.values()])
+            self._engine.cancel([begun.future for begun in self._begun.values()])
 
     def _hear(self, key: str, worker: str, event: Event) -> None:
         if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again

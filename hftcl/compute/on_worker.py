@@ -11,7 +11,7 @@ from hftcl.compute.parcels import StoredBlock
 from hftcl.compute.tasks import Bench
 from hftcl.compute.versions import describe_difference, describe_versions
 from hftcl.errors import ComputeError, ConfigError, NoRoomError, TrainingKilledError
-from hftcl.events import Event, Level, ignore
+from hftcl.events import Event, Level, RequireGoing, ignore
 from hftcl.model.training import TrainingPool
 
 _GLANCE_S: Final = 0.5  # how long a task that was cancelled can go on
@@ -42,8 +42,9 @@ def run_task(
     def tell(event: Event) -> None:
         worker.log_event(topic, {"key": key, **asdict(event), "level": event.level.value})
 
-    with _name_worker(worker.address), _end_when_cancelled(worker, key, pool):
-        return function(open_rows(blocks), order, Bench(pool=pool, jobs=1, on_event=tell if topic else ignore))
+    with _name_worker(worker.address), _end_when_cancelled(worker, key, pool) as require_going:
+        bench = Bench(pool=pool, jobs=1, on_event=tell if topic else ignore, require_going=require_going)
+        return function(open_rows(blocks), order, bench)
 
 
 def read_told(message: Mapping[str, Any]) -> tuple[str, str, Event]:
@@ -81,20 +82,30 @@ def _take_pool() -> TrainingPool:
 
 
 @contextmanager
-def _end_when_cancelled(worker: Any, key: str, pool: TrainingPool) -> Iterator[None]:
-    """End the trainings within once the task is wanted no more: Dask itself lets a running task go on to its end."""
+def _end_when_cancelled(worker: Any, key: str, pool: TrainingPool) -> Iterator[RequireGoing]:
+    """End the trainings within once the task is wanted no more: Dask itself lets a running task go on to its end.
+
+    Give what ends the task itself between two blocks of its work, as a training that is killed does.
+    """
     over = threading.Event()
+
+    def is_cancelled() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
 
     def watch() -> None:
         while not over.wait(_GLANCE_S):
-            task = worker.state.tasks.get(key)
-            if task is None or task.state == "cancelled":
+            if is_cancelled():
                 pool.kill()  # at each glance: none may train at this one, and the next one begins after it
+
+    def require_going() -> None:
+        if is_cancelled():
+            raise TrainingKilledError("The task was cancelled.")
 
     watcher = threading.Thread(target=watch, name=f"watch {key}", daemon=True)
     watcher.start()
     try:
-        yield
+        yield require_going
     finally:
         over.set()
         watcher.join()

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.compute import Arrays, Bench, Engine, Piece, Task, Wanted
-from hftcl.errors import IntegrityError, TrainingError
+from hftcl.errors import IntegrityError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import count
 from hftcl.mapped import create_array
+from hftcl.model.deadline import Deadline
 from hftcl.model.families import Family, complete, find_family, find_grower
 from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.training import Begun, Trained, Trainer, TrainingTask, TreeTask, require_arrays
@@ -55,20 +56,19 @@ class Block:
 
 def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Block:
     """Return the trees of the samples. Raises as `TrainingPool.grow`."""
-    deadline = _Deadline(order.timeout_s)
+    deadline = Deadline(order.timeout_s)
     few = ("groups", "fitted")
     groups, fitted = (
         np.concatenate(column) for column in zip(*([p[name] for name in few] for p in pieces), strict=True)
     )
     among = np.flatnonzero(fitted) if order.only_fitted else np.arange(len(groups))
     sampler = Sampler(groups, among, order.max_rows, order.seed)
-    trees = tuple(
-        bench.pool.grow(
-            _gather(pieces, sampler, number, order, bench.jobs), bench.on_event, timeout_s=deadline.measure_left()
-        )
-        for number in range(order.first, order.first + order.trees)
-    )
-    return Block(order=order, trees=trees)
+    trees = []
+    for number in range(order.first, order.first + order.trees):
+        bench.require_going()
+        task = _gather(pieces, sampler, number, order, bench.jobs)
+        trees.append(bench.pool.grow(task, bench.on_event, timeout_s=deadline.measure_left_s()))
+    return Block(order=order, trees=tuple(trees))
 
 
 def _gather(pieces: Iterable[Piece], sampler: Sampler, number: int, order: BlockOrder, jobs: int) -> TreeTask:
@@ -103,31 +103,26 @@ class BlockTrainer:
     trainer: Trainer
     engine: Engine
 
-    def train(self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> Trained:
-        """Return the model, after `timeout_s` at most, the trees included.
-
-        Raises as `TrainingPool.train`, ComputeError where the cluster cannot go on, and IntegrityError where what came
-        back are not the trees that a task was told to grow.
-        """
-        with self.begin(task, on_event, timeout_s=timeout_s) as begun:
-            return begun.finish()
-
     @contextmanager
     def begin(
         self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None
     ) -> Iterator[Begun]:
-        """Give the training as soon as its graph stands: see `TrainingPool.begin`. Raises as `train`."""
+        """Give the training as soon as its graph stands: see `TrainingPool.begin`. timeout_s: the trees included.
+
+        Raises as that, ComputeError where the cluster cannot go on, and IntegrityError where what came back are not
+        the trees that a task was told to grow.
+        """
         fits = _list_fits(task)
         if not fits:
             with self.trainer.begin(task, on_event, timeout_s=timeout_s) as begun:
                 yield begun
             return
         require_arrays(task)  # here, where it can be said of the whole training: a worker sees a sample
-        deadline = _Deadline(timeout_s)
+        deadline = Deadline(timeout_s)
         growth = _Growth(task=task, fits=fits, on_event=on_event, deadline=deadline)
         inner_s, whole_s = growth.run(self.engine)
         told = replace(task, inner_grown=growth.list_grown(_INNER), grown=growth.list_grown(_WHOLE))
-        with self.trainer.begin(told, growth.tell_rest, timeout_s=deadline.measure_left()) as begun:
+        with self.trainer.begin(told, growth.tell_rest, timeout_s=deadline.measure_left_s()) as begun:
 
             def finish() -> Trained:
                 trained = begun.finish()
@@ -161,24 +156,6 @@ def _list_fits(task: TrainingTask) -> tuple[str, ...]:
     return tuple(name for name, size in sizes.items() if size > task.max_rows)
 
 
-class _Deadline:
-    """When a training, or a task of one, has to be done; never where `timeout_s` is None."""
-
-    def __init__(self, timeout_s: float | None) -> None:
-        self._timeout_s, self._began = timeout_s, time.monotonic()
-
-    def measure_left(self) -> float | None:
-        """Return the seconds that are left. Raises TrainingError where none are."""
-        if self._timeout_s is None:
-            return None
-        left = self._timeout_s - (time.monotonic() - self._began)
-        if left <= 0:
-            raise TrainingError(
-                f"The trees did not grow within {self._timeout_s:g} s and were stopped. The serving model is untouched."
-            )
-        return left
-
-
 def _grows_apart(family: Family) -> bool:
     """Whether its trees may grow elsewhere; not those of a family that chooses something between its two fits."""
     return find_grower(family) is not None and not hasattr(family, "settle")
@@ -191,7 +168,7 @@ class _Growth:
     task: TrainingTask
     fits: tuple[str, ...]
     on_event: OnEvent
-    deadline: _Deadline
+    deadline: Deadline
     _blocks: dict[str, dict[int, tuple[bytes, ...]]] = field(default_factory=dict, init=False)
     _told: Event = field(default=Event("fit"), init=False)
 
@@ -211,15 +188,14 @@ class _Growth:
             for name in self.fits
             for order in _list_orders(task, params, total, self.deadline, only_fitted=name == _INNER)
         ]
-        names = [name for name in self.fits for _ in range(0, total, _BLOCK_TREES)]
         self._blocks = {name: {} for name in self.fits}
         self._tell(0, 2 * total, self.fits[0])
         sample_bytes = task.max_rows * arrays.row_bytes
         wanted = Wanted(rows_bytes=sample_bytes, stage="fit", tasks=len(tasks), uses_all_cores=True)
         began = inner_done = time.monotonic()
         for number, block in engine.gather(wanted).run(tasks, self._hear):
-            name = names[number]
             _require_block(block, tasks[number])
+            name = _INNER if block.order.only_fitted else _WHOLE
             self._blocks[name][block.order.first] = block.trees
             if name == _INNER:
                 inner_done = time.monotonic()
@@ -241,7 +217,7 @@ class _Growth:
 
         Raises TrainingError where the time of the whole training is over, however young the task is.
         """
-        self.deadline.measure_left()
+        self.deadline.measure_left_s()
         self.on_event(self._told if event.total else replace(self._told, text=event.text))
 
     def _tell(self, done: int, total: int, text: str) -> None:
@@ -269,7 +245,7 @@ def _list_columns(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
 
 
 def _list_orders(
-    task: TrainingTask, params: dict[str, object], total: int, deadline: _Deadline, *, only_fitted: bool
+    task: TrainingTask, params: dict[str, object], total: int, deadline: Deadline, *, only_fitted: bool
 ) -> Iterator[BlockOrder]:
     for first in range(0, total, _BLOCK_TREES):
         yield BlockOrder(
@@ -280,6 +256,6 @@ def _list_orders(
             first=first,
             trees=min(_BLOCK_TREES, total - first),
             only_fitted=only_fitted,
-            timeout_s=deadline.measure_left(),
+            timeout_s=deadline.measure_left_s(),
             width=task.X.shape[1],
         )

@@ -125,10 +125,6 @@ class Begun:
 class Trainer(Protocol):
     """Trains as a `TrainingPool`, here or elsewhere."""
 
-    def train(self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> Trained:
-        """Return the model."""
-        ...
-
     def begin(
         self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None
     ) -> AbstractContextManager[Begun]:

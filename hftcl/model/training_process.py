@@ -5,7 +5,6 @@ It trains one task after the other, because its libraries take seconds to load; 
 """
 
 import json
-import math
 import os
 import selectors
 import signal
@@ -16,7 +15,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +23,7 @@ from typing import Any, Final, TypeVar
 import hftcl
 from hftcl.errors import HftclError, NoRoomError, TrainingError, TrainingKilledError
 from hftcl.events import Event, OnEvent
+from hftcl.model.deadline import Deadline
 
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
 _TAIL_BYTES: Final = 4096
@@ -116,7 +116,7 @@ class TrainingProcess:
         """
         self._tell(order, descriptors)
         tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
-        deadline = _Deadline(timeout_s)
+        deadline = Deadline(timeout_s)
         for channel, chunk in self._read_chunks(deadline):
             if channel == _IDLE:
                 if last.total and time.monotonic() - told_at >= silence_s:
@@ -156,17 +156,15 @@ class TrainingProcess:
         for line in lines:
             yield _parse_message(line, tail)
 
-    def _read_chunks(self, deadline: "_Deadline") -> Iterator[tuple[str, bytes]]:
+    def _read_chunks(self, deadline: Deadline) -> Iterator[tuple[str, bytes]]:
         """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
             selector.register(self._child.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
             while selector.get_map():
                 left = deadline.measure_left_s()
-                if left <= 0:
-                    raise _build_failure(f"did not end within {deadline.timeout_s:g} s and was stopped", b"")
                 ended = self._child.poll() is not None  # before the look: what it wrote is then already in the pipes
-                ready = selector.select(min(left, _GLANCE_S))
+                ready = selector.select(_GLANCE_S if left is None else min(left, _GLANCE_S))
                 if ended and not ready:  # something that it started still holds the pipes
                     return
                 if not ready:
@@ -177,25 +175,6 @@ class TrainingProcess:
                         yield key.data, chunk
                     else:
                         selector.unregister(key.fileobj)
-
-
-class _Deadline:
-    """When a training must have ended, by the clock on the wall however much its child says; None for never."""
-
-    def __init__(self, timeout_s: float | None) -> None:
-        self.timeout_s = timeout_s
-        self._began = time.monotonic()
-
-    def measure_left_s(self) -> float:
-        """Return how many seconds are left; 0 or below where it has passed."""
-        return math.inf if self.timeout_s is None else self._began + self.timeout_s - time.monotonic()
-
-    @contextmanager
-    def pause(self) -> Iterator[None]:
-        """Give the training the time back that its caller takes within."""
-        began = time.monotonic()
-        yield
-        self._began += time.monotonic() - began
 
 
 def build_environment() -> dict[str, str]:

@@ -28,6 +28,8 @@ CASES: Final = {
     "backtest, ten months": "the loop replayed over ten months of ten tickers, one training after the other",
     "backtest, three months": "three months of three tickers, on this machine alone",
     "backtest, four Dask workers": "the same by four workers of a cluster on the same machine",
+    "sleepers, one thread": "eight tasks that sleep 3 s as they would train, on a named cluster of one thread",
+    "sleepers, sixteen threads": "eight for each of sixteen threads: 16 / ratio is how many times one thread they do",
 }
 """What each case does."""
 PAIRS: Final = (
@@ -42,9 +44,10 @@ PAIRS: Final = (
     ("first retrain, lightgbm", "hftcl retrain, lightgbm"),
     ("hftcl retrain, all features", "scikit-learn-intelex, all features"),
     ("backtest, four Dask workers", "backtest, three months"),
+    ("sleepers, sixteen threads", "sleepers, one thread"),
 )
 """The first is divided by the second, where both took turns."""
-UNSEEN: Final = frozenset({"backtest, four Dask workers"})
+UNSEEN: Final = frozenset({"backtest, four Dask workers", "sleepers, one thread", "sleepers, sixteen threads"})
 """Cases whose processor time nothing tells: a cluster's workers are ended with it, and no parent counts theirs."""
 UNSEEN_PARTS: Final = frozenset({"Dask"})
 """Parts of these: what is seen of other programs meanwhile is mostly their own workers."""

@@ -53,7 +53,8 @@ def tell_cases(figures: Figures) -> str:
 
 def _tell_case(name: str, taken: Measured) -> tuple[str, ...]:
     cpu_s, wall_s = _UNSEEN if name in UNSEEN else f"{median(taken.cpu_s):.1f}", f"{median(taken.wall_s):.1f}"
-    return name, CASES[name], str(len(taken.cpu_s)), cpu_s, wall_s, f"{max(taken.memory) / 2**20:.0f}"
+    memory = f"{max(taken.memory) / 2**20:.0f}" if any(taken.memory) else _UNSEEN
+    return name, CASES[name], str(len(taken.wall_s)), cpu_s, wall_s, memory
 
 
 def tell_ratios(figures: Figures) -> str:

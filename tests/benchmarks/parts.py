@@ -24,6 +24,7 @@ from tests.archive.sample_models import archive_in, deployed
 from tests.benchmarks.environments import list_versions
 from tests.benchmarks.figures import Figures, Measured
 from tests.benchmarks.machine import Watch, describe_machine, list_libraries
+from tests.benchmarks.sleeping import measure_sleepers
 from tests.benchmarks.test_retrain_cost import AS_OF, HERE, prepare, run_process
 from tests.ledger.ledger_cases import write_ledger
 
@@ -178,6 +179,17 @@ def measure_dask(bench: Bench) -> Figures:
     return Figures(cases=take_turns(works, 1))
 
 
+def measure_cluster_sleepers(bench: Bench) -> Figures:
+    """Return what tasks that sleep take on one thread of a named cluster, and many more of them on sixteen."""
+    cases: dict[str, Measured] = {}
+    for _ in range(bench.turns):
+        for name, threads in (("sleepers, one thread", 1), ("sleepers, sixteen threads", 16)):
+            wall_s = measure_sleepers(threads)
+            sys.stderr.write(f"{name}: {wall_s:.2f} s by the clock\n")
+            cases[name] = cases.get(name, Measured()).add(Measured(wall_s=(wall_s,)))
+    return Figures(cases=cases)
+
+
 def measure_machine(_: Bench) -> Figures:
     return Figures(machine=describe_machine(), versions=list_libraries())
 
@@ -192,6 +204,7 @@ PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
     "days": measure_growth("days"),
     "trees": measure_growth("trees"),
     "Dask": measure_dask,
+    "sleepers": measure_cluster_sleepers,
     "backtest": measure_backtest,
 }
 """What a whole run measures, what matters most first."""

@@ -33,10 +33,12 @@ from hftcl.learning.folds import FoldTrainer
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.space import Choice
 from hftcl.settings import Settings
+from hftcl.waiting import wait_for_result
 from tests.compute.orders import (
     Order,
     add_up,
     always_lose_its_training,
+    ask_often,
     die,
     fill_the_disk,
     find_unknown_family,
@@ -46,6 +48,7 @@ from tests.compute.orders import (
     tell_steps,
     train_long,
     train_when_cancelled,
+    work_alone,
 )
 from tests.compute.processes import (
     PATIENCE_S,
@@ -459,6 +462,34 @@ def test_a_training_that_begins_after_its_task_was_cancelled_ends_too(cluster: C
     wait_for(tmp_path, "over")
 
 
+def test_a_task_that_computes_when_it_is_not_wanted_any_more_ends_at_its_next_block(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Else it would gather rows for a training that ends as it begins, and keep the worker from the next command."""
+
+    class StopError(Exception):
+        pass
+
+    def stop() -> None:
+        if list(tmp_path.glob("begun_*")):
+            raise StopError
+
+    with ClusterEngine(configured(cluster.url)) as engine:
+        team = engine.gather(WANTED)
+        with pytest.raises(StopError):
+            team.call(task_of(1, tmp_path, ask_often, wait_for="go"), stop)
+        try:
+            wait_for(tmp_path, "ended")
+        finally:
+            (tmp_path / "go").touch()
+
+        def let_go() -> None:
+            if list(tmp_path.glob("begun_2_*")):
+                (tmp_path / "on").touch()
+
+        assert team.call(task_of(2, tmp_path, ask_often, wait_for="on"), let_go) is None, "one that is wanted goes on"
+
+
 def test_the_package_of_a_family_is_compared_by_name_and_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -610,6 +641,42 @@ def test_a_cluster_of_this_machine_leaves_no_file_when_it_ends(life: Life) -> No
 def test_a_cluster_of_this_machine_keeps_no_notes_of_itself_while_others_compute(life: Life) -> None:
     """Without these settings its idle processes took a seventh of a core."""
     assert life.told == [[False, "1s", "10s"]] * 3
+
+
+def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    with ClusterEngine(configured("", jobs=3)) as engine:
+        team = engine.gather(WANTED)
+        done = list(team.run([task_of(number, tmp_path, work_alone, seconds=0.2) for number in range(6)]))
+        assert len(engine.list_workers()) == 3
+        asked = Wanted(rows_bytes=0, stage="search", workers=2)
+        assert engine.gather(asked).at_once == 2, "[search] workers is what a person wants"
+    assert [number for number, _ in done] == list(range(6))
+    assert team.at_once == 1
+
+
+def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    tasks = [task_of(number, tmp_path, wait_for="go") for number in range(7)]
+    engine: Any
+
+    def count_sent() -> int:
+        def count(dask_scheduler: Any) -> int:
+            return sum(str(key).startswith("hftcl task") for key in dask_scheduler.tasks)
+
+        return int(engine._client.run_on_scheduler(count))
+
+    with ClusterEngine(configured(cluster.url)) as engine, ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(lambda: list(engine.gather(WANTED).run(tasks)))
+        try:
+            wait_until(lambda: count_sent() == 7)
+        finally:
+            (tmp_path / "go").touch()
+        assert len(wait_for_result(coming)) == 7
 
 
 def test_a_cluster_of_this_machine_that_nothing_was_asked_of_ends_before_it_is_up() -> None:
