@@ -35,7 +35,7 @@ def run_under_strace(home: Path, file: Path, call: str, fault: str, *words: str)
 @pytest.mark.hazard(2)
 def test_a_command_on_a_disk_that_fails_says_what_is_true(homes: Homes, tmp_path: Path) -> None:
     homes.copy(tmp_path / "template", deploy_once)
-    assert fail_each(tmp_path, tmp_path / "template", "hftcl record --begin-anew", stride=16) >= 3
+    assert fail_each(tmp_path, tmp_path / "template", "hftcl record --begin-anew", stride=10) >= 3
 
 
 def test_of_the_calls_that_fail_the_first_of_each_kind_on_each_file_is_among_those_chosen() -> None:

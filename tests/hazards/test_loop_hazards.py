@@ -341,7 +341,7 @@ def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(ho
     (home / "hftcl.toml").write_text(FOREST_TOML)
     before = {row["model_id"] for row in answer_here(home, "history")}
     cases = [Case() for _ in range(3)]
-    processes = [case.start(home, *RETRAIN, "--param", "n_estimators=60") for case in cases]
+    processes = [case.start(home, *RETRAIN, "--param", "n_estimators=150") for case in cases]
     spoken = [process.communicate(timeout=PATIENCE_S) for process in processes]
     codes = [process.returncode for process in processes]
     worked = [json.loads(out) for (out, _), code in zip(spoken, codes, strict=True) if code == 0]
