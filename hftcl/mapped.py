@@ -16,12 +16,14 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.arrow import VIEW_BYTES, build_view, map_texts
 from hftcl.errors import NoRoomError
 
 if TYPE_CHECKING:  # the child that trains maps arrays, and loads no library of frames
     import polars as pl
 
-_SEGMENT_BYTES: Final = 64 << 20  # of address space, not of the disk: 2,000 tickers of 60 days take 45 descriptors
+_SEGMENT_BYTES: Final = 64 << 20  # of address space, not of the disk: 2,000 tickers of 60 days take some 55 descriptors
+_RUN_ROWS: Final = 16  # of one text in a row, on average: below that Python would write one after the other
 _ALIGNMENT: Final = 64  # bytes: a line of the processor's cache, which is what Arrow asks of a column
 
 
@@ -71,8 +73,9 @@ class FrameFiles:
         """Return the rows of all `parts`, the same to the bit, whose numbers, dates and times are read from a file.
 
         Each column is in one piece: of a frame whose columns end their pieces at other rows, polars copies them all for
-        a question about one. Texts, booleans and columns with nulls stay in memory. parts: one or more, with the same
-        columns. Raises NoRoomError where there is no room.
+        a question about one. So are texts that come many times in a row, such as tickers. Other texts, booleans and
+        columns with nulls stay in memory. parts: one or more, with the same columns. Raises NoRoomError where there is
+        no room.
 
         >>> import polars as pl
         >>> bars = pl.DataFrame({"ticker": ["AAPL", "AAPL"], "close": [101.5, 102.0]})
@@ -87,8 +90,11 @@ class FrameFiles:
         import polars as pl
 
         first, rows = parts[0], sum(part.len() for part in parts)
-        moves = (first.dtype.is_numeric() or first.dtype.is_temporal()) and rows
-        if not moves or any(part.null_count() for part in parts):
+        if not rows or any(part.null_count() for part in parts):
+            return pl.concat(parts, rechunk=True)
+        if first.dtype == pl.String:
+            return self._move_texts(parts, rows)
+        if not (first.dtype.is_numeric() or first.dtype.is_temporal()):
             return pl.concat(parts, rechunk=True)
         physical = first.clear().to_physical().to_numpy().dtype
         room, done = self._take(rows * physical.itemsize).view(physical), 0
@@ -96,6 +102,19 @@ class FrameFiles:
             room[done : done + part.len()] = part.to_physical().to_numpy()
             done += part.len()
         return pl.Series(first.name, np.asarray(room)).cast(first.dtype)
+
+    def _move_texts(self, parts: "Sequence[pl.Series]", rows: int) -> "pl.Series":
+        import polars as pl
+
+        runs = [part.rle().struct for part in parts]
+        if rows < _RUN_ROWS * sum(run.field("len").len() for run in runs):
+            return pl.concat(parts, rechunk=True)
+        room, texts, done = self._take(rows * VIEW_BYTES).reshape(rows, VIEW_BYTES), bytearray(), 0
+        for run in runs:
+            for text, length in zip(run.field("value"), run.field("len"), strict=True):
+                room[done : done + length] = np.frombuffer(build_view(text, texts), np.uint8)
+                done += length
+        return map_texts(parts[0].name, np.asarray(room), bytes(texts))
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         """Return so many bytes of a file; their place on the disk is taken at once."""

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.arrow import map_times
 from hftcl.mapped import FileArray, FrameFiles, create_array
-from hftcl.market.bars import TS
 from hftcl.market.ticker_blocks import cut_runs, find_begins
 from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
@@ -48,10 +48,10 @@ class _Block:
 class _Work:
     """All that is shared by the tickers.
 
-    matrix: float32, a row for each feature and one for the target. minutes: int64, a row for each of _KEPT and OWN,
-    what the first look leaves for the second. places: int64, for each bar its row on its block's grid.
-    kept: bool, for each bar whether the answer has it. own: features that must be finite. broken: where one of them is
-    not, the first such bar of a block: in the matrix NaN stands for null.
+    matrix: float32, a row for each feature and one for the target. ends: int64, of the labels. minutes: int64, a row
+    for each of _KEPT and OWN, what the first look leaves for the second. places: int64, for each bar its row on its
+    block's grid. kept: bool, for each bar whether the answer has it. own: features that must be finite. broken: where
+    one of them is not, the first such bar of a block: in the matrix NaN stands for null.
     """
 
     bars: pl.DataFrame
@@ -60,14 +60,15 @@ class _Work:
     horizon_minutes: int
     table: tuple[Feature, ...]
     matrix: FileArray
+    ends: FileArray
     minutes: FileArray
     places: FileArray
     kept: npt.NDArray[np.bool_]
     own: tuple[Feature, ...]
     broken: list[pl.DataFrame] = field(default_factory=list)
 
-    def look(self, block: _Block) -> pl.Series:
-        """Compute what needs no other ticker; return the ends of the labels."""
+    def look(self, block: _Block) -> None:
+        """Compute what needs no other ticker."""
         grid = self._build(block)
         for place, name in enumerate((*_KEPT, *OWN)):
             self.minutes[place, block.minutes] = grid.frame[name].cast(pl.Int64).fill_null(_NONE).to_numpy()
@@ -76,7 +77,8 @@ class _Work:
         target = evaluate_target(grid, self.horizon_minutes)
         self._write(block, evaluate_expressions(scaled, [one for one in self.table if not _reads_peers(one)]))
         self._write(block, target.select("target"))
-        return target["label_end"].filter(pl.Series(self.kept[block.rows]))
+        ends = target["label_end"].to_physical().fill_null(_NONE).to_numpy()
+        self.ends[block.answers] = ends[self.kept[block.rows]]
 
     def read_minutes(self, block: _Block) -> pl.DataFrame:
         """Return what the first look has kept; own_5, own_15, own_30 are whole LOG_UNITs."""
@@ -111,12 +113,13 @@ class _Work:
                 require_finite([feature], pl.concat(found))
 
     def list_values(self) -> list[pl.Series]:
-        """Return the columns of the features and the target; null where not known."""
-        names = [*(one.name for one in self.table), "target"]
-        return [
+        """Return the columns of the features, the target and label_end; null where not known."""
+        names, ends = [*(one.name for one in self.table), "target"], np.asarray(self.ends)
+        values = [
             pl.Series(name, np.asarray(values), dtype=pl.Float32, nan_to_null=True)
             for name, values in zip(names, self.matrix, strict=True)
         ]
+        return [*values, map_times("label_end", ends, ends != _NONE)]
 
     def _build(self, block: _Block) -> Grid:
         bars = self.bars[block.rows].with_columns(self.names[block.rows].alias("ticker"))
@@ -157,6 +160,7 @@ def add_features_by_ticker(
     """
     sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
     kept = (bars["session"] >= since).to_numpy()
+    answers = int(np.count_nonzero(kept))
     blocks = _list_blocks(bars, sessions, kept)
     work = _Work(
         bars=bars,
@@ -164,28 +168,24 @@ def add_features_by_ticker(
         sessions=sessions,
         horizon_minutes=horizon_minutes,
         table=table,
-        matrix=create_array((len(table) + 1, int(np.count_nonzero(kept))), np.float32),
+        matrix=create_array((len(table) + 1, answers), np.float32),
+        ends=create_array((answers,), np.int64),
         minutes=create_array((len(_KEPT) + len(OWN), blocks[-1].minutes.stop if blocks else 0), np.int64),
         places=create_array((bars.height,), np.int64),
         kept=kept,
         own=own,
     )
-    peers, ends = PeerSums(sessions), [pl.Series("label_end", [], dtype=TS)]
+    peers = PeerSums(sessions)
     with ThreadPoolExecutor(jobs, "features") as threads:
-        for block, label_end in zip(blocks, map_in_threads(threads, work.look, blocks), strict=True):
-            peers.add(work.read_minutes(block))
-            ends.append(label_end)
-            on_block(len(ends) - 1, 2 * len(blocks))
+        for done, _ in enumerate(map_in_threads(threads, work.look, blocks)):
+            peers.add(work.read_minutes(blocks[done]))
+            on_block(done + 1, 2 * len(blocks))
         # In place, as above: with the loop the generator ends, and its end cancels the blocks that have not begun.
         for done, _ in enumerate(map_in_threads(threads, lambda block: work.look_again(block, peers), blocks), 1):
             on_block(len(blocks) + done, 2 * len(blocks))
     work.require_finite()
     work.compare_across()
-    return (
-        FrameFiles()
-        .put(bars.clear(), *cut_runs(bars, kept))
-        .hstack([*work.list_values(), pl.concat(ends, rechunk=True)])
-    )
+    return FrameFiles().put(bars.clear(), *cut_runs(bars, kept)).hstack(work.list_values())
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:

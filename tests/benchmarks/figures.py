@@ -1,8 +1,8 @@
 """What the figures of a benchmark say: ratios with their spread, growth, and what fell. Pure."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from statistics import median
 from typing import Any, Final
 
@@ -69,12 +69,28 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which hftcl was measured, and when. code: a hash of its package; commit: the one that was checked out, if any.
+
+    at: "YYYY-MM-DD HH:MM", UTC.
+    """
+
+    code: str
+    commit: str
+    version: str
+    at: str
+
+    def __str__(self) -> str:
+        return f"hftcl {self.version}{f', commit {self.commit}' if self.commit else ''}, {self.at[:10]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """What was measured, of one run or of parts of it.
 
     growth: by what grows, sizes with what they cost. minutes: by tickers, milliseconds from the bar to the order of
     each minute of a session. missing: by peer, why it is not among the cases. others: by part, how many cores other
-    programs kept busy while it was measured.
+    programs kept busy while it was measured. origins: by name of a figure, see `list_names`, what was measured.
     """
 
     cases: Mapping[str, Measured] = field(default_factory=dict)
@@ -85,6 +101,32 @@ class Figures:
     versions: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     others: Mapping[str, float] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def list_names(self) -> Iterator[str]:
+        """Yield the name of each figure."""
+        yield from self.cases
+        yield from (name_size(what, size) for what, sizes in self.growth.items() for size in sizes)
+        yield from self.startup
+        yield from (name_minute(tickers) for tickers in self.minutes)
+
+    def sign(self, origin: Origin) -> "Figures":
+        """Return the same, all of it measured of `origin`."""
+        return replace(self, origins=dict.fromkeys(self.list_names(), origin))
+
+    @property
+    def newest(self) -> Origin | None:
+        """What was measured last; None where that is not known of any figure."""
+        return max(self.origins.values(), key=lambda origin: origin.at, default=None)
+
+    def tell_origin(self, *names: str) -> str:
+        """Return of which hftcl these figures are: "newest", or what it was, each once."""
+        newest, told = self.newest, dict[str, None]()
+        for name in names:
+            origin = self.origins.get(name)
+            is_newest = origin is not None and newest is not None and origin.code == newest.code
+            told["newest" if is_newest else f"older: {origin}" if origin else "not known"] = None
+        return "; ".join(told)
 
     @property
     def busy(self) -> dict[str, float]:
@@ -93,7 +135,13 @@ class Figures:
 
     def add(self, other: "Figures") -> "Figures":
         """Return what both hold; where both hold the same thing, the other's."""
-        return Figures(**{one.name: {**getattr(self, one.name), **getattr(other, one.name)} for one in fields(self)})
+        both = {one.name: {**getattr(self, one.name), **getattr(other, one.name)} for one in fields(self)}
+        # a size is a part of its own: the others stay
+        both["growth"] = {
+            what: dict(sorted({**self.growth.get(what, {}), **other.growth.get(what, {})}.items()))
+            for what in both["growth"]
+        }
+        return Figures(**both)
 
     @classmethod
     def from_json(cls, read: Mapping[str, Any]) -> "Figures":
@@ -106,7 +154,18 @@ class Figures:
             cases=cases, growth=growth, startup=startup, machine=read["machine"], versions=read["versions"],
             minutes={int(tickers): tuple(ms) for tickers, ms in read["minutes"].items()},
             missing=read["missing"], others=read["others"],
+            origins={name: Origin(**one) for name, one in read["origins"].items()},
         )  # fmt: skip
+
+
+def name_size(what: str, size: int) -> str:
+    """Return the name of a figure of growth."""
+    return f"{what}, {size}"
+
+
+def name_minute(tickers: int) -> str:
+    """Return the name of the figures of a bot's minute."""
+    return f"a minute, {tickers} tickers"
 
 
 def of_json(one: Mapping[str, Sequence[float]]) -> Measured:

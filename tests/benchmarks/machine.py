@@ -3,12 +3,20 @@
 import os
 import platform
 import resource
+import shutil
+import subprocess
 import time
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+
+import hftcl
+from hftcl import __version__
+from hftcl.compute.code_digest import hash_code
+from tests.benchmarks.figures import Origin
 
 LIBRARIES: Final = ("numpy", "polars", "pandas", "scikit-learn", "scikit-learn-intelex", "lightgbm", "onnxruntime")
 COPIED_BYTES: Final = 256 << 20
@@ -81,3 +89,24 @@ def find_version(library: str) -> str | None:
         return version(library)
     except PackageNotFoundError:
         return None
+
+
+def find_origin() -> Origin:
+    """Return which hftcl is measured now."""
+    now = datetime.fromtimestamp(time.time(), UTC)
+    return Origin(code=hash_code()[:12], commit=find_commit(), version=__version__, at=f"{now:%Y-%m-%d %H:%M}")
+
+
+def find_commit() -> str:
+    """Return the commit that is checked out, with a plus where the package is another one; empty without git."""
+    git, folder = shutil.which("git"), Path(hftcl.__file__).parent
+    if git is None:
+        return ""
+    try:
+        commit, changes = (
+            subprocess.run([git, "-C", folder, *words], capture_output=True, text=True, check=True).stdout.strip()
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--", "."))
+        )
+    except subprocess.CalledProcessError:  # what is installed lies in no repository
+        return ""
+    return f"{commit}{'+' if changes else ''}"

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from hftcl.settings import Market, Paths, Settings
 from tests.archive.sample_models import archive_in, deployed
 from tests.benchmarks.environments import list_versions
 from tests.benchmarks.figures import Figures, Measured
-from tests.benchmarks.machine import Watch, describe_machine, list_libraries
+from tests.benchmarks.machine import Watch, describe_machine, find_origin, list_libraries
 from tests.benchmarks.sleeping import measure_sleepers
 from tests.benchmarks.test_retrain_cost import AS_OF, HERE, prepare, run_process
 from tests.ledger.ledger_cases import write_ledger
@@ -32,14 +32,18 @@ NOW: Final = datetime(2026, 2, 1, tzinfo=UTC)
 """A moment after AS_OF."""
 TICKERS: Final = tuple(f"T{number:03}" for number in range(10))
 SCRIPTS: Final = {"FreqAI": "with_freqai.py", "Qlib": "with_qlib.py"}
-GROWTH: Final[Mapping[str, Mapping[int, tuple[str, str]]]] = {
-    "tickers": {n: (f"watchlist = {json.dumps([f'T{k:03}' for k in range(n)])}", "") for n in (25, 50, 100)},
-    "days": {n: (f"watchlist = {json.dumps(TICKERS)}\nlookback_days = {n}", "") for n in (60, 120, 240)},
-    "trees": {n: (f"watchlist = {json.dumps(TICKERS)}", f"n_estimators = {n}") for n in (100, 200, 400)},
-    "tickers, wide": {n: (f"watchlist = {json.dumps([f'T{k:03}' for k in range(n)])}", "") for n in (50, 150, 500)},
+SIZES: Final[Mapping[str, Sequence[int]]] = {
+    "tickers": (50, 150, 500),
+    "days": (60, 120, 240),
+    "trees": (100, 200, 400),
 }
-"""Lines of [market] and of [model] by size; a family lightgbm grows tickers and days, a forest trees."""
-WIDE: Final = "tickers, wide"
+"""What grows by itself: of 60 days, of ten tickers, and with 200 trees where these do not grow."""
+WIDE: Final = 500
+"""Tickers, from which on a size takes a quarter of an hour by itself."""
+UNIVERSE: Final = 2000
+"""Tickers whose rows are far more than [model] max_rows."""
+FEW_TREES: Final = 20
+"""Of a universe's forest: each tree has its own sample, so that memory is that of 200, and time a tenth."""
 STARTUP: Final = {
     "hftcl --help": ("--help",),
     "hftcl history": ("history",),
@@ -116,22 +120,36 @@ def measure_startup(bench: Bench) -> Figures:
     return Figures(startup=take_turns(works, WARM * bench.turns))
 
 
-def measure_growth(what: str) -> Callable[[Bench], Figures]:
-    """Return the part that tells what a second retrain that archives nothing costs by the size of one thing."""
+def measure_size(what: str, size: int, family: str = "forest", *, trees: int = 0) -> Callable[[Bench], Figures]:
+    """Return the part that tells what retrains cost where one thing has that size: the first, and then the second.
+
+    Its bars are stored before, without being counted. trees: of a fit; 0: those of the settings.
+    """
 
     def measure(bench: Bench) -> Figures:
+        grown = f"{what}, {family}{f' of {trees} trees' if trees else ''}"
+        tickers = [f"T{number:03}" for number in range(size)] if what == "tickers" else list(TICKERS)
+        days = size if what == "days" else Market().lookback_days
+        market = f'source = "synthetic"\nwatchlist = {json.dumps(tickers)}\nlookback_days = {days}'
+        home = prepare(bench.folder / f"{size} {grown}", family, market)
+        fitted = size if what == "trees" else trees
+        with (home / "hftcl.toml").open("a") as settings:
+            settings.write(f"n_estimators = {fitted}\n" if fitted else "")
+        store_bars(home, Market(watchlist=tuple(tickers), lookback_days=days))
         found = {}
-        for size, (market, model) in GROWTH[what].items():
-            family = "forest" if what == "trees" else "lightgbm"
-            home = prepare(bench.folder / f"{what} {size}", family, f'source = "synthetic"\n{market}')
-            with (home / "hftcl.toml").open("a") as settings:
-                settings.write(f"{model}\n")
-            work = call("-m", "hftcl", "retrain", "--force", "--dry-run", "--as-of", AS_OF, "--json", cwd=home)
-            work()  # not counted: it makes the market up
-            found[size] = take_turns({f"{size} {what}": work}, 1)[f"{size} {what}"]
-        return Figures(growth={what: found})
+        for turn in ("first", "second"):
+            name = f"{grown}: {turn} retrain"
+            found[name] = {size: take_turns({f"{name}, {size}": retrain(home)}, 1)[f"{name}, {size}"]}
+        shutil.rmtree(home)
+        return Figures(growth=found)
 
     return measure
+
+
+def store_bars(home: Path, market: Market) -> None:
+    """Store the bars of the built-in market that a retrain in `home` reads."""
+    settings = Settings(paths=Paths(home=str(home)), market=market)
+    open_window(settings, as_of=AS_OF, now=NOW, save=True, on_event=ignore).read_bars()
 
 
 def measure_all_features(bench: Bench) -> Figures:
@@ -194,15 +212,18 @@ def measure_machine(_: Bench) -> Figures:
     return Figures(machine=describe_machine(), versions=list_libraries())
 
 
+def list_sizes() -> Iterator[tuple[str, int]]:
+    """Yield what grows with each of its sizes."""
+    yield from ((what, size) for what, sizes in SIZES.items() for size in sizes)
+
+
 PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
     "machine": measure_machine,
     "start-up": measure_startup,
     "peers": measure_peers,
     "minutes": measure_minutes(WATCHED),
     "all features": measure_all_features,
-    "tickers": measure_growth("tickers"),
-    "days": measure_growth("days"),
-    "trees": measure_growth("trees"),
+    **{f"{size} {what}": measure_size(what, size) for what, size in list_sizes() if size < WIDE},
     "Dask": measure_dask,
     "sleepers": measure_cluster_sleepers,
     "backtest": measure_backtest,
@@ -210,17 +231,36 @@ PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
 """What a whole run measures, what matters most first."""
 SHORT: Final = ("machine", "start-up", "peers")
 WIDE_PARTS: Final[Mapping[str, Callable[[Bench], Figures]]] = {
-    WIDE: measure_growth(WIDE),
+    f"{WIDE} tickers": measure_size("tickers", WIDE),
+    **{f"{size} tickers, lightgbm": measure_size("tickers", size, "lightgbm") for size in SIZES["tickers"]},
+    f"{UNIVERSE} tickers, few trees": measure_size("tickers", UNIVERSE, trees=FEW_TREES),
     MINUTES_WIDE: measure_minutes(WATCHED_WIDE),
     "guide, all features": measure_guide_all_features,
 }
 """What takes a quarter of an hour by itself."""
 
 
+ALL_PARTS: Final = {**PARTS, **WIDE_PARTS}
+
+
+def choose_parts(asked: Sequence[str]) -> list[str]:
+    """Return the parts of these names; "tickers" stands for "50 tickers" and each other size.
+
+    Raises ValueError for a name that stands for none.
+    """
+    chosen: list[str] = []
+    for name in asked:
+        found = [part for part in ALL_PARTS if part == name or part.split(" ", 1)[1:] == [name]]
+        if not found:
+            raise ValueError(f"{name!r} is no part. Parts are: {', '.join(ALL_PARTS)}.")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
 def measure_part(name: str, bench: Bench) -> Figures:
-    """Return what one part found, and how many cores other programs kept busy meanwhile."""
+    """Return what one part found of which hftcl, and how many cores other programs kept busy meanwhile."""
     watch = Watch()
-    found = {**PARTS, **WIDE_PARTS}[name](bench)
+    found = ALL_PARTS[name](bench).sign(find_origin())
     return found.add(Figures(others={name: watch.count_others()}))
 
 

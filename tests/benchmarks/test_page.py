@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hftcl import __version__
+from hftcl.compute.code_digest import hash_code
 from tests.benchmarks.environments import MARK, NotInstalledError, find_last_line, make_environment, make_environments
-from tests.benchmarks.figures import Figures, Measured, compare, divide, find_slope, list_ratios
-from tests.benchmarks.machine import count_busy_s
+from tests.benchmarks.figures import Figures, Measured, Origin, compare, divide, find_slope, list_ratios
+from tests.benchmarks.machine import count_busy_s, find_origin
 from tests.benchmarks.page import PAGE, STORED, main, store
 from tests.benchmarks.page_text import build_page
-from tests.benchmarks.parts import call, renew, take_turns
+from tests.benchmarks.parts import Bench, call, choose_parts, measure_part, renew, take_turns
 
 
 def taken(*cpu_s: float, mib: int = 100) -> Measured:
@@ -55,6 +57,56 @@ def test_growth_is_the_slope_of_the_logarithms() -> None:
     assert find_slope({1: 3.0, 10: 30.0 * 10**0.5, 100: 3000.0}) == pytest.approx(1.5)
     page = build_page(MADE_UP)
     assert "| tickers | 25, 50, 100 | 2.0, 4.0, 8.0 | 1.00 | 2.0, 4.0, 8.0 | 1.00 | 100, 110, 121 | 0.14 |" in page
+    assert "| days | 60 | 2.0 | one size | 2.0 | one size | 100 | one size |" in build_page(
+        MADE_UP.add(Figures(growth={"days": {60: taken(2.0)}}))
+    )
+
+
+def test_each_size_is_a_part_of_its_own_and_a_later_run_of_one_keeps_the_others() -> None:
+    assert choose_parts(["tickers", "days", "minutes"]) == [
+        "50 tickers", "150 tickers", "500 tickers", "60 days", "120 days", "240 days", "minutes",
+    ]  # fmt: skip
+    assert choose_parts(["500 tickers", "tickers"])[0] == "500 tickers"
+    with pytest.raises(ValueError, match=r"'tickets' is no part. Parts are: machine,.* 50 tickers, "):
+        choose_parts(["tickets"])
+    later = MADE_UP.add(Figures(growth={"tickers": {50: taken(9.0), 200: taken(16.0)}}))
+    assert {size: one.cpu_s for size, one in later.growth["tickers"].items()} == {
+        25: (2.0,), 50: (9.0,), 100: (8.0,), 200: (16.0,),
+    }  # fmt: skip
+    assert list(later.growth["tickers"]) == [25, 50, 100, 200]
+
+
+def test_a_figure_of_an_earlier_hftcl_than_the_newest_is_never_told_without_saying_so() -> None:
+    early = Origin(code="a", commit="1234567", version="0.1.0", at="2026-01-05 10:00")
+    late = Origin(code="b", commit="89abcde", version="0.2.0", at="2026-02-05 10:00")
+    again = Figures(cases={"scikit-learn-intelex": taken(3.0, 3.0, 3.0)}, growth={"tickers": {50: taken(4.0)}})
+    page = build_page(MADE_UP.sign(early).add(again.sign(late)))
+    assert "The newest run measured hftcl 0.2.0, commit 89abcde, 2026-02-05." in page
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "---" not in line]
+    old, both = "older: hftcl 0.1.0, commit 1234567, 2026-01-05", ("hftcl retrain, forest / scikit", "tickers | 25, 50")
+    for row in rows:
+        head, said = row.removeprefix("| "), row.rpartition(" | ")[2]
+        if head.startswith("scikit-learn-intelex"):
+            assert said == "newest |"
+        elif head.startswith(both):
+            assert (old in said, "newest" in said) == (True, True), row
+        elif "measured of" not in row:
+            assert said == f"{old} |", row
+    assert "| not known |" in build_page(MADE_UP)
+
+
+def test_what_is_measured_again_with_the_same_code_is_as_new_as_the_newest() -> None:
+    first = Origin(code="a", commit="1234567", version="0.1.0", at="2026-01-05 10:00")
+    later = replace(first, commit="2345678", at="2026-01-06 10:00")
+    assert "| older" not in build_page(MADE_UP.sign(first).add(Figures(cases=MADE_UP.cases).sign(later)))
+
+
+def test_a_part_tells_which_code_it_measured() -> None:
+    measured = measure_part("machine", Bench(folder=Path(), pythons={}, missing={}, turns=1))
+    assert measured.origins == {}, "it has no figure"
+    origin = find_origin()
+    assert (origin.code, origin.version) == (hash_code()[:12], __version__)
+    assert MADE_UP.sign(origin).tell_origin("tickers, 25", "a minute, 20 tickers", "hftcl --help") == "newest"
 
 
 def test_figures_of_a_busy_machine_are_never_told_as_those_of_an_idle_one() -> None:
@@ -113,6 +165,14 @@ def test_a_part_that_was_kept_is_not_measured_again(tmp_path: Path, capsys: pyte
     assert "hftcl retrain, forest / the guide's stack" in told.out
     assert "0.20 (0.20 to 0.25)" in told.out
     assert told.err == ""
+
+
+def test_what_is_measured_aside_leaves_the_page_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept, before = tmp_path / "kept.json", (PAGE.read_bytes(), STORED.read_bytes())
+    main(["--only", "machine", "--loaded", "--aside", "--keep", str(kept)])
+    assert "-- machine: " in capsys.readouterr().err
+    assert Figures.from_json(json.loads(kept.read_text())).machine["cores"]
+    assert (PAGE.read_bytes(), STORED.read_bytes()) == before
 
 
 def test_parts_of_two_runs_make_one_page() -> None:
