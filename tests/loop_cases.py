@@ -12,7 +12,7 @@ from tests.installed import answer
 
 SMALL_TOML = """\
 [market]
-watchlist = ["AAPL", "AMD", "TSLA"]
+watchlist = ["AAPL", "AMD"]
 lookback_days = 46
 
 [synthetic]
@@ -27,7 +27,7 @@ family = "ridge"
 
 
 def small(home: Path, **sections: dict[str, object]) -> Settings:
-    """Return settings for three tickers, 46 days and an edge that no luck hides; `sections` change values.
+    """Return settings for two tickers, 46 days and an edge that no luck hides; `sections` change values.
 
     The model is a ridge, which trains in a moment; a forest where the test says something of trees.
     """
@@ -36,7 +36,7 @@ def small(home: Path, **sections: dict[str, object]) -> Settings:
     settings = replace(
         settings,
         paths=replace(settings.paths, home=str(home)),
-        market=replace(settings.market, watchlist=("AAPL", "AMD", "TSLA"), lookback_days=46),
+        market=replace(settings.market, watchlist=("AAPL", "AMD"), lookback_days=46),
         synthetic=replace(settings.synthetic, edge=4.0),
         exam=replace(settings.exam, sessions=10),
         model=replace(settings.model, family=family),

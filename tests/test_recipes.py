@@ -112,7 +112,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def settings_with(home: Path, **sections: dict[str, object]) -> Settings:
     """Return settings whose source is the stranger's, on the table `bars.sqlite` of `home`."""
-    settings = small(home, market={"source": "acme"}, **sections)
+    settings = small(home, market={"source": "acme", "watchlist": ("AAPL", "AMD", "TSLA")}, **sections)
     kind: Any = find_source("acme").SETTINGS  # type: ignore[attr-defined]
     return replace(settings, plugins={"acme": kind(database=str(home / "bars.sqlite"))})
 

@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -106,12 +107,15 @@ class Model:
 def library_versions(engine: str) -> dict[str, str]:
     """Return the versions that a prediction may depend on; `engine` is the text of the training."""
     versions = {"hftcl": __version__, "python": python_version(), "engine": engine}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "absent"
-    return versions
+    return versions | {package: _find_version(package) for package in _PACKAGES}
+
+
+@cache  # a process keeps what it has loaded, and to read what is installed takes milliseconds for each
+def _find_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
 
 
 def digest_data(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:

@@ -84,15 +84,15 @@ def find_faults(
         _check_texts(findings, feature, taken)
     within = [feature for feature in features if 0 <= feature.lookback <= LONGEST_LOOKBACK]
     market = make_market(7, samples, minutes=_count_minutes(within))
-    computed = []
+    grid, computed = _build_grid(within, market), []
     for feature in within:
-        error = _find_error(feature, market)
+        error = _find_error(feature, grid)
         findings.check(feature, not error, f"its expression can be computed: {error}")
         if not error:
             computed.append(feature)
     table = tuple(computed)
     if table:
-        values = _compute(table, market)
+        values = evaluate(grid, table)
         _check_values(findings, table, market, values)
         _check_future(findings, table, market, values)
         _check_long_day(findings, table)
@@ -108,16 +108,17 @@ def find_faults(
 
 def is_computable(feature: Feature, columns: Sequence[str] = ()) -> bool:
     """Whether polars can compute the feature of bars with `columns` at all; says nothing of its promises."""
-    return not _find_error(feature, make_market(7, tuple((name, ()) for name in columns)))
+    market = make_market(7, tuple((name, ()) for name in columns))
+    return not _find_error(feature, _build_grid((feature,), market))
 
 
 def _count_minutes(features: Sequence[Feature]) -> int:
     return max([MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
 
 
-def _find_error(feature: Feature, market: pl.DataFrame) -> str:
+def _find_error(feature: Feature, grid: Grid) -> str:
     try:
-        _compute((feature,), market)
+        evaluate(grid, (feature,))
     except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return ""

@@ -374,8 +374,13 @@ def test_our_features_keep_their_promises(name: str) -> None:
 @pytest.mark.parametrize(
     ("expr", "changes", "promise"),
     [
-        (log_return, {"name": "rsi_14"}, "its name is its own, in small letters, digits and _"),
-        (log_return, {"formula": " "}, "it has a group, a formula, which a model's hash covers, and a reason"),
+        # by a look-back of more than a day, which it is told too, nothing is computed of it
+        (log_return, {"name": "rsi_14", "lookback": 901}, "its name is its own, in small letters, digits and _"),
+        (
+            log_return,
+            {"formula": " ", "lookback": 901},
+            "it has a group, a formula, which a model's hash covers, and a reason",
+        ),
         (log_return, {"sessions": 6}, "it reads 0 to 900 minutes, and 0 to 5 earlier sessions"),
         (pl.lit(1.0), {}, "it has values, and not one and the same everywhere"),
         (close.log() / volume, {}, "it is null where it has no value, and never NaN or infinite"),

@@ -27,7 +27,7 @@ from tests.loop_cases import NOW, small
 from tests.trained import Homes
 
 LATER = NOW + timedelta(days=28)
-TICKERS = ("AAPL", "AMD", "TSLA")
+TICKERS = ("AAPL", "AMD")
 
 
 def learning(settings: Settings, now: datetime = LATER) -> ContinuousLearning:

@@ -37,7 +37,9 @@ from tests.loop_cases import BEFORE_SHORT_DAY, NOW, SHORT_DAY, first_retrain, sm
 from tests.trained import Homes
 
 LATER = datetime(2026, 1, 12, 12, tzinfo=UTC)
+THREE: dict[str, object] = {"watchlist": ("AAPL", "AMD", "TSLA")}
 ALL: dict[str, dict[str, object]] = {
+    "market": THREE,
     "promote": {"min_sharpe": -100},
     "model": {"per": "ticker", "horizon_minutes": "auto", "horizons": (5, 20), "novelty": 0.95},
     "features": {"drop_below": 0.001},
@@ -140,13 +142,13 @@ def test_each_bar_is_explained_by_the_model_of_its_ticker(trained: tuple[Path, R
 
 def test_a_file_with_a_model_a_ticker_comes_out_again_to_the_bit(trained: tuple[Path, RetrainReport]) -> None:
     home, report = trained
-    again = reproduce(small(home), str(report.model_id), now=NOW, on_event=ignore)
+    again = reproduce(small(home, market=THREE), str(report.model_id), now=NOW, on_event=ignore)
     assert again.equal, again.differences  # by what its file says: the settings say one model for all
 
 
 def test_each_row_is_predicted_by_a_training_on_its_ticker_alone(tmp_path: Path) -> None:
     """A second way to the file's predictions: each ticker's rows trained by a pool of their own."""
-    settings = small(tmp_path, model={"per": "ticker"})
+    settings = small(tmp_path, market=THREE, model={"per": "ticker"})
     frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     with TrainingPool() as pool:
@@ -164,7 +166,7 @@ def test_each_row_is_predicted_by_a_training_on_its_ticker_alone(tmp_path: Path)
 def test_a_ticker_with_too_few_rows_gets_no_model_and_is_named_and_without_any_there_is_no_training(
     tmp_path: Path,
 ) -> None:
-    settings = small(tmp_path, model={"per": "ticker"})
+    settings = small(tmp_path, market=THREE, model={"per": "ticker"})
     frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     newest = division.train_days[-4:]
@@ -193,7 +195,7 @@ def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_size, "MAX_BYTES", 1000)  # of this process alone: the one that trains has the real one
-    settings = small(tmp_path, model={"per": "ticker", "n_estimators": 2, "max_depth": 3})
+    settings = small(tmp_path, market=THREE, model={"per": "ticker", "n_estimators": 2, "max_depth": 3})
     frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     told: list[Event] = []

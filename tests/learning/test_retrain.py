@@ -128,7 +128,7 @@ def test_a_retrain_that_checks_first_collects_once_and_computes_features_once(ho
 def test_another_seed_gives_other_positions(tmp_path: Path) -> None:
     positions = set()
     for seed in (1, 2, 1):
-        settings = small(tmp_path, model={"seed": seed, "n_estimators": 10})
+        settings = small(tmp_path, model={"seed": seed, "n_estimators": 3})  # a ridge draws nothing
         report = learning(settings).retrain(force=True, dry_run=True)
         assert report.challenger is not None
         positions.add(report.challenger.positions_sha256)
@@ -153,11 +153,11 @@ def test_a_second_retrain_on_the_same_bars_equals_its_champion_on_sessions_that_
 def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_not_one_more(home: Path) -> None:
     rule: dict[str, object] = {"min_sharpe": 100}
     trials = []
-    for hour, trees in enumerate((10, 12, 10), 1):
-        settings = small(home, promote=rule, model={"n_estimators": trees})
-        report = learning(settings, NOW + timedelta(hours=hour)).retrain(force=True)
+    for hour, alpha in enumerate((10.0, 12.0, 10.0), 1):
+        loop = learning(small(home, promote=rule), NOW + timedelta(hours=hour))
+        report = loop.retrain(force=True, params={"alpha": alpha})
         trials.append(report.trials)
-    assert trials == [2, 3, 3], "the first home's forest of 24 trees, then 10, 12, and 10 again"
+    assert trials == [2, 3, 3], "the first home's ridge of alpha 100, then 10, 12, and 10 again"
     assert report.deflated_sharpe is not None
     assert any("one of 3 candidates" in fact.text for fact in report.evidence)
 
@@ -165,7 +165,7 @@ def test_configurations_tried_on_the_same_exam_are_counted_and_a_repetition_is_n
 def refits(home: Path) -> Settings:
     """Return the settings of `refitting`."""
     rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
-    return small(home, promote=rule, model={"n_estimators": 12})
+    return small(home, promote=rule)
 
 
 @pytest.fixture(scope="module")
@@ -250,9 +250,10 @@ def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refit
 
 def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(refitted: Path) -> None:
     refit, twin = Registry(refitted).models()[-2:]
-    settings = small(refitted, promote={"min_sharpe": 100}, archive={"keep": 2}, model={"n_estimators": 10})
+    settings = small(refitted, promote={"min_sharpe": 100}, archive={"keep": 2})
     for hour in (1, 2):
-        report = learning(settings, NOW + timedelta(hours=hour)).retrain(force=True, as_of="2026-01-02")
+        loop = learning(settings, NOW + timedelta(hours=hour))
+        report = loop.retrain(force=True, as_of="2026-01-02", params={"alpha": 10.0})
     assert report.champion is not None
     assert report.champion.model_id == twin.model_id
     assert report.serves == refit.model_id, "the twin was examined in its place"
@@ -298,7 +299,8 @@ def test_a_champion_of_another_calendar_or_of_other_hours_is_not_compared_and_st
     home: Path, market: dict[str, object], told: str
 ) -> None:
     before = Registry(home).find_live()
-    settings = small(home, market=market, promote={"min_sharpe": -100, "policy": "seed"}, model={"n_estimators": 10})
+    fewer = {"lookback_days": 18, **market}  # sessions of 24 hours are four times as long
+    settings = small(home, market=fewer, promote={"min_sharpe": -100, "policy": "seed"})
     report = learning(settings, NOW + timedelta(hours=1)).retrain(force=True)
     assert report.outcome == "inconclusive"
     assert "the champion cannot be compared" in report.reason
@@ -341,9 +343,9 @@ def test_a_check_scores_the_serving_model_on_sessions_that_it_has_not_seen(home:
 
 def test_a_dry_run_and_the_exam_of_another_day_are_trials_too(home: Path) -> None:
     """A person who tries on a dry run, or tries again tomorrow, has tried."""
-    trees: dict[str, object] = {"n_estimators": 10}
-    dry = learning(small(home, model=trees), NOW + timedelta(hours=1)).retrain(force=True, dry_run=True)
-    tomorrow = learning(small(home, model=trees), NOW + timedelta(days=1)).retrain(force=True, dry_run=True)
+    other = {"alpha": 10.0}
+    dry = learning(small(home), NOW + timedelta(hours=1)).retrain(force=True, dry_run=True, params=other)
+    tomorrow = learning(small(home), NOW + timedelta(days=1)).retrain(force=True, dry_run=True, params=other)
     assert (dry.trials, tomorrow.trials) == (2, 3)
     assert tomorrow.exam is not None
     shared = (tomorrow.exam.sessions - 1) / tomorrow.exam.sessions

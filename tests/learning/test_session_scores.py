@@ -61,6 +61,12 @@ def original(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="module")
+def fresh(original: Path) -> Asked:
+    """Return a check of that home as it says where nothing is kept."""
+    return ask_afresh(on_files(original))
+
+
 @pytest.fixture
 def home(original: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original, tmp_path / "home"))
@@ -80,11 +86,10 @@ def ask_afresh(settings: Settings) -> Asked:
     return asked
 
 
-def test_a_check_on_the_same_bars_computes_no_feature_and_says_the_same(original: Path) -> None:
-    settings = on_files(original)
-    again = ask(settings)
+def test_a_check_on_the_same_bars_computes_no_feature_and_says_the_same(original: Path, fresh: Asked) -> None:
+    again = ask(on_files(original))
     assert not again.features
-    assert again.told == ask_afresh(settings).told
+    assert again.told == fresh.told
     assert {each["name"]: each["value"] is None for each in again.told["triggers"]}["drift"] is False
 
 
@@ -92,12 +97,11 @@ def test_the_nightly_job_computes_no_feature_either_where_no_session_is_new(home
     assert not ask(on_files(home, **CALM), keep=True).features
 
 
-def test_a_new_session_is_scored_and_those_before_it_are_not_again(home: Path) -> None:
+def test_a_new_session_is_scored_and_those_before_it_are_not_again(home: Path, fresh: Asked) -> None:
     """What is kept of an earlier session is planted, whole and sealed: it comes back, and a new one beside it."""
     path, whole = kept(home), on_files(home)
     every = json.loads(path.read_bytes())["sessions"]
     *before, newest = sorted(every)
-    fresh = ask_afresh(whole)
     plant(home, lambda sessions: sessions.pop(newest))
     told = ask(whole)
     assert told.features
@@ -159,8 +163,8 @@ def test_another_model_has_none_of_what_was_kept_of_the_one_before(home: Path) -
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "another format", "a folder"])
-def test_a_damaged_file_is_told_and_everything_is_scored_again(home: Path, damage: str) -> None:
-    fresh, path = ask_afresh(on_files(home)), kept(home)
+def test_a_damaged_file_is_told_and_everything_is_scored_again(home: Path, fresh: Asked, damage: str) -> None:
+    path = kept(home)
     data = path.read_bytes()
     if damage == "a folder":
         path.unlink()

@@ -36,6 +36,7 @@ def on_files(home: Path, **sections: dict[str, object]) -> Settings:
         "promote": {"min_sharpe": -100},
         "exam": {"plausible_sharpe": 1000, "sessions": 10},
         "model": {"n_estimators": 8},
+        "market": {"watchlist": TICKERS},
         **sections,
     }
     settings = small(home, files={"folder": str(home / "bars_given")}, **wanted)
@@ -247,7 +248,7 @@ def test_what_a_file_tells_of_its_making_goes_before_every_setting(trained: Path
     )
     told = {"family": plain.family, "max_rows": 0}
     for name, values in _ODD.items():
-        usual = getattr(small(trained), name)
+        usual = getattr(small(trained, market={"watchlist": TICKERS}), name)
         for setting, value in values.items():
             assert getattr(of_odd[name], setting) == ("off" if setting == "drop_below" else value), setting
             assert getattr(of_plain[name], setting) == told.get(setting, getattr(usual, setting)), setting

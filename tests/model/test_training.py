@@ -173,10 +173,12 @@ def test_labels_of_the_held_out_and_embargoed_rows_do_not_move_the_inner_model(t
 
 @pytest.mark.hazard(21)
 def test_two_trainings_in_two_processes_give_the_same_files_to_the_byte_whatever_the_cores() -> None:
-    first, again = train(task()), train(task(jobs=2))
+    first = train(task())
+    with TrainingPool() as pool:
+        again, other = pool.train(task(jobs=2)), pool.train(task(seed=43))
     assert (again.onnx, again.threshold, again.importances) == (first.onnx, first.threshold, first.importances)
     assert again.pkl == first.pkl
-    assert train(task(seed=43)).onnx != first.onnx
+    assert other.onnx != first.onnx
 
 
 def test_wrong_arrays_unknown_families_and_parameters_are_refused_before_a_process_starts() -> None:

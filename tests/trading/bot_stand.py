@@ -54,7 +54,7 @@ CALENDAR = Calendar("XNYS")
 
 def settings_of(home: Path, **sections: dict[str, object]) -> Settings:
     """Return settings of the small synthetic market, with a home."""
-    return small(home, **sections)
+    return small(home, **{**sections, "market": {"watchlist": TICKERS, **sections.get("market", {})}})
 
 
 @cache

@@ -44,12 +44,14 @@ from tests.trading.bot_stand import (
 
 NOW = datetime(2025, 7, 20, tzinfo=UTC)
 SPAN = f"{HALF_DAY}..{HALF_DAY}"
+TOML = SMALL_TOML.replace('["AAPL", "AMD"]', str(list(TICKERS)).replace("'", '"'))
+"""Of the tickers that the model of `archived` was trained on."""
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("home")
-    (folder / "hftcl.toml").write_text(SMALL_TOML)
+    (folder / "hftcl.toml").write_text(TOML)
     archived(folder)
     return folder
 
@@ -105,7 +107,7 @@ hard_to_borrow = ["AMD"]
 [risk]
 max_daily_loss = 0.00001
 """
-    (tmp_path / "hftcl.toml").write_text(SMALL_TOML + rules)
+    (tmp_path / "hftcl.toml").write_text(TOML + rules)
     archived(tmp_path)
     done = call(tmp_path, "trade", "--rehearse", SPAN, "--json")
     assert not [held for held in Path("/proc/self/fd").glob("*") if str(tmp_path) in os.path.realpath(held)]
