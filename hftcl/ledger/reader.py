@@ -255,6 +255,18 @@ class LedgerQueries(DecisionQueries):
         sql = "SELECT fill_id FROM fills WHERE fill_id IN (SELECT value FROM json_each(?))"
         return frozenset(name for (name,) in self._read_rows(sql, (json.dumps(list(ids)),)))
 
+    def list_unopened(self, book: BookName, first: datetime) -> dict[str, tuple[str, datetime]]:
+        """Return by its id ticker and bar of each fill of an order in bars from `first` on, whose bar's open is not
+        known: one that was told again after a kill.
+        """
+        rows = self._read_rows(
+            "SELECT f.fill_id, f.ticker, f.ts FROM fills AS f "
+            "JOIN orders AS o ON o.client_order_id = f.client_order_id LEFT JOIN opens AS p ON p.fill_id = f.fill_id "
+            "WHERE f.book = ? AND f.ts >= ? AND p.fill_id IS NULL AND f.fill_id NOT LIKE ?",
+            (book, microseconds(first), f"{STATED}%"),
+        )
+        return {name: (ticker, moment(ts)) for name, ticker, ts in rows}
+
     def broker_ids(self, since: datetime) -> dict[str, str]:
         """Return by the broker's order id ours, of the orders on bars from `since` on that have one."""
         sql = "SELECT broker_order_id, client_order_id FROM orders WHERE ts >= ? AND broker_order_id IS NOT NULL"

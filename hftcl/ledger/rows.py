@@ -170,7 +170,7 @@ class FillBlock(Value):
     content: bytes
 
 
-@value_class(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class FillOpen(Value):
     """The open of the bar in which a fill was, USD: what divides its slippage into timing and cost."""
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -28,7 +27,7 @@ from hftcl.ledger.rows import (
     OrderRecord,
     Snapshot,
 )
-from hftcl.sqlite import Database, as_real, seal_row
+from hftcl.sqlite import Database, seal_rows
 from hftcl.values import Value, value_class
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)  # of Unix, as polars and the vendors count
@@ -84,8 +83,28 @@ _WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
     "count": lambda value: value,
     "bytes": lambda value: value,
 }
-_SEALED: Final[Mapping[Kind, Callable[[Any], object]]] = {**_WRITE, "number": as_real, "count": int}
-"""The same to the bit as SQLite gives it back, which a seal that is not computed by SQLite is over."""
+
+
+def _write_each(write: Callable[[Any], object]) -> Callable[[Sequence[Any]], Sequence[object]]:
+    """Return what writes a whole column, once where each row has the very same value."""
+
+    def write_all(values: Sequence[Any]) -> Sequence[object]:
+        one = values[0] if values else None
+        if all(value is one for value in values):
+            return [None if one is None else write(one)] * len(values)
+        return [None if value is None else write(value) for value in values]
+
+    return write_all
+
+
+_SEALED: Final[Mapping[Kind, Callable[[Sequence[Any]], Sequence[object]]]] = {
+    **{kind: _write_each(write) for kind, write in _WRITE.items()},
+    # a text is itself unless it is a code, and a number is by far the most often one: without a call for each
+    "text": lambda values: [value if value is None or type(value) is str else str(value) for value in values],
+    "number": lambda values: [None if value is None or value != value else float(value) + 0.0 for value in values],
+    "count": _write_each(int),
+}
+"""The same to the bit as SQLite gives it back, which a seal that is not computed by SQLite is over; see `as_real`."""
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
     "time": moment,
     "session": date.fromisoformat,
@@ -167,24 +186,20 @@ class Table(Value):
 
     @property
     def insert_sealed(self) -> str:
-        """The statement that adds a row as `build_sealer` gives it; the conflict's clause is to follow."""
+        """The statement that adds a row as `seal` gives it; the conflict's clause is to follow."""
         names = f"{'number, ' if self.numbered else ''}{self.names}, seal"
         places = ", ".join("?" * (len(names.split(", "))))
         return f"INSERT INTO {self.name} ({names}) VALUES ({places})"  # noqa: S608 - our names
 
-    def build_sealer(self) -> Callable[..., tuple[object, ...]]:
-        """Return what makes a row's columns and seal of it, in a third of the time that `values` and a trigger take.
+    def seal(self, rows: Sequence[Any], *, first: int | None = None) -> list[tuple[object, ...]]:
+        """Return the columns and the seal of each of `rows`, in a fifth of the time that `values` and a trigger take.
 
-        It takes the row, and of a numbered table its number after it; and raises as `values` does.
+        first: of a numbered table the number of the first row. Column by column: hundreds of rows stand between a bar
+        and its orders, and most of their columns are one and the same value. Raises as `values` does.
         """
-        name, take = self.name, attrgetter(*(column.name for column in self.columns))
-        writers = tuple(_SEALED[column.kind] for column in self.columns)
-
-        def seal(row: Any, *number: int) -> tuple[object, ...]:
-            kept = [None if value is None else write(value) for write, value in zip(writers, take(row), strict=True)]
-            return seal_row(name, (*number, *kept))
-
-        return seal
+        numbers = [] if first is None else [range(first, first + len(rows))]
+        columns = [_SEALED[column.kind]([getattr(row, column.name) for row in rows]) for column in self.columns]
+        return seal_rows(self.name, zip(*numbers, *columns, strict=True))
 
     def read(self, columns: Sequence[Any]) -> Any:
         """Return the row of these columns, in order. Raises ValueError, TypeError, OverflowError for damage."""

@@ -1,8 +1,9 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
 nothing.
 
-What must be known after a kill goes first: fills once they are told, and a minute's decisions and orders before the
-first order is sent. What became of the orders follows when they are with the broker, as do decisions without orders.
+What must be known after a kill goes first: a minute's decisions and orders before the first order is sent. What became
+of the orders follows when they are with the broker, as do decisions without orders; and the fills that the minute began
+with, for until they are in the ledger the broker tells them again.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -62,9 +63,6 @@ _OPEN: Final = f"{OPENS.insert_sealed} ON CONFLICT DO NOTHING"
 _CASH: Final = f"{CASH.insert} ON CONFLICT DO NOTHING"
 _SNAPSHOT: Final = f"{SNAPSHOTS.insert} ON CONFLICT DO NOTHING"
 _LATCH: Final = f"{LATCHES.insert} ON CONFLICT DO NOTHING"
-_seal_decision, _seal_order, _seal_fill = DECISIONS.build_sealer(), ORDERS.build_sealer(), FILLS.build_sealer()
-_seal_equity, _seal_open = EQUITY.build_sealer(), OPENS.build_sealer()
-"""Of the rows of each minute: hundreds of them stand between a bar and its orders."""
 _NEWEST_FILL: Final = "SELECT coalesce(max(number), 0) FROM fills"
 _META: Final = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
 _RANK: Final = f"CASE state {' '.join(f'WHEN {name!r} THEN {rank}' for name, rank in RANKS.items())} END"
@@ -101,6 +99,9 @@ class Ledger(LedgerQueries):
                 self.close()
                 raise
             self._accounts: dict[BookName, BookAccount] = {}
+            self._held: list[FillRecord] = []
+            self._held_opens: list[FillOpen] = []
+            self._held_meta: dict[str, str] = {}
 
     def _list_needed(self) -> dict[str, str]:
         """Return the condition on the rows of each table that trading goes on from; older ones stay in peace."""
@@ -130,8 +131,30 @@ class Ledger(LedgerQueries):
     def write_decisions(self, decisions: Sequence[Decision], orders: Sequence[OrderRecord] = ()) -> None:
         """Write a minute's decisions and the orders about to be sent, or refused: all of them or none."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
-            self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
+            self._db.executemany(_DECISION, DECISIONS.seal(list(decisions)))
+            self._db.executemany(_ORDER, ORDERS.seal(list(orders)))
+
+    def hold_fills(
+        self, fills: Sequence[FillRecord], opens: Iterable[FillOpen], meta: Mapping[str, str]
+    ) -> tuple[FillRecord, ...]:
+        """Count fills in the accounts of their books at once, and write them with the next outcomes, in one transaction
+        with `meta`, where the broker's cursor is. Returns them.
+
+        fills: none of which is known yet, each once. A kill before they are written loses none: the cursor is still
+        behind them. What is asked of fills meanwhile is answered with them, for they are written first.
+        """
+        require_known(meta)
+        accounts = {book: self.read_account(book) for book in {fill.book for fill in fills}}
+        self._held += fills
+        self._held_opens += opens
+        self._held_meta |= meta
+        for fill in fills:
+            accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
+        return tuple(fills)
+
+    def _write_held(self) -> None:
+        if self._held:
+            self.write_outcomes()
 
     def write_outcomes(
         self,
@@ -151,46 +174,52 @@ class Ledger(LedgerQueries):
         """
         require_known(meta or {})
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            self._db.executemany(_DECISION, [_seal_decision(row) for row in decisions])
-            self._db.executemany(_ORDER, [_seal_order(row) for row in orders])
-            new = self._insert_fills(list(fills))
+            self._db.executemany(_DECISION, DECISIONS.seal(list(decisions)))
+            self._db.executemany(_ORDER, ORDERS.seal(list(orders)))
+            new = self._insert_fills([*self._held, *fills])
             for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
                 first = microseconds(min(fill.ts for fill in new if fill.book == book))
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
-            self._db.executemany(_EQUITY, [_seal_equity(row) for row in equity])
-            self._insert_opens(list(opens), {fill.fill_id for fill in new})
+            self._db.executemany(_EQUITY, EQUITY.seal(list(equity)))
+            self._insert_opens([*self._held_opens, *opens], {fill.fill_id for fill in new})
             self._db.executemany(_CASH, [CASH.values(row) for row in cash])
-            self._db.executemany(_META, list((meta or {}).items()))
-        for fill in new:  # what a reader of the file would add up too, and only once it is committed
+            self._db.executemany(_META, list((self._held_meta | dict(meta or {})).items()))
+        counted = {fill.fill_id for fill in self._held}
+        self._held.clear()
+        self._held_opens.clear()
+        self._held_meta.clear()
+        booked = tuple(fill for fill in new if fill.fill_id not in counted)
+        for fill in booked:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
                 self._accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
-        return tuple(new)
+        return booked
 
     def _insert_fills(self, fills: Sequence[FillRecord]) -> Sequence[FillRecord]:
         """Write those that are new, and return them."""
         number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
         self._db.execute("SAVEPOINT fills")
-        rows = [_seal_fill(fill, at) for at, fill in enumerate(fills, number + 1)]
+        rows = FILLS.seal(fills, first=number + 1)
         if not rows or self._db.executemany(_FILL, rows).rowcount == len(rows):
             return fills
         self._db.execute("ROLLBACK TO fills")  # one is known: the numbers are to have no gaps
         new: list[FillRecord] = []
         for fill in fills:
-            if self._db.execute(_FILL, _seal_fill(fill, number + 1)).rowcount:
+            if self._db.execute(_FILL, *FILLS.seal([fill], first=number + 1)).rowcount:
                 new.append(fill)
                 number += 1
         return new
 
     def _insert_opens(self, opens: Sequence[FillOpen], new: Container[str]) -> None:
         """Write the opens of fills; what stands in a block already of one that is not `new` is no longer whole."""
-        self._db.executemany(_OPEN, [_seal_open(row) for row in opens if row.fill_id in new])
+        self._db.executemany(_OPEN, OPENS.seal([row for row in opens if row.fill_id in new]))
         for row in opens:
-            if row.fill_id not in new and self._db.execute(_OPEN, _seal_open(row)).rowcount:
+            if row.fill_id not in new and self._db.execute(_OPEN, *OPENS.seal([row])).rowcount:
                 delete_block_of(self._db, row.fill_id)
 
     def adopt_foreign(self, tickers: Collection[str]) -> bool:
         """Let what others traded in `tickers` be production's from now on; return whether there was anything."""
+        self._write_held()
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             for ticker in tickers:
                 delete_blocks_of_foreign(self._db, ticker)
@@ -207,6 +236,7 @@ class Ledger(LedgerQueries):
 
     def write_snapshots(self, at: datetime) -> None:
         """Keep what the fills of each book add up to after the session that ended `at`: a start goes on from it."""
+        self._write_held()
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
             for book in BOOKS:
@@ -239,7 +269,7 @@ class Ledger(LedgerQueries):
         """Write the account after a minute in the place of what stood there."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.execute("DELETE FROM equity WHERE book = ? AND ts = ?", (row.book, microseconds(row.ts)))
-            self._db.execute(_EQUITY, _seal_equity(row))
+            self._db.execute(_EQUITY, *EQUITY.seal([row]))
 
     def set_meta(self, **values: str) -> None:
         """Keep facts, each replacing the older one of its name."""

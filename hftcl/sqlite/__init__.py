@@ -15,6 +15,7 @@ from hftcl.sqlite.seals import (
     read_rows,
     require_whole,
     seal_row,
+    seal_rows,
 )
 from hftcl.sqlite.transactions import snapshot, transaction
 
@@ -36,6 +37,7 @@ __all__ = [
     "remove",
     "require_whole",
     "seal_row",
+    "seal_rows",
     "set_sync",
     "snapshot",
     "transaction",

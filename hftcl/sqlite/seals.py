@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,11 @@ def seal_row(table: str, values: Sequence[object]) -> tuple[object, ...]:
     values: as SQLite gives them back: for REAL a float as of `as_real`, for NULL None.
     """
     return (*values, _seal((table, *values)))
+
+
+def seal_rows(table: str, rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Return each of `rows` as `seal_row` does: for the hundreds of a minute."""
+    return [(*row, _seal((table, *row))) for row in rows]
 
 
 def as_real(value: float | None) -> float | None:

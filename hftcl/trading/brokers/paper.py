@@ -28,7 +28,7 @@ from hftcl.trading.brokers.paper_schema import (
     SET_STATUS,
     WorkingOrder,
     build_fill_rows,
-    build_mark_row,
+    build_mark_rows,
     build_order_row,
     build_status_row,
     read_fills_after,
@@ -247,7 +247,7 @@ class PaperBroker:
             self._insert_fills(made)
             self._newest_fills = None  # these are not told
             self._newest_bar = max(self._newest_bar, at)
-            self._db.execute(SET_MARK, build_mark_row(ticker, mark / ratio))
+            self._db.executemany(SET_MARK, build_mark_rows([(ticker, mark / ratio)]))
         for fill in made:
             self._account.add(fill.ticker, fill.quantity, fill.price, fill.commission)
         self._marks[ticker] = mark / ratio
@@ -372,7 +372,7 @@ class PaperBroker:
             self._insert_fills(fills)
             self._db.executemany(SET_STATUS, rows)
             news = [(ticker, close) for ticker, close in marks.items() if self._marks.get(ticker) != close]
-            self._db.executemany(SET_MARK, [build_mark_row(ticker, close) for ticker, close in news])
+            self._db.executemany(SET_MARK, build_mark_rows(news))
         if self._durable:
             sqlite.set_sync(self._db, "NORMAL")
 
@@ -402,12 +402,9 @@ class PaperBroker:
         return low, high
 
     def _compute_equity(self) -> float:
-        positions = self._account.positions.items()
-        return (
-            self._opening
-            - self._account.paid
-            + math.fsum(held * self._value_share(ticker) for ticker, held in positions)
-        )
+        marks, positions = self._marks, self._account.positions.items()
+        values = (held * (marks.get(ticker) or self._value_share(ticker)) for ticker, held in positions)
+        return self._opening - self._account.paid + math.fsum(values)
 
     def _value_share(self, ticker: str) -> float:
         """Return what a share is worth, in USD; before the first bar, what was asked or paid for it."""
@@ -417,12 +414,18 @@ class PaperBroker:
     def _compute_buying_power(self) -> float:
         """Return it as of the last bars, less what the orders since then may take."""
         if self._room is None:
-            tickers = self._account.positions.keys() | self._by_ticker.keys()
-            used = math.fsum(
-                _find_worst(*self._compute_exposures(ticker)) * self._value_share(ticker) for ticker in tickers
-            )
+            used = math.fsum(self._list_used())
             self._room = self._rules.leverage * self._compute_equity() - used
         return self._room
+
+    def _list_used(self) -> Iterator[float]:
+        """Return the USD that each ticker takes; most that are held have no order, and are all of the watchlist."""
+        marks, positions = self._marks, self._account.positions
+        for ticker, held in positions.items():
+            if ticker not in self._by_ticker:
+                yield abs(held) * (marks.get(ticker) or self._value_share(ticker))
+        for ticker in self._by_ticker:
+            yield _find_worst(*self._compute_exposures(ticker)) * self._value_share(ticker)
 
 
 def _find_worst(low: float, high: float) -> float:

@@ -8,7 +8,7 @@ from typing import Final
 
 from hftcl.ledger.account import DECIMALS
 from hftcl.ledger.schema import microseconds, moment
-from hftcl.sqlite import Database, as_real, seal_row
+from hftcl.sqlite import Database, as_real, seal_row, seal_rows
 from hftcl.trading.brokers import Fill, Order, Status
 
 SCHEMA_VERSION: Final = 2  # 2 added the seals: raise it with any change to SCHEMA, with a step to it
@@ -137,9 +137,9 @@ def build_status_row(work: WorkingOrder, status: Status, reason: str) -> tuple[o
 
 def build_fill_rows(newest: int, fills: Iterable[Fill]) -> list[tuple[object, ...]]:
     """Return the values of `INSERT_FILL` for each; newest: number of the newest fill that is kept already."""
-    return [
-        seal_row(
-            "fills",
+    return seal_rows(
+        "fills",
+        (
             (
                 number,
                 fill.fill_id,
@@ -150,15 +150,15 @@ def build_fill_rows(newest: int, fills: Iterable[Fill]) -> list[tuple[object, ..
                 as_real(fill.commission),
                 microseconds(fill.ts),
                 microseconds(fill.at),
-            ),
-        )
-        for number, fill in enumerate(fills, newest + 1)
-    ]
+            )
+            for number, fill in enumerate(fills, newest + 1)
+        ),
+    )
 
 
-def build_mark_row(ticker: str, close: float) -> tuple[object, ...]:
-    """Return the values of `SET_MARK`."""
-    return seal_row("marks", (ticker, as_real(close)))
+def build_mark_rows(closes: Iterable[tuple[str, float]]) -> list[tuple[object, ...]]:
+    """Return the values of `SET_MARK` for each ticker and its close."""
+    return seal_rows("marks", ((ticker, as_real(close)) for ticker, close in closes))
 
 
 def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, ...], int]:

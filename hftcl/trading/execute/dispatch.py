@@ -87,9 +87,9 @@ def _doubt(sent: Sent, broken: BrokerError) -> Sent:
 
 def _open(broker: Broker, orders: Sequence[Order]) -> list[Sent]:
     done: list[Sent] = []
-    width = traits_of(broker).parallel
+    width, again = traits_of(broker).parallel, not traits_of(broker).remote
     for begin in range(0, len(orders), width):
-        wave = _send_wave(broker, orders[begin : begin + width], again=not traits_of(broker).remote)
+        wave = _send_wave(broker, orders[begin : begin + width], again=again)
         done += wave
         if any(sent.fault is not None for sent in wave):
             break

@@ -1,6 +1,6 @@
 """The open of the bar in which a fill lies, for the ledger: cost is price less open, timing is open less decision."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -38,6 +38,10 @@ class FillOpens:
 
     def _get(self, ticker: str, ts: datetime) -> float | None:
         return self._opens.get(ts, {}).get(ticker)
+
+    def expect(self, fills: Mapping[str, tuple[str, datetime]]) -> None:
+        """Take fills whose bars are still to come: ticker and start of the bar by id."""
+        self._unopened |= fills
 
     def find(self, records: Sequence[FillRecord]) -> list[FillOpen]:
         """Return the opens of these fills, as far as they are known; the others are kept for their bars."""

@@ -71,6 +71,7 @@ class OrderNews:
             WorkingOrder(record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended")
             for record in self.ledger.working_orders(self.book)
         )
+        self.opens.expect(self.ledger.list_unopened(self.book, begins))
         self._stated = set(self.ledger.list_substituted(begins - timedelta(days=5)))
         self.foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
 
@@ -158,9 +159,13 @@ class OrderNews:
         for text in note_refused(self.ledger, told, sorted_fills.refused, self.hands_off):
             self._tell_refused(text, now)
         records = [fill_record(fill, orders[fill.client_order_id], self.book) for fill in sorted_fills.bookable]
-        booked = self.ledger.write_outcomes(
-            fills=records, opens=self.opens.find(records), meta={fills_cursor(self.book): cursor}
-        )
+        opens, meta = self.opens.find(records), {fills_cursor(self.book): cursor}
+        names = {record.fill_id for record in records}
+        is_plain = len(names) == len(records) and names.isdisjoint(sorted_fills.known)
+        if records and is_plain and all(record.book == self.book for record in records):  # as in most minutes
+            booked = self.ledger.hold_fills(records, opens, meta)
+        else:
+            booked = self.ledger.write_outcomes(fills=records, opens=opens, meta=meta)
         for record in booked:
             if work := self.working.get(record.client_order_id):
                 work.add_fill(record.quantity)
