@@ -102,11 +102,13 @@ def test_what_is_measured_again_with_the_same_code_is_as_new_as_the_newest() -> 
 
 
 def test_a_part_tells_which_code_it_measured() -> None:
-    measured = measure_part("machine", Bench(folder=Path(), pythons={}, missing={}, turns=1))
-    assert measured.origins == {}, "it has no figure"
-    origin = find_origin()
+    bench, origin = Bench(folder=Path(), pythons={}, missing={}, turns=1), find_origin()
+    measured = measure_part("made up", bench, {"made up": lambda _: MADE_UP})
     assert (origin.code, origin.version) == (hash_code()[:12], __version__)
-    assert MADE_UP.sign(origin).tell_origin("tickers, 25", "a minute, 20 tickers", "hftcl --help") == "newest"
+    assert {one.code for one in measured.origins.values()} == {origin.code}
+    names = ("hftcl retrain, forest", "tickers, 25", "a minute, 20 tickers", "hftcl --help")
+    assert measured.tell_origin(*names) == "newest"
+    assert list(measured.others) == ["peers", "made up"]
 
 
 def test_figures_of_a_busy_machine_are_never_told_as_those_of_an_idle_one() -> None:
