@@ -1,7 +1,6 @@
 """How a question is asked of a ledger: of one moment, and with damage told as what it is."""
 
 import contextlib
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 _T = TypeVar("_T")  # what a row is read into
-_OF_FILLS: Final = re.compile(r"\b(fills|opens|snapshots|meta)\b")
-"""What changes as fills are written: a question about it sees those that a writer holds back."""
 _FRAMED: Final = {table.name: table for table in (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, OPENS)}
 
 
@@ -42,13 +39,9 @@ class Queries:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _write_held(self) -> None:
-        """Write what a writer holds back; a reader holds nothing."""
-
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Let every question see the same moment, however much is written meanwhile."""
-        self._write_held()
         with sqlite.faults("reading the ledger", self.path, LEDGER), snapshot(self._db):
             yield
 
@@ -63,8 +56,6 @@ class Queries:
             return [read(*row) for row in rows]
 
     def _read_rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-        if _OF_FILLS.search(sql):
-            self._write_held()
         with sqlite.faults("reading the ledger", self.path, LEDGER), sqlite.guard_rows(self.path, LEDGER):
             return self._db.execute(sql, values).fetchall()
 
@@ -87,7 +78,6 @@ class Queries:
             where.append("ticker = ?")
             values.append(ticker)  # type: ignore[arg-type]
         rest = f"WHERE {' AND '.join(where)} ORDER BY {order}"
-        self._write_held()
         frame = read_frame(self._db, self.path, (_FRAMED[table],), rest, values)
         return frame.select(column.name for column in _FRAMED[table].columns)
 

@@ -1,9 +1,8 @@
 """The bot's ledger: every decision, order and fill, written so that a kill at any moment loses nothing and doubles
 nothing.
 
-What must be known after a kill goes first: a minute's decisions and orders before the first order is sent. What became
-of the orders follows when they are with the broker, as do decisions without orders; and the fills that the minute began
-with, for until they are in the ledger the broker tells them again.
+What must be known after a kill goes first: fills once they are told, and a minute's decisions and orders before the
+first order is sent. What became of the orders follows when they are with the broker, as do decisions without orders.
 """
 
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
@@ -99,9 +98,6 @@ class Ledger(LedgerQueries):
                 self.close()
                 raise
             self._accounts: dict[BookName, BookAccount] = {}
-            self._held: list[FillRecord] = []
-            self._held_opens: list[FillOpen] = []
-            self._held_meta: dict[str, str] = {}
 
     def _list_needed(self) -> dict[str, str]:
         """Return the condition on the rows of each table that trading goes on from; older ones stay in peace."""
@@ -134,28 +130,6 @@ class Ledger(LedgerQueries):
             self._db.executemany(_DECISION, DECISIONS.seal(list(decisions)))
             self._db.executemany(_ORDER, ORDERS.seal(list(orders)))
 
-    def hold_fills(
-        self, fills: Sequence[FillRecord], opens: Iterable[FillOpen], meta: Mapping[str, str]
-    ) -> tuple[FillRecord, ...]:
-        """Count fills in the accounts of their books at once, and write them with the next outcomes, in one transaction
-        with `meta`, where the broker's cursor is. Returns them.
-
-        fills: none of which is known yet, each once. A kill before they are written loses none: the cursor is still
-        behind them. What is asked of fills meanwhile is answered with them, for they are written first.
-        """
-        require_known(meta)
-        accounts = {book: self.read_account(book) for book in {fill.book for fill in fills}}
-        self._held += fills
-        self._held_opens += opens
-        self._held_meta |= meta
-        for fill in fills:
-            accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
-        return tuple(fills)
-
-    def _write_held(self) -> None:
-        if self._held:
-            self.write_outcomes()
-
     def write_outcomes(
         self,
         *,
@@ -176,24 +150,19 @@ class Ledger(LedgerQueries):
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             self._db.executemany(_DECISION, DECISIONS.seal(list(decisions)))
             self._db.executemany(_ORDER, ORDERS.seal(list(orders)))
-            new = self._insert_fills([*self._held, *fills])
+            new = self._insert_fills(list(fills))
             for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
                 first = microseconds(min(fill.ts for fill in new if fill.book == book))
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, EQUITY.seal(list(equity)))
-            self._insert_opens([*self._held_opens, *opens], {fill.fill_id for fill in new})
+            self._insert_opens(list(opens), {fill.fill_id for fill in new})
             self._db.executemany(_CASH, [CASH.values(row) for row in cash])
-            self._db.executemany(_META, list((self._held_meta | dict(meta or {})).items()))
-        counted = {fill.fill_id for fill in self._held}
-        self._held.clear()
-        self._held_opens.clear()
-        self._held_meta.clear()
-        booked = tuple(fill for fill in new if fill.fill_id not in counted)
-        for fill in booked:  # what a reader of the file would add up too, and only once it is committed
+            self._db.executemany(_META, list((meta or {}).items()))
+        for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
                 self._accounts[fill.book].add(fill.ticker, fill.quantity, fill.price, fill.commission)
-        return booked
+        return tuple(new)
 
     def _insert_fills(self, fills: Sequence[FillRecord]) -> Sequence[FillRecord]:
         """Write those that are new, and return them."""
@@ -219,7 +188,6 @@ class Ledger(LedgerQueries):
 
     def adopt_foreign(self, tickers: Collection[str]) -> bool:
         """Let what others traded in `tickers` be production's from now on; return whether there was anything."""
-        self._write_held()
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             for ticker in tickers:
                 delete_blocks_of_foreign(self._db, ticker)
@@ -236,7 +204,6 @@ class Ledger(LedgerQueries):
 
     def write_snapshots(self, at: datetime) -> None:
         """Keep what the fills of each book add up to after the session that ended `at`: a start goes on from it."""
-        self._write_held()
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             number = int(self._db.execute(_NEWEST_FILL).fetchone()[0])
             for book in BOOKS:

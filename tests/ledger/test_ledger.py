@@ -411,26 +411,6 @@ def test_questions_can_be_bounded_by_time(path: Path) -> None:
         assert [order.ts for order in ledger.working_orders()] == [at(minute) for minute in range(5)]
 
 
-def test_fills_that_are_held_count_at_once_and_are_written_first_with_the_next_outcomes(path: Path) -> None:
-    cursor = {"fills_cursor_production": "7"}
-    with Ledger(path) as ledger, LedgerReader(path) as reader:
-        ledger.write_decisions([], [a_record(0)])
-        held = (a_fill(fill_id="first"),)
-        assert ledger.hold_fills(held, [FillOpen(fill_id="first", open=99.0)], cursor) == held
-        assert ledger.read_account().positions == {"AAPL": 10.0}
-        ledger.write_decisions([a_decision(1)], [a_record(1)])
-        assert (reader.fills().height, reader.meta().get("fills_cursor_production")) == (0, None), (
-            "fills and cursor go together"
-        )
-        later = a_fill(fill_id="later", quantity=5.0)
-        assert ledger.write_outcomes(fills=[later, *held]) == (later,), "what was held is known by then"
-        assert reader.fills()["fill_id"].to_list() == ["first", "later"]
-        assert (reader.opens()["open"].to_list(), reader.meta().get("fills_cursor_production")) == ([99.0], "7")
-        assert ledger.read_account().positions == reader.positions() == {"AAPL": 15.0}
-        ledger.hold_fills([a_fill(fill_id="asked")], [], cursor)
-        assert ledger.list_known_fills(["asked"]) == {"asked"}, "a question about fills is answered with them"
-
-
 def crash_driver(folder: Path, *arguments: str) -> str:
     done = subprocess.run(
         [*DRIVER, str(folder), *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False

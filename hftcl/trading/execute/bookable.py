@@ -19,10 +19,9 @@ _KEPT_REFUSED: Final = 1000  # ids, 50 KB: far more than a week of corrections, 
 @dataclass(frozen=True, slots=True)
 class Sorted:
     """bookable: fills that can be booked, those that are booked already among them. refused: what to say of the others,
-    by their ids. known: the ids of those that are booked already.
+    by their ids.
     """
 
-    known: frozenset[str]
     bookable: list[Fill] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
 
@@ -40,7 +39,7 @@ def sort_fills(
     """
     known = ledger.list_known_fills([fill.fill_id for fill in fills])
     sums: dict[str, float] = {}
-    result = Sorted(known)
+    result = Sorted()
     for fill in fills:
         name, order = fill.client_order_id, orders.get(fill.client_order_id)
         if fill.fill_id in known:

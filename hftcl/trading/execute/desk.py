@@ -226,8 +226,8 @@ class Desk:
     ) -> EquityRow:
         """Let the broker see the minute's bars; book what filled or ended, and the account after it, which it returns.
 
-        meta: facts to keep in the ledger with it. trades: `trade` follows; then nothing is written until the orders are
-        with the broker, fills neither: their account is counted at once, and the broker tells them again after a kill.
+        meta: facts to keep in the ledger with it. trades: `trade` follows; then only fills are written at once, and the
+        rest when the orders are with the broker.
         """
         if isinstance(self.broker, PatientBroker):
             self.broker.begin_minute()

@@ -159,13 +159,9 @@ class OrderNews:
         for text in note_refused(self.ledger, told, sorted_fills.refused, self.hands_off):
             self._tell_refused(text, now)
         records = [fill_record(fill, orders[fill.client_order_id], self.book) for fill in sorted_fills.bookable]
-        opens, meta = self.opens.find(records), {fills_cursor(self.book): cursor}
-        names = {record.fill_id for record in records}
-        is_plain = len(names) == len(records) and names.isdisjoint(sorted_fills.known)
-        if records and is_plain and all(record.book == self.book for record in records):  # as in most minutes
-            booked = self.ledger.hold_fills(records, opens, meta)
-        else:
-            booked = self.ledger.write_outcomes(fills=records, opens=opens, meta=meta)
+        booked = self.ledger.write_outcomes(
+            fills=records, opens=self.opens.find(records), meta={fills_cursor(self.book): cursor}
+        )
         for record in booked:
             if work := self.working.get(record.client_order_id):
                 work.add_fill(record.quantity)

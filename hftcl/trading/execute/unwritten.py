@@ -9,9 +9,8 @@ from hftcl.ledger.writer import Ledger
 
 @dataclass(slots=True)
 class Unwritten:
-    """Rows that nothing is lost by after a kill: they follow from fills, which are written with them or told again, and
-    from orders, which are written before, or are the decisions and refused orders of a minute of which no order leaves;
-    without them it does not count as decided.
+    """Rows that nothing is lost by after a kill: they follow from fills and orders, which are written before, or are
+    the decisions and refused orders of a minute of which no order leaves; without them it does not count as decided.
 
     What the disk refuses stays here until it can be written.
     """
