@@ -397,7 +397,11 @@ def test_the_progress_of_folds_that_train_several_times_never_steps_back(tmp_pat
     ("folds", "done", "heard"),
     [
         (3, 1, [(0, 2, 3), (1, 3, 7), (1, 1, 2), (0, 1, 200), (0, 1, 3), (0, 0, 7), (0, 7, 7), (0, 1, 3)]),
-        (1, 0, [(0, 400, 400), (0, 10, 10), (0, 24, 24)]),  # the most that is told before the end: 799 of 800
+        (
+            1,
+            0,
+            [(0, 400, 400), (0, 0, 400), (0, 400, 400), (0, 10, 10)],
+        ),  # the most that is told before the end: 799 of 800
     ],
     ids=["begun again", "near the end"],
 )
