@@ -87,6 +87,26 @@ def has_raised(error: BaseException) -> bool:
     return _raised is not None and _raised.error is error
 
 
+class _LetOut:
+    """See `let_out`."""
+
+    def __enter__(self) -> None:
+        self._before = _raised
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if _raised is None or _raised is self._before or threading.current_thread() is not threading.main_thread():
+            return
+        if error is not _raised.error:
+            raise _raised.error
+
+
+def let_out() -> _LetOut:
+    """Raise at the end of the block what a signal handler has raised within it, also where the code there kept it to
+    itself or raised something else in its place: for code of others, which may catch whatever comes.
+    """
+    return _LetOut()
+
+
 def raise_lost(functions: Container[CodeType]) -> None:
     """Raise what a signal handler has raised last, where it got no further than one of `functions`; once."""
     global _raised

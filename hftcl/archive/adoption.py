@@ -22,7 +22,7 @@ from hftcl.archive.export import COLUMNS
 from hftcl.archive.production import format_utc
 from hftcl.archive.rebuild import build_row, read_trained_at, rebuild
 from hftcl.archive.records import AdoptedModel, parse_model_id
-from hftcl.archive.registry import Registry, compute_digest, read_verified
+from hftcl.archive.registry import Registry, compute_digest, read_verified, write_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, IntegrityError, NoDataError, UsageError
 from hftcl.formats import count
@@ -234,9 +234,9 @@ def _archive_file(archive: Archive, path: Path, meta: artifact.ModelMeta, traine
             raise IntegrityError(f"the archive has another model {meta.model_id}.")
         durable.require_space(archive.folder, 2 * len(data) + _SPARE_BYTES, "archiving a model file")
         if target != path:
-            durable.write_atomically(target, data)
+            write_verified(target, data)
         if pkl_sha256 is not None and not pkl_target.exists():
-            durable.write_atomically(pkl_target, pkl.read_bytes())
+            write_verified(pkl_target, pkl.read_bytes())
         row = build_row(meta, meta.model_id, trained_at, sha256, compute_digest(pkl_target) or "")
         row["reason"] = f"{row['reason']}; adopted from {path.name}"
         with transaction(db):

@@ -20,7 +20,7 @@ from hftcl.archive.looks import Look
 from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
-from hftcl.archive.registry import Registry, RegistryState
+from hftcl.archive.registry import Registry, RegistryState, write_verified
 from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change, open_to_read
 from hftcl.errors import (
     HftclError,
@@ -102,19 +102,38 @@ class Archive(Registry):
                 production.claim_path(self, model_id).unlink()
             claim.close()
 
-    def add(self, model: NewModel, onnx: bytes, pkl: bytes, *, now: datetime) -> ModelRecord:
+    def add(
+        self,
+        model: NewModel,
+        onnx: bytes,
+        pkl: bytes,
+        *,
+        now: datetime,
+        sessions: Iterable[RecordedSession] = (),
+        dropped: Iterable[RecordedSession] = (),
+    ) -> ModelRecord:
         """Archive a model under its claimed id: both files first, then its row. It does not serve by that.
 
+        sessions, dropped: what the verdict on it changes in the policy's record, as `record_sessions` takes it. Row and
+        record are written in one transaction: neither is ever there without the other.
         The file is verified from the disk, as one that is to serve: the model that was examined was never read from it.
         Raises IntegrityError where it may not serve, and if that id, or this very file, is archived already; then
         nothing of it is left. The claim has ended, also by an error.
         """
         try:
-            return self._add(model, onnx, pkl, now)
+            return self._add(model, onnx, pkl, now, sessions, dropped)
         finally:
             self.discard(model.model_id)
 
-    def _add(self, model: NewModel, onnx: bytes, pkl: bytes, now: datetime) -> ModelRecord:
+    def _add(
+        self,
+        model: NewModel,
+        onnx: bytes,
+        pkl: bytes,
+        now: datetime,
+        sessions: Iterable[RecordedSession],
+        dropped: Iterable[RecordedSession],
+    ) -> ModelRecord:
         row = _build_row(model, onnx, pkl)
         with self.hold_registry(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
@@ -126,12 +145,14 @@ class Archive(Registry):
                     f"{f'its file is that of model {twins[0]}' if twins else 'its id is taken'}. Train it again."
                 )
             try:
-                durable.write_atomically(self.onnx_path(model.model_id), onnx)
-                durable.write_atomically(self.pkl_path(model.model_id), pkl)
+                write_verified(self.onnx_path(model.model_id), onnx)
+                write_verified(self.pkl_path(model.model_id), pkl)
                 self._verify(self.onnx_path(model.model_id), str(row["sha256"]))
                 with transaction(db):
                     placeholders = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names
+                    record.insert_sessions(db, sessions)
+                    record.delete_sessions(db, dropped)
             except BaseException:
                 self._remove_files(db, model.model_id)
                 raise

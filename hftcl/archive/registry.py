@@ -372,6 +372,17 @@ def _look(path: Path) -> tuple[bool, str | None]:
         os.close(fd)
 
 
+def write_verified(path: Path, data: bytes) -> None:
+    """Replace `path` and read it again. Raises IntegrityError where it does not hold `data` now: it is deleted then."""
+    durable.write_atomically(path, data)
+    if read_verified(path, hashlib.sha256(data).hexdigest()) is None:
+        path.unlink(missing_ok=True)
+        raise IntegrityError(
+            f"{path} did not come to hold what was written to it, and is not archived: the disk or the memory of this "
+            "machine fails. Look for it in `dmesg` and test both, then run it again."
+        )
+
+
 def read_verified(path: Path, sha256: str) -> bytes | None:
     """Return the bytes of `path` if they have this SHA-256, else None."""
     if compute_digest(path) != sha256:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -197,7 +196,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     _check_submit(promises, broker, order)
     trade()
     _check_fills(promises, broker, order, cursor)
-    after = broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)
+    after = _count_shares(broker, order.ticker) - before.positions.get(order.ticker, 0.0)
     promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
     _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
     _check_together(promises, broker, order, trade)
@@ -205,7 +204,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
     trade()
     promises.check(
-        abs(broker.account().positions.get(order.ticker, 0.0) - before.positions.get(order.ticker, 0.0)) <= _SHARES,
+        abs(_count_shares(broker, order.ticker) - before.positions.get(order.ticker, 0.0)) <= _SHARES,
         "selling what was bought leaves the position as it was",
     )
     broker.end_of_session(order.session)
@@ -301,45 +300,83 @@ class _Leave(Exception):  # noqa: N818 - no error: what leaves a block in the mi
 
 
 def _check_together(promises: Findings, broker: Broker, order: Order, trade: Callable[[], None]) -> None:
-    """Check a broker with `together`: two orders submitted in a block, canceled in one that fails, and in one more."""
+    """Check a broker with `together`: two orders submitted in a block that fails and in one that does not, and canceled
+    in one of each.
+    """
     if not isinstance(broker, TakesTogether):
         return
     half = math.floor(order.quantity / 2)  # whole shares, which every broker takes, and no more money than for `order`
-    orders = [
-        replace(order, client_order_id=f"{order.client_order_id}-t{n}", quantity=float(quantity))
-        for n, quantity in enumerate((half, order.quantity - half))
-        if quantity
-    ]
+    quantities = [float(quantity) for quantity in (half, order.quantity - half) if quantity]
+    name = order.client_order_id
+    orders = [replace(order, client_order_id=f"{name}-t{n}", quantity=shares) for n, shares in enumerate(quantities)]
+    undone = [replace(one, client_order_id=f"{one.client_order_id}-u") for one in orders]
+    held = _count_shares(broker, order.ticker)
+    _leave_together(promises, broker, lambda: _submit_each(promises, broker, undone))
+    kept = [one for one in undone if broker.find(one.client_order_id) is not None]
+    is_undone = not kept and abs(_count_shares(broker, order.ticker) - held) <= _SHARES
+    promises.check(is_undone, "together() keeps nothing of what is submitted in a block that an exception leaves")
+    for one in kept:  # or it would be told as a fault of what follows, too
+        broker.cancel(one.client_order_id)
     with broker.together():
-        for one in orders:
-            broker.submit(one)
+        _submit_each(promises, broker, orders)
     states = [broker.find(one.client_order_id) for one in orders]
     promises.check(None not in states, "together() takes what is submitted within it")
     open_before = [state.client_order_id for state in states if state is not None and state.working]
-    try:
-        _cancel_together(broker.together(), broker, orders, leave=True)
-    except _Leave:
-        left = [state.client_order_id for state in map(broker.find, open_before) if state is not None and state.working]
-        promises.check(left == open_before, "together() keeps nothing of a block that an exception leaves")
-    else:
-        promises.check(False, "together() lets an exception through")
-    _cancel_together(broker.together(), broker, orders)
+    _leave_together(promises, broker, lambda: _cancel_each(promises, broker, orders))
+    left = [state.client_order_id for state in map(broker.find, open_before) if state is not None and state.working]
+    promises.check(
+        left == open_before, "together() keeps nothing of what is canceled in a block that an exception leaves"
+    )
+    with broker.together():
+        _cancel_each(promises, broker, orders)
     states = [broker.find(one.client_order_id) for one in orders]
     done = all(state is not None and not state.working for state in states)
     promises.check(done, "an order that was canceled in together() is done at its end")
     trade()
-    for one in orders:
+    for one in (*kept, *orders):
         _sell_what_filled(broker, one, trade)
 
 
-def _cancel_together(
-    block: AbstractContextManager[None], broker: Broker, orders: Sequence[Order], *, leave: bool = False
-) -> None:
-    with block:
-        for one in orders:
-            broker.cancel(one.client_order_id)
-        if leave:
-            raise _Leave
+def _leave_together(promises: Findings, broker: TakesTogether, act: Callable[[], None]) -> None:
+    """Do `act` in a block, which an exception of ours leaves then."""
+    is_left = False
+
+    def leave() -> None:
+        nonlocal is_left
+        is_left = True
+        raise _Leave
+
+    try:
+        with broker.together():
+            act()
+            leave()
+    except _Leave:
+        return
+    except Exception:
+        if not is_left:
+            raise
+    promises.check(False, "together() lets an exception through, as it is")
+
+
+def _submit_each(promises: Findings, broker: Broker, orders: Sequence[Order]) -> None:
+    """Submit orders within a block, where each is known as soon as it is submitted."""
+    for one in orders:
+        state: OrderState | None = broker.submit(one)  # a broker may answer anything
+        same = state is not None and _is_same(broker.find(one.client_order_id), state)
+        same = same and state is not None and _is_same(broker.submit(one), state)
+        promises.check(same, "find() and submit() know within together() what was submitted in it")
+
+
+def _cancel_each(promises: Findings, broker: Broker, orders: Sequence[Order]) -> None:
+    """Cancel orders within a block, where each is done as soon as it is canceled."""
+    for one in orders:
+        broker.cancel(one.client_order_id)
+        state = broker.find(one.client_order_id)
+        promises.check(state is None or not state.working, "find() knows within together() what was canceled in it")
+
+
+def _count_shares(broker: Broker, ticker: str) -> float:
+    return broker.account().positions.get(ticker, 0.0)
 
 
 def _sell_what_filled(broker: Broker, canceled: Order, trade: Callable[[], None]) -> None:

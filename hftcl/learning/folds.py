@@ -211,10 +211,10 @@ class FoldProgress:
         self._shares[number] = max(self._shares.get(number, 0.0), share)
         whole = self.folds * self.trainings * event.total
         done = int((self.done + sum(self._shares.values())) * self.trainings * event.total)
+        done = min(done, whole - 1)  # the last tree of the last fold is not yet the end of its exam
         if done * self._told.total < self._told.done * whole:  # in other units, rounded
             done, whole = self._told.done, self._told.total
-        # the last tree of the last fold is not yet the end of its exam
-        self._tell(min(done, whole - 1), whole, event.text)
+        self._tell(done, whole, event.text)
 
     def _tell(self, done: int, total: int, text: str = "") -> None:
         self._told = Event(STAGE, done, total, text=f"walk-forward, {text}" if text else "walk-forward")

@@ -195,9 +195,11 @@ def choose(frame: pl.DataFrame, split: ExamSplit, features: FeatureSet, training
 def count_trainings(settings: Settings) -> int:
     """Return how often a candidate trains, what is chosen before its own training among it.
 
-    >>> from hftcl.settings import Model
+    >>> from hftcl.settings import Features, Model
     >>> count_trainings(Settings()), count_trainings(Settings(model=Model(horizon_minutes="auto", horizons=(10, 30))))
     (1, 3)
+    >>> count_trainings(Settings(features=Features(drop_below=0.0)))
+    2
     """
     tried = len(settings.model.horizons) if settings.model.horizon_minutes == "auto" else 0
     return 1 + tried + (settings.features.drop_below != "off")
@@ -331,7 +333,7 @@ def choose_net_entry(
     weight: Weight,
     novelty: Novelty | None,
     horizons: int = 1,
-    require_going: RequireGoing = go_on,
+    require_going: RequireGoing,
 ) -> EntryChoice:
     """Return the threshold that earned most after cost on the sessions that the inner split holds out.
 

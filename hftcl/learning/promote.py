@@ -2,6 +2,7 @@
 where it passed.
 """
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -59,21 +60,29 @@ class Promotion:
             return self._finish(self._deploy(report, champion) if deploys else report)
 
     def _archive_with_record(self, candidate: Candidate, report: RetrainReport, record: Record) -> None:
-        self.archive.record_sessions(record.added, now=self.now, dropped=record.dropped)
-        self._archive(candidate, report)
+        try:
+            self._archive(candidate, report, record)
+        except HftclError as fault:
+            with contextlib.suppress(HftclError):  # a disk that takes no model may take no row: `fault` is told
+                self._record_attempt("failed", str(fault), None)
+            raise
+
+    def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
+        """model_id: None where there is no such model."""
+        self.archive.record_attempt(self.now, kind="retrain", outcome=outcome, reason=reason, model_id=model_id)
 
     def _finish(self, report: RetrainReport) -> RetrainReport:
         try:
-            self.archive.record_attempt(
-                self.now, kind="retrain", outcome=report.outcome, reason=report.reason, model_id=report.model_id
-            )
+            self._record_attempt(report.outcome, report.reason, report.model_id)
             self.archive.prune(self.settings.archive.keep, now=self.now)
         except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure now
             self._warn(str(fault))
         return report
 
-    def _archive(self, candidate: Candidate, report: RetrainReport) -> None:
-        """Add the model with its verdict; a refit with that of its twin, whose exam it is."""
+    def _archive(self, candidate: Candidate, report: RetrainReport, record: Record | None) -> None:
+        """Add the model with its verdict and what that changes in the record; a refit with the verdict of its twin,
+        whose exam it is, and whose record: None.
+        """
         meta, exam = candidate.model.meta, report.exam
         self.archive.add(
             NewModel(
@@ -98,6 +107,8 @@ class Promotion:
             candidate.onnx,
             candidate.pkl,
             now=self.now,
+            sessions=record.added if record else (),
+            dropped=record.dropped if record else (),
         )
 
     def _refit(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
@@ -124,7 +135,7 @@ class Promotion:
             )
             refit_report = _describe_refit(report, refit, twin)
             with critical():
-                self._archive(refit, refit_report)
+                self._archive(refit, refit_report, None)
         except HftclError as fault:
             self._warn(f"the refit on all sessions failed, so the examined model {twin} itself serves: {fault}")
             return report
@@ -143,9 +154,7 @@ class Promotion:
                 self.archive.set_outcome(model_id, "rejected", "pinned", now=self.now)
             return replace(report, outcome="rejected", reason="pinned")
         except SupersededError as void:
-            self.archive.record_attempt(
-                self.now, kind="retrain", outcome="failed", reason=str(void), model_id=report.model_id
-            )
+            self._record_attempt("failed", str(void), report.model_id)
             raise
         for note in switched.notes:
             self._warn(note)

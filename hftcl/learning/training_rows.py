@@ -11,7 +11,7 @@ import polars as pl
 
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
-from hftcl.events import RequireGoing, go_on
+from hftcl.events import RequireGoing
 from hftcl.exam.split import ExamSplit, list_sessions, split_inner
 from hftcl.formats import count
 from hftcl.mapped import FileArray, FrameFiles, create_array
@@ -62,7 +62,7 @@ class TrainingRows:
         split: ExamSplit,
         settings: Settings,
         names: tuple[str, ...],
-        require_going: RequireGoing = go_on,
+        require_going: RequireGoing,
     ) -> "TrainingRows":
         """Return those of `frame` that `split` lets train; names: the features, in order.
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl import durable
 from hftcl.errors import ConfigError, StorageError
-from hftcl.interrupts import has_raised
+from hftcl.interrupts import has_raised, let_out
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.across import ACROSS
 from hftcl.settings import Settings
@@ -223,7 +223,7 @@ def _run_source(path: str, source: bytes) -> "tuple[Feature, ...]":
     module = ModuleType(f"hftcl_features_{Path(path).stem}")
     module.__file__ = path
     try:
-        with _RUNNING, _take_place(module):
+        with _RUNNING, _take_place(module), let_out():
             exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - the setting's purpose
     except (Exception, SystemExit) as error:
         if has_raised(error):  # a stop came while it ran: not the file has ended

@@ -2,11 +2,14 @@
 
 import hashlib
 import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
 from hftcl.archive.deployment import Archive
+from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import ModelRecord, NewModel, Outcome
 from hftcl.errors import IntegrityError
 
@@ -53,11 +56,17 @@ def onnx_bytes(model_id: str, size: int = 5_000) -> bytes:
 
 
 def added(
-    archive: Archive, now: datetime = T0, outcome: Outcome = "deployed", reason: str = "cleared every bar"
+    archive: Archive,
+    now: datetime = T0,
+    outcome: Outcome = "deployed",
+    reason: str = "cleared every bar",
+    sessions: Iterable[RecordedSession] = (),
 ) -> ModelRecord:
-    """Add a model claimed at `now`."""
+    """Add a model claimed at `now`, and with it `sessions` of the record, as of that model."""
     model_id = archive.claim_id(now)
-    return archive.add(a_model(model_id, outcome, reason), onnx_bytes(model_id), b"pkl" + model_id.encode(), now=now)
+    rows = [replace(session, model_id=model_id) for session in sessions]
+    model, onnx, pkl = a_model(model_id, outcome, reason), onnx_bytes(model_id), b"pkl" + model_id.encode()
+    return archive.add(model, onnx, pkl, now=now, sessions=rows)
 
 
 def deployed(archive: Archive, count: int) -> list[str]:

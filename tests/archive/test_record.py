@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from hftcl import durable
 from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from tests.archive.sample_models import T0, archive_in, deployed
+from tests.archive.sample_models import T0, a_model, added, archive_in, deployed
 
 MONDAY = date(2026, 1, 5)
 POLICY = "0123456789abcdef"
@@ -67,6 +68,33 @@ def test_one_session_that_cannot_be_written_leaves_none_of_them(tmp_path: Path) 
     with pytest.raises(HftclError):
         archive.record_sessions(faulty, now=T0)
     assert list(read_sessions(archive, synthetic=False, policy=POLICY)) == sessions(2)
+
+
+@pytest.mark.parametrize("fault", ["the file", "the joblib file", "a session"])
+def test_of_a_model_that_cannot_be_archived_its_record_is_not_there_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    archive, end = archive_in(tmp_path), {"the file": ".onnx", "the joblib file": ".pkl"}.get(fault, "-")
+    archive.record_sessions(sessions(2), now=T0)
+    write = durable.write_atomically
+    monkeypatch.setattr(
+        durable, "write_atomically", lambda path, data: write(path, b"x" + data[1:] if path.suffix == end else data)
+    )
+    rows = [replace(row, net=float("nan") if fault == "a session" else row.net) for row in sessions(2, first=2)]
+    with pytest.raises(HftclError, match="NaN|NULL" if fault == "a session" else "not come to hold what was .*dmesg"):
+        added(archive, sessions=rows)
+    assert archive.models() == ()
+    assert list(read_sessions(archive, synthetic=False, policy=POLICY)) == sessions(2)
+    assert [path.name for path in archive.folder.iterdir() if path.name.startswith((".model", "model_2"))] == []
+
+
+def test_what_a_verdict_changes_in_the_record_is_written_with_its_model(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    archive.record_sessions(sessions(3), now=T0)
+    model_id = archive.claim_id(T0)
+    again = replace(sessions(1)[0], net=-0.5, bars="AMD:ba9876543210")
+    archive.add(a_model(model_id), b"onnx", b"pkl", now=T0, sessions=[again], dropped=sessions(2))
+    assert read_sessions(archive, synthetic=False, policy=POLICY) == (again, *sessions(1, first=2))
 
 
 def test_the_record_stands_beside_models_and_neither_touches_the_other(tmp_path: Path) -> None:

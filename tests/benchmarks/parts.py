@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from hftcl.events import ignore
+from hftcl.events import go_on, ignore
 from hftcl.exam.split import list_sessions, split
 from hftcl.learning.dataset import open_window
 from hftcl.learning.training_rows import TrainingRows
@@ -274,7 +274,7 @@ def write_bars(folder: Path) -> Path:
     window = open_window(settings, as_of=AS_OF, now=NOW, save=False, on_event=ignore)
     frame = window.assemble().frame
     division = split(list_sessions(frame), exam_sessions=20, embargo_sessions=1)
-    rows = TrainingRows.gather(frame, division, settings, window.read_features().names)
+    rows = TrainingRows.gather(frame, division, settings, window.read_features().names, go_on)
     np.save(folder / "rows" / "X.npy", rows.X)
     np.save(folder / "rows" / "y.npy", rows.y)
     return folder

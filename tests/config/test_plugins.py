@@ -2,10 +2,14 @@
 
 import json
 import os
+import signal
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from hftcl.cli.process import _unwind
+from hftcl.config.plugins import _add_section
 from tests.installed import one_line, run
 
 PLUGIN = '''
@@ -168,3 +172,18 @@ def test_a_stranger_whose_section_has_a_number_without_bounds_is_refused(home: P
     module.write_text(PLUGIN.replace(", ge=0, le=1", ""))
     done = run(home, "check", **on_path(home))
     assert (done.returncode, "acme.drift is a number without a least and a greatest value" in done.stderr) == (78, True)
+
+
+def test_a_plug_in_that_makes_something_else_of_a_stop_is_stopped_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import os\ntry:\n    os.kill(os.getpid(), 15)\nexcept BaseException:\n    raise ImportError from None\n"
+    (tmp_path / "that_is_stopped.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.signal(signal.SIGTERM, _unwind)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            _add_section({}, "market.source", EntryPoint("mine", "that_is_stopped:Source", "hftcl.sources"))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert stopped.value.code == 128 + signal.SIGTERM

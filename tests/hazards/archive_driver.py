@@ -20,8 +20,7 @@ NOW = T0 + timedelta(weeks=20)
 
 def retrain(archive: Archive) -> None:
     """Change all that a retrain changes: its training is a process of its own, and keeps nothing."""
-    model_id = added(archive, NOW).model_id
-    archive.record_sessions([session_of(model_id)], now=NOW)
+    model_id = added(archive, NOW, sessions=[session_of("")]).model_id
     archive.deploy(model_id, now=NOW, reason="better")
     with contextlib.suppress(StorageError):  # told as a warning: the new model serves
         archive.record_attempt(NOW, kind="forced", outcome="deployed", reason="better", model_id=model_id)

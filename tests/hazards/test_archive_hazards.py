@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,10 +22,12 @@ import pytest
 
 from hftcl import durable
 from hftcl.archive.export import safe_text
+from hftcl.archive.record import read_all
 from hftcl.archive.records import parse_model_id
 from hftcl.archive.registry import compute_digest
 from hftcl.errors import HftclError, IntegrityError, StorageError, UsageError
 from tests.archive.sample_models import T0, a_model, added, archive_in, deployed, hash_only, onnx_bytes
+from tests.hazards.archive_driver import NOW
 
 LATER = T0 + timedelta(weeks=30)
 DRIVER = [sys.executable, "-m", "tests.hazards.archive_driver"]
@@ -59,6 +62,14 @@ def assert_whole(home: Path) -> None:
     model_id = added(archive, LATER).model_id
     archive.deploy(model_id, now=LATER, reason="better")
     assert archive.find_live() == archive.find(model_id)
+
+
+def assert_recorded_with_its_model(home: Path) -> None:
+    """Both the model that a retrain archives and what that changed in the record are there, or neither is."""
+    archive = archive_in(home)
+    recorded = {row.model_id for row, _ in read_all(archive, synthetic=True)}
+    assert recorded in ({model.model_id for model in archive.models() if model.trained_at >= NOW}, set())
+    assert recorded <= {model.model_id for model in archive.models()}
 
 
 def live_until_killed(home: Path, seed: int) -> None:
@@ -139,8 +150,10 @@ def prepared(home: Path, command: str) -> list[str]:
     return [command]
 
 
-def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int) -> int:
-    """Run `command` once for each of its system calls with a fault there, "KILL" or an error; return how many.
+def every_fault(
+    folder: Path, command: str, faults: tuple[str, ...], stride: int, names: Container[str] = CHANGING
+) -> int:
+    """Run `command` once for each of its system calls `names` with a fault there, "KILL" or an error; return how many.
 
     The faults take turns from one call to the next.
     """
@@ -151,7 +164,7 @@ def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int
     assert traced(home, words, folder / "trace").returncode == 0
     after = compute_digest(home / "trained_stock_model.onnx")
     found = calls(home, folder / "trace")
-    points = [each for each in found if faults == ("KILL",) or each.name in MAY_FAIL][::stride]
+    points = [each for each in found if each.name in names and (faults == ("KILL",) or each.name in MAY_FAIL)][::stride]
     for point, fault in zip(points, itertools.cycle(faults), strict=False):
         shutil.rmtree(home)
         shutil.copytree(template, home)
@@ -169,6 +182,7 @@ def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int
             assert now == before, told
             assert re.fullmatch(r"hftcl: [^\n]+\n", done.stderr), told
         try:
+            assert_recorded_with_its_model(home)
             assert_whole(home)
         except (AssertionError, HftclError) as error:
             raise AssertionError(told) from error
@@ -179,6 +193,15 @@ def every_fault(folder: Path, command: str, faults: tuple[str, ...], stride: int
 @pytest.mark.hazard(1)
 def test_killed_before_some_system_calls_of_a_deploy_the_old_or_the_new_model_serves(tmp_path: Path) -> None:
     assert every_fault(tmp_path, "deploy", ("KILL",), stride=5) >= 8
+
+
+@needs_strace
+@pytest.mark.hazard(1)
+def test_killed_before_any_commit_of_a_retrain_neither_its_model_nor_its_record_is_there_without_the_other(
+    tmp_path: Path,
+) -> None:
+    commits = ("unlink",)  # of the journal: https://www.sqlite.org/atomiccommit.html, 3.11
+    assert every_fault(tmp_path, "retrain", ("KILL",), stride=1, names=commits) >= 4
 
 
 @needs_strace

@@ -1,8 +1,12 @@
 """What the models of a backtest earned: to the bit what an exam says of all its sessions, and no more of it."""
 
+import sys
+import threading
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +26,7 @@ from hftcl.learning.score import examine
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from tests.loop_cases import small
+from tests.processes import wait_until
 
 NOW = datetime(2026, 1, 9, 7, 0, tzinfo=UTC)
 WEEKS = (date(2025, 8, 1), date(2025, 8, 8), date(2025, 8, 15))
@@ -133,6 +138,30 @@ def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[Task])
     middle = replace(tasks[1], shop=shop)
     marks = score_all([first, middle, tasks[2]], list_later(tasks), ignore)[middle.unit.model_id].marks
     assert marks[gone] == SessionPnl(gross=0.0, net=0.0, turnover=0.0), "asked for alone, of no row"
+
+
+def test_where_a_model_cannot_be_read_no_other_one_is_begun(tasks: list[Task]) -> None:
+    """One thread: it is at the second model when the first has failed, and goes on when it is waited for."""
+    begun: set[str] = set()
+
+    def read(frame: pl.DataFrame, model_id: str) -> pl.DataFrame:
+        begun.add(model_id)
+        wait_until(is_ending)
+        return frame
+
+    def is_ending() -> bool:
+        frame = sys._current_frames()[threading.main_thread().ident or 0]
+        return any(step.f_code.co_qualname == "ThreadPoolExecutor.shutdown" for step, _ in traceback.walk_stack(frame))
+
+    one_core = replace(tasks[0].shop.settings, compute=replace(tasks[0].shop.settings.compute, jobs=1))
+    changed = [
+        replace(task, shop=replace(task.shop, settings=one_core, table=Table(partial(read, task.shop.frame, name))))
+        for task, name in zip(tasks, ("first", "second", "third"), strict=True)
+    ]
+    changed[0] = replace(changed[0], path=changed[0].path.with_suffix(".missing"))
+    with pytest.raises(IntegrityError, match="missing"):
+        score_all(changed, list_later(tasks), ignore)
+    assert begun <= {"second"}, "which may have been begun before the first one was seen to fail"
 
 
 def test_no_task_has_no_score(tmp_path: Path) -> None:

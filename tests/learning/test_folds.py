@@ -1,11 +1,12 @@
 """The folds of a first record: trained at the same time, ended together, and no other record for it."""
 
+import contextlib
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -14,19 +15,20 @@ import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
+from hftcl.archive import artifact
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.compute import Bench, Engine, Rows, Task, Team, Wanted, open_engine
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, ignore
-from hftcl.exam.split import ExamSplit, list_sessions
+from hftcl.exam.split import ExamSplit, Session, list_sessions
 from hftcl.learning import folds, inside, training_rows
 from hftcl.learning.backtest.plan import Planner, SessionBars
 from hftcl.learning.backtest.trainings import build_shop, train_all
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
-from hftcl.learning.folds import FoldOrder, FoldProgress, FoldTrainer, train_fold
+from hftcl.learning.folds import FoldOrder, FoldProgress, FoldTrainer, require_unseen, train_fold
 from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
@@ -34,6 +36,7 @@ from hftcl.learning.search.inner import InnerExam
 from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Compute, Model, Settings
+from tests.archive.test_artifact import META
 from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
 from tests.processes import lives
@@ -47,6 +50,7 @@ CHOSEN: dict[str, dict[str, object]] = {
     "promote": {"min_sharpe": -100},
 }
 LATER = NOW + timedelta(days=7)
+CUT = datetime(2026, 1, 6, 14, 30, tzinfo=UTC)
 WATCHED = """\
 import os, pathlib, signal, time
 from hftcl.model.families.ridge import Ridge
@@ -233,6 +237,27 @@ def test_a_model_that_has_seen_a_week_of_the_walk_forward_does_not_score_it(walk
 
 
 @pytest.mark.parametrize(
+    ("changes", "is_let"),
+    [
+        ({}, True),
+        ({"label_end": CUT}, False),  # `ExamSplit.cut`: a label must end before it
+        ({"label_end": CUT - timedelta(minutes=1)}, True),
+        ({"label_end": CUT + timedelta(days=1)}, False),
+        ({"trained_to": date(2026, 1, 6)}, False),  # whose last label ended early, as of a ticker that was halted
+    ],
+)
+def test_no_model_is_scored_that_was_trained_beyond_its_fold_or_by_a_label_that_reaches_beyond_it(
+    changes: dict[str, Any], is_let: bool
+) -> None:
+    days = [Session(day=date(2026, 1, day), start=datetime(2026, 1, day, 14, 30, tzinfo=UTC)) for day in (5, 6, 7)]
+    part = ExamSplit(train=(days[0],), embargoed=(days[1],), exam=(days[2],), withheld=())
+    assert part.cut == CUT
+    meta = replace(META, **{"trained_to": days[0].day, "label_end": CUT - timedelta(hours=18), **changes})
+    with contextlib.nullcontext() if is_let else pytest.raises(IntegrityError, match="is not to be scored from"):
+        require_unseen(artifact.Model(meta, "", None), part)  # type: ignore[arg-type]  # nothing is predicted
+
+
+@pytest.mark.parametrize(
     ("model", "rows_a_core", "fills"),
     [
         ({"family": "lightgbm"}, 1_000_000, True),
@@ -368,21 +393,26 @@ def test_the_progress_of_folds_that_train_several_times_never_steps_back(tmp_pat
     assert len(set(steps)) > 6, "and each training of a fold is seen"
 
 
-def test_a_fold_that_is_begun_again_or_counts_in_other_units_is_no_step_back() -> None:
+@pytest.mark.parametrize(
+    ("folds", "done", "heard"),
+    [
+        (3, 1, [(0, 2, 3), (1, 3, 7), (1, 1, 2), (0, 1, 200), (0, 1, 3), (0, 0, 7), (0, 7, 7), (0, 1, 3)]),
+        (
+            1,
+            0,
+            [(0, 400, 400), (0, 0, 400), (0, 400, 400), (0, 10, 10)],
+        ),  # the most that is told before the end: 799 of 800
+    ],
+    ids=["begun again", "near the end"],
+)
+def test_a_fold_that_is_begun_again_or_counts_in_other_units_is_no_step_back(
+    folds: int, done: int, heard: list[tuple[int, int, int]]
+) -> None:
     told: list[Event] = []
-    progress = FoldProgress(on_event=told.append, folds=3, done=1, trainings=2)
+    progress = FoldProgress(on_event=told.append, folds=folds, done=done, trainings=2)
     progress.begin()
-    for number, done, total in [
-        (0, 2, 3),
-        (1, 3, 7),
-        (1, 1, 2),
-        (0, 1, 200),
-        (0, 1, 3),
-        (0, 0, 7),
-        (0, 7, 7),
-        (0, 1, 3),
-    ]:
-        progress.hear(number, Event("fit", done, total))
+    for number, step, total in heard:
+        progress.hear(number, Event("fit", step, total))
     steps = [event.done / event.total for event in told]
     assert steps == sorted(steps)
     assert steps[-1] < 1

@@ -10,7 +10,7 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
-from hftcl.events import Event, ignore
+from hftcl.events import Event, go_on, ignore
 from hftcl.exam.split import list_sessions, split
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
@@ -62,8 +62,8 @@ def test_a_sample_reaches_no_further_and_no_less_far_than_all_rows_do(tmp_path: 
     window = open_window(limited(tmp_path, "ridge"), as_of=None, now=NOW, save=False, on_event=ignore)
     frame, names = window.assemble().frame, window.read_features().names
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
-    one = TrainingRows.gather(frame, division, limited(tmp_path, "ridge"), names)
-    every = TrainingRows.gather(frame, division, small(tmp_path), names)
+    one = TrainingRows.gather(frame, division, limited(tmp_path, "ridge"), names, go_on)
+    every = TrainingRows.gather(frame, division, small(tmp_path), names, go_on)
     assert one.frame.height == len(one.X) == len(one.y) <= MOST < every.frame.height
     assert one.groups is None
     assert every.max_rows == 0

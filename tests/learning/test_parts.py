@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl.archive import artifact
-from hftcl.events import ignore
+from hftcl.events import go_on, ignore
 from hftcl.exam import split
 from hftcl.learning import inside, score, training_rows
 from hftcl.learning.dataset import add_features, open_window
@@ -119,11 +119,11 @@ def test_the_rows_that_train_lie_in_a_file_once(tmp_path: Path, monkeypatch: pyt
     window = open_window(small(tmp_path), as_of=None, now=NOW, save=False, on_event=ignore)
     frame, names = window.assemble().frame, window.read_features().names
     division = split.split(split.list_sessions(frame), exam_sessions=10, embargo_sessions=1)
-    whole = TrainingRows.gather(frame, division, window.settings, names)
+    whole = TrainingRows.gather(frame, division, window.settings, names, go_on)
     monkeypatch.setattr(training_rows, "_BLOCK_ROWS", 1_000)
     (tmp_path / "files").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "files"))
-    rows = TrainingRows.gather(frame, division, window.settings, names)
+    rows = TrainingRows.gather(frame, division, window.settings, names, go_on)
     assert_frame_equal(rows.frame, whole.frame, check_exact=True)
     assert rows.X.tobytes() == whole.X.tobytes()
     content = rows.X.nbytes + rows.frame.height * (8 + 4 + 8 + 4)  # ts, session, label_end, target
@@ -137,7 +137,7 @@ def test_of_the_rows_of_a_model_a_ticker_the_ticker_is_known_too(tmp_path: Path)
     window = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore)
     frame, names = window.assemble().frame, window.read_features().names
     division = split.split(split.list_sessions(frame), exam_sessions=10, embargo_sessions=1)
-    rows = TrainingRows.gather(frame, division, settings, names)
+    rows = TrainingRows.gather(frame, division, settings, names, go_on)
     both = frame.select("ticker", "ts", "target", *names).join(
         rows.frame.select("ticker", "ts"), on=["ticker", "ts"], maintain_order="right"
     )

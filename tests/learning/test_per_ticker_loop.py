@@ -18,7 +18,7 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
-from hftcl.events import ignore
+from hftcl.events import go_on, ignore
 from hftcl.exam.simulation import simulate
 from hftcl.exam.split import ExamSplit, list_sessions, split
 from hftcl.learning.candidate import merge_params
@@ -112,7 +112,7 @@ def earn_alone(data: Dataset, part: ExamSplit, settings: Settings, pool: Trainin
     exam = data.frame.filter(pl.col("session").is_in(part.exam_days))
     held_out, parts = [], []
     for ticker in data.tickers:
-        rows = TrainingRows.gather(data.frame.filter(pl.col("ticker") == ticker), part, one_for_all, names)
+        rows = TrainingRows.gather(data.frame.filter(pl.col("ticker") == ticker), part, one_for_all, names, go_on)
         trained = training.train(rows, keep_inner=True)
         held_out.append(Predictor(trained.inner_onnx, len(names)).predict(rows.X[rows.held_out]))
         own = exam.filter((pl.col("ticker") == ticker) & is_known(names))

@@ -13,13 +13,17 @@ import pytest
 
 from hftcl import ContinuousLearning, durable
 from hftcl.archive import artifact
+from hftcl.archive.deployment import Archive
 from hftcl.archive.looks import read_looks
 from hftcl.archive.policy import hash_policy
-from hftcl.archive.record import read_sessions
+from hftcl.archive.record import read_all, read_sessions
 from hftcl.archive.registry import Registry
-from hftcl.errors import NoDataError, TrainingError, UsageError
+from hftcl.errors import IntegrityError, NoDataError, TrainingError, UsageError
 from hftcl.events import Event, hold_signals_by, ignore
 from hftcl.learning.alert_texts import build_retrain_alerts
+from hftcl.learning.candidate import Candidate
+from hftcl.learning.promote import Promotion
+from hftcl.learning.record import Record
 from hftcl.learning.reports import document
 from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
@@ -214,6 +218,43 @@ def test_a_signal_may_cut_the_refit_but_neither_the_archiving_before_it_nor_the_
         ("section", False),
         ("end", False),
     ]
+
+
+def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_that_failed(
+    homes: Homes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a first retrain has made, archived once more in an empty home: nothing is trained here."""
+    report = homes.copy(tmp_path / "done", first_retrain, promote={"min_sharpe": -100})
+    done, home = Registry(tmp_path / "done"), tmp_path / "home"
+    rows = tuple(row for row, _ in read_all(done, synthetic=True))
+    assert rows
+    path = done.onnx_path(report.model_id)
+    candidate = Candidate(
+        model=artifact.load(path),
+        onnx=path.read_bytes(),
+        pkl=done.pkl_path(report.model_id).read_bytes(),
+        trained=None,  # type: ignore[arg-type]
+        rows=report.rows,
+        sessions=1,
+    )
+    promotion = Promotion(Archive(home), small(home), None, {}, NOW, None, ignore)  # type: ignore[arg-type]
+    record = Record(recorded_sessions=(), added=rows, cost_bps=1.0)
+    write = durable.write_atomically
+
+    def damage(path: Path, data: bytes) -> None:
+        write(path, data[:-1] + b"x" if path.match("models/model_*.onnx") else data)
+
+    monkeypatch.setattr(durable, "write_atomically", damage)
+    with pytest.raises(IntegrityError, match="did not come to hold what was written"):
+        promotion.archive_and_deploy(candidate, report, champion=None, record=record)
+    monkeypatch.undo()
+    registry = Registry(home)
+    assert (registry.models(), read_all(registry, synthetic=True)) == ((), ())
+    (attempt,) = registry.attempts()
+    assert (attempt.outcome, attempt.model_id) == ("failed", None)
+    assert "did not come to hold" in attempt.reason
+    assert promotion.archive_and_deploy(candidate, report, champion=None, record=record).serves == report.model_id
+    assert tuple(row for row, _ in read_all(registry, synthetic=True)) == rows
 
 
 def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_model_serves(

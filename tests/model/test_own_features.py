@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from hftcl.archive.artifact import our_features
 from hftcl.archive.policy import hash_policy
+from hftcl.cli.process import _unwind
 from hftcl.errors import ConfigError, StorageError
 from hftcl.home import Home
 from hftcl.model.features import FEATURE_NAMES, OUR_TABLE, definitions_hash
@@ -135,6 +137,35 @@ def test_a_command_that_is_stopped_while_a_file_runs_ends_as_one_that_is_stopped
     (tmp_path / "hftcl.toml").write_text(f'[features]\nmodules = ["{file.name}"]\n')
     done = run(tmp_path, "features")
     assert (done.returncode, done.stdout, "cannot be run" in done.stderr) == (128 + stop, "", False)
+
+
+@pytest.fixture
+def hear() -> Iterator[None]:
+    """Let SIGTERM raise, as in a command."""
+    before = signal.signal(signal.SIGTERM, _unwind)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("hear")
+@pytest.mark.parametrize(
+    "course",
+    [
+        "except BaseException as error:\n    raise ImportError('cannot load') from error",
+        "except BaseException:\n    pass\nraise ImportError('cannot load')",
+        "except BaseException:\n    pass",
+        "finally:\n    open('/no/such/folder')",
+    ],
+    ids=["turns it", "keeps it and fails", "keeps it", "fails on its way out"],
+)
+def test_a_file_that_makes_something_else_of_a_stop_is_stopped_all_the_same(course: str, file: Path) -> None:
+    file.write_text(f"import os\ntry:\n    os.kill(os.getpid(), {int(signal.SIGTERM)})\n{course}\n{OWN}")
+    with pytest.raises(SystemExit) as stopped:
+        find_features(settings(file))
+    assert stopped.value.code == 128 + signal.SIGTERM
+    file.write_text(f"raise ImportError('cannot load')\n{OWN}")
+    with pytest.raises(ConfigError, match="cannot be run: ImportError: cannot load"):
+        find_features(settings(file))  # what was raised before is no stop of this file
 
 
 def test_a_file_that_others_may_write_is_not_run(file: Path) -> None:

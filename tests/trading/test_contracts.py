@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import polars as pl
 import pytest
 
 from hftcl.contracts import check_broker, check_family, check_source
+from hftcl.errors import BrokerError
 from hftcl.market.sources import BarSource, Split, find_source
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -157,12 +159,115 @@ class DropsCancellations(PaperBroker):
             super().cancel(client_order_id)
 
 
+class KeepsOrders(PaperBroker):
+    """Takes each order of a block at once, and forgets what is canceled in one that fails."""
+
+    _later: list[str] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self._later = []
+        try:
+            yield
+            canceled, self._later = self._later, None
+            for name in canceled:
+                self.cancel(name)
+        finally:
+            self._later = None
+
+    def _take(self, order: Order) -> None:
+        with super().together():
+            super()._take(order)
+
+    def cancel(self, client_order_id: str) -> None:
+        if self._later is None:
+            with super().together():
+                super().cancel(client_order_id)
+        else:
+            self._later.append(client_order_id)
+
+
+class TurnsExceptions(PaperBroker):
+    """Undoes a block that fails, and raises an error of its own."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            with super().together():
+                yield
+        except Exception as error:
+            raise BrokerError("the block failed") from error
+
+
+class DropsOrders(PaperBroker):
+    """Says of each order of a block that it is open, and never takes it."""
+
+    _within = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        self._within = True
+        with super().together():
+            yield
+            self._within = False
+
+    def submit(self, order: Order) -> OrderState:
+        if self._within:
+            return OrderState(client_order_id=order.client_order_id, status="open")
+        return super().submit(order)
+
+
+class FillsAtOnce(PaperBroker):
+    """Fills each order as it takes it, and undoes nothing of a block that fails."""
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+
+    def _take(self, order: Order) -> None:
+        with super().together():
+            super()._take(order)
+        self.on_bars(bars((next(self._minutes), "AAPL", 100.0)), NOW)
+
+    @cached_property
+    def _minutes(self) -> Iterator[int]:
+        return iter(range(1, 100))
+
+
+class ForgetsOrders(FillsAtOnce):
+    """Knows no order of a block that fails any more, and has its shares."""
+
+    _failed = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self._failed = True
+            raise
+
+    def find(self, client_order_id: str) -> OrderState | None:
+        return None if self._failed and client_order_id.endswith("-u") else super().find(client_order_id)
+
+
+UNDONE = "together() keeps nothing of what is %s in a block that an exception leaves"
+
+
 @pytest.mark.parametrize(
     ("kind", "promise"),
     [
-        (OneByOne, "together() keeps nothing of a block that an exception leaves"),
+        (OneByOne, UNDONE % "submitted"),
+        (OneByOne, UNDONE % "canceled"),
+        (KeepsOrders, UNDONE % "submitted"),
+        (KeepsOrders, "find() knows within together() what was canceled in it"),
+        (FillsAtOnce, UNDONE % "submitted"),
+        (ForgetsOrders, UNDONE % "submitted"),
+        (TurnsExceptions, "together() lets an exception through, as it is"),
+        (DropsOrders, "together() takes what is submitted within it"),
+        (DropsOrders, "find() and submit() know within together() what was submitted in it"),
         (DropsCancellations, "an order that was canceled in together() is done at its end"),
-        (DropsCancellations, "together() lets an exception through"),
+        (DropsCancellations, "together() lets an exception through, as it is"),
         (Forgetful, "submit() of an id that is known answers with the known order"),
         (Lossy, "the fills of an order add up to its quantity"),
         (Deaf, "an order that was canceled is done"),
