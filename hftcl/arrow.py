@@ -106,7 +106,7 @@ def build_view(text: str, texts: bytearray) -> bytes:
 
     >>> texts = bytearray()
     >>> build_view("AAPL", texts)[:8], texts
-    (b'\\x04\x00\x00\x00AAPL', bytearray(b''))
+    (b'\x04\x00\x00\x00AAPL', bytearray(b''))
     >>> build_view("a name that is long", texts)[4:8], texts
     (b'a na', bytearray(b'a name that is long'))
     """
