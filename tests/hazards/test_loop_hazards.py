@@ -12,12 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hftcl.archive.registry import Registry
+from hftcl.cli.invocation import now
 from tests.archive.sample_models import archive_in
 from tests.hazards.loop_processes import (
     Case,
@@ -395,7 +397,6 @@ def _pipe(home: Path) -> None:
         ("check", "--as-of", "2025-12-15"),
         ("unpin",),
         ("rollback", "--yes"),
-        ("schedule", "--once"),
         ("trade", "--replay", "2025-12-15"),
         ("trade", "--status"),
     ],
@@ -404,17 +405,37 @@ def _pipe(home: Path) -> None:
 def test_locks_of_another_user_and_what_he_alone_may_read_are_told_in_one_line(
     home: Path, command: tuple[str, ...]
 ) -> None:
-    (home / "replay").mkdir()
-    for name in (".lock", "models/.lock", "models/.training.lock", ".alerts.lock", "replay/.lock", "alerts.sqlite"):
-        (home / name).touch()
-        (home / name).chmod(0o600)
-        os.chown(home / name, 65534, 65534)
+    give_to_another_user(home)
     done = run_after(without_the_rights_of_root, home, *command)
     assert "unexpected" not in done.stderr
     assert "Traceback" not in done.stderr
     if done.returncode:
         assert done.returncode == 1
         assert "Permission denied" in one_line(done)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_job_that_meets_locks_of_another_user_failed_and_says_why(home: Path) -> None:
+    """The check is due five minutes ago: what is due by the usual times depends on the hour at which a test runs."""
+    give_to_another_user(home)
+    due = now() - timedelta(minutes=5)
+    done = run_after(
+        without_the_rights_of_root, home, "schedule", "--once", "--json",
+        HFTCL_SCHEDULE__TIMEZONE="UTC", HFTCL_SCHEDULE__CHECK=f"{due:%H:%M}",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    states = {record["job"]: (record["state"], record["outcome"]) for record in json.loads(done.stdout)}
+    assert states["check"][0] == "failed"
+    assert "Permission denied" in states["check"][1]
+
+
+def give_to_another_user(home: Path) -> None:
+    (home / "replay").mkdir()
+    for name in (".lock", "models/.lock", "models/.training.lock", ".alerts.lock", "replay/.lock", "alerts.sqlite"):
+        (home / name).touch()
+        (home / name).chmod(0o600)
+        os.chown(home / name, 65534, 65534)
 
 
 @pytest.mark.hazard(88)

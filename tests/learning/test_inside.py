@@ -239,7 +239,9 @@ def test_settings_that_change_what_is_traded_make_another_policy_and_their_defau
 # --- side and weights -------------------------------------------------------------------------------------------------
 
 
-SHORT: Chosen = {**LAX, "strategy": {"side": "short", "weighting": "inverse_volatility"}}
+THREE: dict[str, object] = {"watchlist": ("AAPL", "AMD", "TSLA")}
+"""So many that on the bot's day there are signals of both sides."""
+SHORT: Chosen = {**LAX, "market": THREE, "strategy": {"side": "short", "weighting": "inverse_volatility"}}
 WARY: Chosen = {**SHORT, "model": {"novelty": 0.9}}
 
 
@@ -264,7 +266,7 @@ def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(
     meta = artifact.describe(home / "trained_stock_model.onnx")
     assert (meta.side, meta.format) == ("short", artifact.FORMAT_OF_HAND), "an older hftcl refuses it"
     assert meta.volatility is not None
-    assert set(meta.volatility) == {"AAPL", "AMD"}
+    assert set(meta.volatility) == {"AAPL", "AMD", "TSLA"}
     assert report.model_id is not None
     assert report.challenger is not None
     assert report.challenger.trades > 0
