@@ -682,6 +682,36 @@ def test_on_a_full_disk_everything_is_closed_by_the_broker_s_word_and_taken_over
     bot.close()
 
 
+@pytest.mark.hazard(72)
+def test_where_the_ledger_takes_nothing_the_bot_lives_and_closes_by_the_broker_s_word(
+    tmp_path: Path,
+) -> None:
+    """As on a file system that was mounted read-only: a question of the minute that writes would end the bot here."""
+    archived(tmp_path)
+    settings = settings_of(tmp_path, strict_paper={"weather": "fair"})
+    broker = StrictPaper(settings, folder=tmp_path, durable=False)
+    bot = stand(tmp_path, first=110, broker=broker)
+    bot.loop.reserve = Reserve(tmp_path)
+    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
+    reconcile(bot.ledger, broker, bot.clock.now())
+    feed, refused = bot.loop.feed.minute, {118: "ON", 138: "OFF"}
+    closing: list[set[str]] = []
+
+    def refuse(at: datetime, now: datetime) -> Delivery:
+        if (minute := session_minutes().index(at)) in refused:
+            closing.append({order.ticker for order in broker.open_orders() if order.client_order_id.endswith("-f")})
+            bot.ledger._db.execute(f"PRAGMA query_only = {refused[minute]}")
+        return feed(at, now)
+
+    bot.loop.feed.minute = refuse  # type: ignore[method-assign]
+    bot.run(DAY, some_minutes(110, 32))
+    assert closing == [set(), {"AAPL", "AMD", "TSLA"}], "asked for; this broker fills as it is told bars"
+    assert broker.account_now.positions == {}
+    assert [latch.name for latch in bot.ledger.latches()] == ["disk_full"]
+    assert bot.ledger.positions() == {}
+    bot.close()
+
+
 def test_the_kill_switch_works_where_not_even_its_file_can_be_written(tmp_path: Path) -> None:
     archived(tmp_path)
     bot = stand(tmp_path, first=110)

@@ -24,14 +24,14 @@ class FillOpens:
         columns = [bars[name].to_list() for name in ("ts", "ticker", "open")]
         for ts, ticker, price in zip(*columns, strict=True):
             self._opens.setdefault(ts, {})[ticker] = price
-        oldest = now - _KEPT
-        for ts in [ts for ts in self._opens if ts < oldest]:
-            del self._opens[ts]
         told = [
             FillOpen(fill_id=name, open=at)
             for name, key in self._unopened.items()
             if (at := self._get(*key)) is not None
         ]
+        oldest = now - _KEPT  # after the fills were looked up: a start brings the bars of the whole session
+        for ts in [ts for ts in self._opens if ts < oldest]:
+            del self._opens[ts]
         known = {row.fill_id for row in told}
         self._unopened = {name: key for name, key in self._unopened.items() if name not in known and key[1] >= oldest}
         return told
