@@ -1,10 +1,12 @@
 """Tasks in threads of this machine end when their caller is stopped, however often it is."""
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -34,12 +36,22 @@ def test_a_further_ctrl_c_does_not_let_a_task_train_to_its_end(presses: int, tmp
         (tmp_path / "go").touch()
 
     presser = threading.Thread(target=interrupt)
-    with LocalEngine(Settings(compute=Compute(jobs=1)), ignore) as engine:
-        presser.start()
-        with pytest.raises(KeyboardInterrupt):
-            list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
-    presser.join()
+    engine = LocalEngine(Settings(compute=Compute(jobs=1)), ignore)
+    with pytest.raises(KeyboardInterrupt), pressing(presser), engine:
+        list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
     assert not (tmp_path / "trained").exists()
+
+
+@contextlib.contextmanager
+def pressing(presser: threading.Thread) -> Iterator[None]:
+    """Wait for `presser` in the end, whatever it presses: a late Ctrl-C would end all tests, not this one."""
+    presser.start()
+    try:
+        yield
+    finally:
+        while presser.is_alive():
+            with contextlib.suppress(KeyboardInterrupt):
+                presser.join()
 
 
 def test_a_task_that_trains_nothing_ends_too_where_it_asks_whether_to_go_on(tmp_path: Path) -> None:
@@ -53,12 +65,10 @@ def test_a_task_that_trains_nothing_ends_too_where_it_asks_whether_to_go_on(tmp_
         (tmp_path / "go").touch()
 
     presser = threading.Thread(target=interrupt)
-    with LocalEngine(Settings(compute=Compute(jobs=1)), ignore) as engine:
-        presser.start()
-        with pytest.raises(KeyboardInterrupt):
-            list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
+    engine = LocalEngine(Settings(compute=Compute(jobs=1)), ignore)
+    with pytest.raises(KeyboardInterrupt), pressing(presser), engine:
+        list(engine.gather(Wanted(rows_bytes=0, stage="train")).run([task]))
     assert (tmp_path / "ended").exists()
-    presser.join()
 
 
 def test_a_second_ctrl_c_in_the_moment_in_which_tasks_are_to_be_ended_ends_them(tmp_path: Path) -> None:
