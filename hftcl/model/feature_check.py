@@ -6,7 +6,7 @@ nor the unit of prices and volumes matters. That a feature is of use, only an ex
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.errors import FeatureError
-from hftcl.market.bars import PRICES
+from hftcl.market.bars import BAR_SCHEMA, PRICES
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.feature import Feature, list_columns, value
 from hftcl.model.features import evaluate
@@ -84,9 +84,9 @@ def find_faults(
         _check_texts(findings, feature, taken)
     within = [feature for feature in features if 0 <= feature.lookback <= LONGEST_LOOKBACK]
     market = make_market(7, samples, minutes=_count_minutes(within))
-    grid, computed = _build_grid(within, market), []
+    grid, computed = _build_grid(_list_readable(within), market), []
     for feature in within:
-        error = _find_error(feature, grid)
+        error = _find_reading_error(feature) or _find_error(feature, grid)
         findings.check(feature, not error, f"its expression can be computed: {error}")
         if not error:
             computed.append(feature)
@@ -108,6 +108,8 @@ def find_faults(
 
 def is_computable(feature: Feature, columns: Sequence[str] = ()) -> bool:
     """Whether polars can compute the feature of bars with `columns` at all; says nothing of its promises."""
+    if _find_reading_error(feature):
+        return False
     market = make_market(7, tuple((name, ()) for name in columns))
     return not _find_error(feature, _build_grid((feature,), market))
 
@@ -116,9 +118,22 @@ def _count_minutes(features: Sequence[Feature]) -> int:
     return max([MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
 
 
+def _list_readable(features: Sequence[Feature]) -> list[Feature]:
+    return [feature for feature in features if not _find_reading_error(feature)]
+
+
+def _find_reading_error(feature: Feature) -> str:
+    """Return why it cannot be said what the feature reads, without which there is no grid for it; "" where it can."""
+    return _name_error(lambda: feature.columns)
+
+
 def _find_error(feature: Feature, grid: Grid) -> str:
+    return _name_error(lambda: evaluate(grid, (feature,)))
+
+
+def _name_error(compute: Callable[[], object]) -> str:
     try:
-        evaluate(grid, (feature,))
+        compute()
     except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return ""
@@ -159,7 +174,7 @@ def require_sound(features: Sequence[Feature], bars: pl.DataFrame) -> None:
     """
     if not features:
         return
-    samples = sample_columns(bars, list_columns(features))
+    samples = sample_columns(bars, list_columns(_list_readable(features)))
     _require_sound_once(tuple(features), _Sampled(samples, tuple(name for name, values in samples if values)))
     if bars.height and (faults := find_faults_on(features, bars)):
         raise FeatureError("\n".join(_tell(fault) for fault in faults))
@@ -235,8 +250,12 @@ def _compute(table: tuple[Feature, ...], bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def _build_grid(table: Sequence[Feature], bars: pl.DataFrame) -> Grid:
-    """Return the grid with what the features read; a column that the bars lack fails where it is read."""
-    return build_grid(bars, [name for name in list_columns(table) if name in bars.columns])
+    """Return the grid with what the features read; a column that the bars lack fails where it is read.
+
+    So does one of every bar that the grid has under another name or not at all, such as `volume`.
+    """
+    further = [name for name in list_columns(table) if name in bars.columns and name not in BAR_SCHEMA]
+    return build_grid(bars, further)
 
 
 def _name_first(bars: pl.DataFrame, broken: pl.Series, *values: pl.Series) -> str:

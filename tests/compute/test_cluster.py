@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 
 from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
-from hftcl.compute.cluster import ClusterEngine
+from hftcl.compute.cluster import ClusterEngine, ClusterTeam
 from hftcl.compute.code_digest import list_versions
 from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
@@ -655,6 +655,20 @@ def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
         assert engine.gather(asked).at_once == 2, "[search] workers is what a person wants"
     assert [number for number, _ in done] == list(range(6))
     assert team.at_once == 1
+
+
+def test_a_result_that_is_here_is_given_also_where_the_next_task_cannot_be_sent(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    def find_no_room() -> pl.DataFrame:
+        raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
+
+    first, second = task_of(0, tmp_path), task_of(1, tmp_path, rows=Rows(table=Table(find_no_room)))
+    with ClusterEngine(configured(cluster.url)) as engine:
+        done = ClusterTeam(engine=engine, at_once=1, most_sent=1).run([first, second])
+        assert next(done)[0] == 0
+        with pytest.raises(NoRoomError, match="No space left"):
+            next(done)
 
 
 def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from hftcl.errors import FeatureError
-from hftcl.model.feature_check import find_faults, find_faults_on, require_sound, require_values
+from hftcl.market.bars import NO_BARS
+from hftcl.model.feature_check import find_faults, find_faults_on, is_computable, require_sound, require_values
 from hftcl.model.features import Feature
 from hftcl.model.grid import count_whole, divide_by_volatility
 from hftcl.model.peers import LOG_UNIT
@@ -98,6 +99,26 @@ def test_a_leak_at_one_minute_of_the_day_is_found_on_the_users_bars() -> None:
     assert fault.promise == FUTURE
     honest = pl.when(minute == at).then(moves).otherwise(0.0)
     assert find_faults_on([a_feature("honest", honest, lookback=1)], bars) == ()
+
+
+def test_what_is_no_expression_or_reads_no_column_of_the_grid_is_a_fault_of_its_own() -> None:
+    """And keeps no fault of another feature from being told."""
+    reasons = {
+        "text": ("close", "AttributeError: 'str' object has no attribute 'meta'"),
+        "number": (5, "AttributeError: 'int' object has no attribute 'meta'"),
+        "nothing": (None, "AttributeError: 'NoneType' object has no attribute 'meta'"),
+        "traded": (pl.col("volume"), 'ColumnNotFoundError: unable to find column "volume"'),  # of bars; the grid has v
+        "absent": (pl.col("nowhere"), 'ColumnNotFoundError: unable to find column "nowhere"'),
+    }
+    lame = [a_feature(name, expr) for name, (expr, _) in reasons.items()]  # type: ignore[arg-type]
+    told = {fault.feature: fault.promise for fault in find_faults(lame)}
+    assert list(told) == list(reasons)
+    for name, (_, reason) in reasons.items():
+        assert told[name].startswith(f"its expression can be computed: {reason}")
+    with pytest.raises(FeatureError, match="The feature text breaks a promise") as error:
+        require_sound(lame, NO_BARS)
+    assert str(error.value).count("Nothing was trained") == len(lame)
+    assert [is_computable(feature) for feature in (*lame, a_feature("fine", close))] == [False] * len(lame) + [True]
 
 
 def test_a_fault_names_the_feature_and_the_first_bar() -> None:

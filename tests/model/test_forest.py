@@ -71,6 +71,14 @@ def test_a_refit_gives_the_same_graph_to_the_byte_whatever_the_number_of_cores(e
     assert fit(X, y, seed=8).onnx != first.onnx
 
 
+@pytest.mark.parametrize("grow", [Forest().grow, Forest().grow_tree])
+def test_trees_are_told_nothing_that_they_do_not_know(grow: Any) -> None:
+    """A word that is left unread, such as a misspelt one, would train a forest without weights."""
+    X, y = market(50)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weight'"):
+        grow(X, y, PARAMS, seed=7, jobs=1, on_step=lambda done, total: None, weight=y)
+
+
 def test_the_graph_takes_any_number_of_rows_of_x_to_one_float() -> None:
     graph = onnx.load_model_from_string(fit(*market(200)).onnx).graph
     ends = [*graph.input, *graph.output]
