@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the child that trains maps arrays, and loads no library of 
 
 _SEGMENT_BYTES: Final = 64 << 20  # of address space, not of the disk: 2,000 tickers of 60 days take some 55 descriptors
 _RUN_ROWS: Final = 16  # of one text in a row, on average: below that Python would write one after the other
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # of a disk, a quota, a limit: man 3 errno
 _ALIGNMENT: Final = 64  # bytes: a line of the processor's cache, which is what Arrow asks of a column
 
 
@@ -182,7 +183,8 @@ def build_no_room_error(error: OSError) -> NoRoomError:
             f"Bars and training rows could not be written: {nowhere.strerror or nowhere}. "
             "Free space in one of these folders, or set TMPDIR to another one."
         )
+    remedy = "Free space there" if error.errno in _FULL else "Look at that disk and the kernel's log (dmesg)"
     return NoRoomError(
         f"Bars and training rows could not be written to {folder}: {error.strerror or error}. "
-        "Free space there, or set TMPDIR to another folder."
+        f"{remedy}, or set TMPDIR to another folder."
     )

@@ -30,7 +30,7 @@ from hftcl.compute.parcels import Block, choose_opener, divide_rows, store
 from hftcl.compute.tasks import Arrays, OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
 from hftcl.errors import ComputeError, NoRoomError, TrainingKilledError, split_remedy
-from hftcl.events import Event
+from hftcl.events import Event, RequireGoing, go_on
 from hftcl.settings import Settings
 
 R = TypeVar("R")
@@ -262,18 +262,20 @@ class ClusterTeam:
             return result  # type: ignore[no-any-return]
         raise AssertionError("a task without an end")
 
-    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
         """Send tasks, all of them so that a cluster that grows with its work sees them, unless `most_sent` limits it;
         yield (number, result) as they end.
         """
-        watch = _Watch(self.engine, lambda: None, self.most_sent)
+        watch = _Watch(self.engine, require_going, self.most_sent)
         yield from watch.work(tasks) if on_told is None else watch.work_aloud(tasks, on_told)
 
 
 class _Watch:
     """Waits for tasks that were sent, begins again what a dead worker lost, and cancels what is left at the end."""
 
-    def __init__(self, engine: ClusterEngine, require_going: Callable[[], None], most_sent: int | None = None) -> None:
+    def __init__(self, engine: ClusterEngine, require_going: RequireGoing, most_sent: int | None = None) -> None:
         self._engine = engine
         self._require_going = require_going
         self._most_sent = most_sent

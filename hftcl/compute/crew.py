@@ -110,7 +110,7 @@ class Crew:
                 return
             self._cap = self._limit = self._told = beside - 1
         if isinstance(fault, NoRoomError):
-            why = f"a training lacked room ({split_remedy(str(fault))[0].rstrip('.')})"
+            why = f"a training found no place for its rows ({split_remedy(str(fault))[0].rstrip('.')})"
         else:
             why = "a training was killed, most likely for lack of memory"
         text = (

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from hftcl.compute.crew import Crew, count_cores
 from hftcl.compute.tasks import Bench, OnTold, Task, Wanted
 from hftcl.errors import TrainingKilledError
-from hftcl.events import Event, OnEvent
+from hftcl.events import Event, OnEvent, RequireGoing, go_on
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
 from hftcl.waiting import GLANCE_S
@@ -73,12 +73,14 @@ class LocalTeam:
 
         return self.do(task, listen, require_going)
 
-    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
         """Yield (number, result) as they are done; in threads, because each trains in a process of its own.
 
         Where it is left before its end, whatever its pool trains is killed, and it waits for its threads.
         """
-        yield from _Shift(self, on_told).work(tasks)
+        yield from _Shift(self, on_told, require_going).work(tasks)
 
     def do(self, task: Task[R], listen: OnEvent, require_going: Callable[[], None]) -> R:
         """Run a task in this thread, once there is room; `listen` hears its steps, `require_going` may end it."""
@@ -98,8 +100,8 @@ class LocalTeam:
 class _Shift:
     """Tasks at work in threads, heard and ended by the thread that waits for them."""
 
-    def __init__(self, team: LocalTeam, on_told: OnTold | None) -> None:
-        self._team, self._on_told = team, on_told
+    def __init__(self, team: LocalTeam, on_told: OnTold | None, require_going: RequireGoing) -> None:
+        self._team, self._on_told, self._require_wanted = team, on_told, require_going
         self._said: SimpleQueue[Any] = SimpleQueue()  # futures that are done, and (number, event) of what is told
         self._is_over = threading.Event()
 
@@ -113,6 +115,7 @@ class _Shift:
                     future.add_done_callback(self._said.put)
                 while running:
                     heard = self._take()
+                    self._require_wanted()
                     if isinstance(heard, Future):
                         yield running.pop(heard), heard.result(0)
                     elif heard is not None and self._on_told is not None:

@@ -125,10 +125,13 @@ class Team(Protocol):
     def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
         """Return what a task comes to. require_going: is called now and then; what it raises ends the task."""
 
-    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
         """Yield (number in `tasks`, result) as they are done. Whatever ends this ends those that run.
 
-        on_told: hears, in the thread that waits here, what the tasks tell their benches; what it raises ends this.
+        In the thread that waits here `on_told` hears what the tasks tell their benches, and `require_going` is called
+        at each glance, also while they tell nothing; what one of them raises ends this.
         """
 
 

@@ -34,6 +34,7 @@ from hftcl.formats import count
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.ticker_blocks import cut_by_ticker
+from hftcl.model.deadline import Deadline
 from hftcl.model.families import find_family
 from hftcl.model.file_size import describe_bound
 from hftcl.model.grid import build_grid
@@ -94,7 +95,8 @@ class Training:
         task = rows.build_task(
             self.settings, self.params, keep_inner=keep_inner, only_inner=only_inner, with_pkl=self.with_pkl
         )
-        return self.pool.begin(task, self.on_event, timeout_s=3600 * self.settings.compute.max_training_hours)
+        deadline = Deadline(3600 * self.settings.compute.max_training_hours)
+        return self.pool.begin(task, self.on_event, deadline=deadline)
 
     def fix_horizon(self, horizon_minutes: int) -> "Training":
         """Return it with that horizon."""

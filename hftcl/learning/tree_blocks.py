@@ -32,7 +32,7 @@ _WHOLE: Final = "all rows"
 class BlockOrder:
     """What a task is told. first, trees: numbers of its samples; only_fitted: they are drawn from the inner split's.
 
-    timeout_s: for all of them together. width: of a row of X.
+    width: of a row of X.
     """
 
     family: str
@@ -42,7 +42,6 @@ class BlockOrder:
     first: int
     trees: int
     only_fitted: bool
-    timeout_s: float | None
     width: int
 
 
@@ -56,7 +55,6 @@ class Block:
 
 def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Block:
     """Return the trees of the samples. Raises as `TrainingPool.grow`."""
-    deadline = Deadline(order.timeout_s)
     few = ("groups", "fitted")
     groups, fitted = (
         np.concatenate(column) for column in zip(*([p[name] for name in few] for p in pieces), strict=True)
@@ -67,7 +65,7 @@ def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Bloc
     for number in range(order.first, order.first + order.trees):
         bench.require_going()
         task = _gather(pieces, sampler, number, order, bench.jobs)
-        trees.append(bench.pool.grow(task, bench.on_event, timeout_s=deadline.measure_left_s()))
+        trees.append(bench.pool.grow(task, bench.on_event))
     return Block(order=order, trees=tuple(trees))
 
 
@@ -105,24 +103,25 @@ class BlockTrainer:
 
     @contextmanager
     def begin(
-        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None
+        self, task: TrainingTask, on_event: OnEvent = ignore, *, deadline: Deadline | None = None
     ) -> Iterator[Begun]:
-        """Give the training as soon as its graph stands: see `TrainingPool.begin`. timeout_s: the trees included.
+        """Give the training as soon as its graph stands: see `TrainingPool.begin`. deadline: the trees included.
 
         Raises as that, ComputeError where the cluster cannot go on, and IntegrityError where what came back are not
-        the trees that a task was told to grow.
+        the trees that a task was told to grow. Where the time is over while trees grow, none of their processes is
+        asked what it wrote to stderr.
         """
+        deadline = deadline or Deadline(None)
         fits = _list_fits(task)
         if not fits:
-            with self.trainer.begin(task, on_event, timeout_s=timeout_s) as begun:
+            with self.trainer.begin(task, on_event, deadline=deadline) as begun:
                 yield begun
             return
         require_arrays(task)  # here, where it can be said of the whole training: a worker sees a sample
-        deadline = Deadline(timeout_s)
         growth = _Growth(task=task, fits=fits, on_event=on_event, deadline=deadline)
         inner_s, whole_s = growth.run(self.engine)
         told = replace(task, inner_grown=growth.list_grown(_INNER), grown=growth.list_grown(_WHOLE))
-        with self.trainer.begin(told, growth.tell_rest, timeout_s=deadline.measure_left_s()) as begun:
+        with self.trainer.begin(told, growth.tell_rest, deadline=deadline) as begun:
 
             def finish() -> Trained:
                 trained = begun.finish()
@@ -186,14 +185,15 @@ class _Growth:
                 order=order,
             )
             for name in self.fits
-            for order in _list_orders(task, params, total, self.deadline, only_fitted=name == _INNER)
+            for order in _list_orders(task, params, total, only_fitted=name == _INNER)
         ]
         self._blocks = {name: {} for name in self.fits}
         self._tell(0, 2 * total, self.fits[0])
         sample_bytes = task.max_rows * arrays.row_bytes
         wanted = Wanted(rows_bytes=sample_bytes, stage="fit", tasks=len(tasks), uses_all_cores=True)
         began = inner_done = time.monotonic()
-        for number, block in engine.gather(wanted).run(tasks, self._hear):
+        for number, block in engine.gather(wanted).run(tasks, self._hear, self.deadline.require_left):
+            self.deadline.require_left()  # here too: after the last block there is no further glance
             _require_block(block, tasks[number])
             name = _INNER if block.order.only_fitted else _WHOLE
             self._blocks[name][block.order.first] = block.trees
@@ -213,11 +213,7 @@ class _Growth:
         self.on_event(replace(event, done=done))
 
     def _hear(self, number: int, event: Event) -> None:
-        """Tell that a task works or waits, as far as all are: a step of one tree is no sign of how far.
-
-        Raises TrainingError where the time of the whole training is over, however young the task is.
-        """
-        self.deadline.measure_left_s()
+        """Tell that a task works or waits, as far as all are: a step of one tree is no sign of how far."""
         self.on_event(self._told if event.total else replace(self._told, text=event.text))
 
     def _tell(self, done: int, total: int, text: str) -> None:
@@ -227,12 +223,13 @@ class _Growth:
 
 def _require_block(block: Block, task: Task[Block]) -> None:
     """Raise IntegrityError where a task came to other trees than it was told to grow: a worker may answer anything."""
-    if block.order != task.order or len(block.trees) != task.order.trees:
-        first = block.order.first + 1
-        raise IntegrityError(
-            f"The task of {task.name} came back with {count(len(block.trees), 'tree')} from {first} on. Nothing is "
-            "archived: run it again."
-        )
+    if block.order != task.order:
+        faulty = "the trees of another task"
+    elif len(block.trees) != task.order.trees:
+        faulty = count(len(block.trees), "tree")
+    else:
+        return
+    raise IntegrityError(f"The task of {task.name} came back with {faulty}. Nothing is archived: run it again.")
 
 
 def _list_columns(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
@@ -245,7 +242,7 @@ def _list_columns(task: TrainingTask) -> dict[str, npt.NDArray[Any]]:
 
 
 def _list_orders(
-    task: TrainingTask, params: dict[str, object], total: int, deadline: Deadline, *, only_fitted: bool
+    task: TrainingTask, params: dict[str, object], total: int, *, only_fitted: bool
 ) -> Iterator[BlockOrder]:
     for first in range(0, total, _BLOCK_TREES):
         yield BlockOrder(
@@ -256,6 +253,5 @@ def _list_orders(
             first=first,
             trees=min(_BLOCK_TREES, total - first),
             only_fitted=only_fitted,
-            timeout_s=deadline.measure_left_s(),
             width=task.X.shape[1],
         )

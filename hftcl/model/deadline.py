@@ -8,7 +8,10 @@ from hftcl.errors import TrainingError
 
 
 class Deadline:
-    """By the clock on the wall, `timeout_s` from the constructor on; never where that is None."""
+    """By the clock on the wall, `timeout_s` from the constructor on; never where that is None.
+
+    One for all parts of a training, so that each of them tells the limit that was set, and not what the others left.
+    """
 
     def __init__(self, timeout_s: float | None) -> None:
         """Begin."""
@@ -25,6 +28,10 @@ class Deadline:
                 "The serving model is untouched."
             )
         return left
+
+    def require_left(self) -> None:
+        """Raise TrainingError where no time is left."""
+        self.measure_left_s()
 
     @contextmanager
     def pause(self) -> Iterator[None]:

@@ -185,7 +185,7 @@ def _grow(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict[
         order["grow"],
         seed=order["seed"],
         jobs=order["jobs"],
-        on_step=lambda done, total: say({"done": done, "total": total, "text": "a tree"}),
+        on_step=_build_stepper(say, "a tree", halves=1),
         weights=weights,
     )
     _write(files["tree"], pickle.dumps(grown))
@@ -280,11 +280,11 @@ def _fit(
     )
 
 
-def _build_stepper(say: Any, text: str, *, half: int) -> OnStep:
+def _build_stepper(say: Any, text: str, *, half: int = 0, halves: int = 2) -> OnStep:
     """Count the two fits as one run of steps: the second starts where the first ended."""
 
-    def on_step(done: int, total: int) -> None:
-        say({"done": half * total + done, "total": 2 * total, "text": text})
+    def on_step(done: int, total: int) -> None:  # int: a family may count in numbers of numpy's, or in floats
+        say({"done": int(half * total + done), "total": int(halves * total), "text": text})
 
     return on_step
 

@@ -19,6 +19,7 @@ from hftcl.events import OnEvent, ignore
 from hftcl.formats import count
 from hftcl.free_memory import give_back
 from hftcl.mapped import build_no_room_error, find_file, open_unnamed_file
+from hftcl.model.deadline import Deadline
 from hftcl.model.families import complete, find_family
 from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import TrainingProcess
@@ -126,7 +127,7 @@ class Trainer(Protocol):
     """Trains as a `TrainingPool`, here or elsewhere."""
 
     def begin(
-        self, task: TrainingTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None
+        self, task: TrainingTask, on_event: OnEvent = ignore, *, deadline: Deadline | None = None
     ) -> AbstractContextManager[Begun]:
         """Give the training as soon as its graph stands: see `TrainingPool.begin`."""
         ...
@@ -199,7 +200,7 @@ class TrainingPool:
         room for rows or models, here or in the child, TrainingError where the child fails, is killed or takes longer
         than `timeout_s`; the end of what it wrote to stderr is a note on that error. ValueError for wrong arrays.
         """
-        with self.begin(task, on_event, timeout_s=timeout_s, silence_s=silence_s) as begun:
+        with self.begin(task, on_event, deadline=Deadline(timeout_s), silence_s=silence_s) as begun:
             return begun.finish()
 
     @contextmanager
@@ -208,14 +209,16 @@ class TrainingPool:
         task: TrainingTask,
         on_event: OnEvent = ignore,
         *,
-        timeout_s: float | None = None,
+        deadline: Deadline | None = None,
         silence_s: float = _SILENCE_S,
     ) -> Iterator[Begun]:
         """Give the training as soon as its graph stands, to examine it while the process does what is left.
 
         A context: what is not finished at its end is ended at once. Until `finish` has returned, that the graph
-        predicts what was fitted is not known: nothing may be decided by it. As `train`, and raises as that.
+        predicts what was fitted is not known: nothing may be decided by it. deadline: of the whole training, None for
+        no limit; what the caller does until it finishes takes nothing of it. As `train`, and raises as that.
         """
+        deadline = deadline or Deadline(None)
         require_arrays(task)
         params = complete(find_family(task.family), task.params)
         with ExitStack() as stack:
@@ -228,7 +231,7 @@ class TrainingPool:
             process = stack.enter_context(self._lend())
             descriptors = [file.fileno() for file in files.values()]
             order = _build_order(task, params, files)
-            answers = stack.enter_context(closing(process.train(order, descriptors, on_event, timeout_s, silence_s)))
+            answers = stack.enter_context(closing(process.train(order, descriptors, on_event, deadline, silence_s)))
             graph = {
                 **next(answers),
                 "onnx": _read_whole(files["onnx"]),
@@ -246,8 +249,11 @@ class TrainingPool:
             if not finished:
                 process.close()  # or the next training would hear the answer of this one
 
-    def grow(self, task: TreeTask, on_event: OnEvent = ignore, *, timeout_s: float | None = None) -> bytes:
-        """Return what the family's `grow_tree` makes of the rows, pickled, for a `TrainingTask`. Raises as `train`."""
+    def grow(self, task: TreeTask, on_event: OnEvent = ignore) -> bytes:
+        """Return what the family's `grow_tree` makes of the rows, pickled, for a `TrainingTask`. Raises as `train`.
+
+        Without a limit of its own: who waits for all of the trees ends them.
+        """
         arrays = {"X": task.X, "y": task.y} | ({} if task.weights is None else {"weights": task.weights})
         with ExitStack() as stack:
             files = {name: stack.enter_context(_hand_over(rows)) for name, rows in arrays.items()}
@@ -262,7 +268,7 @@ class TrainingPool:
             }
             with self._lend() as process:
                 descriptors = [file.fileno() for file in files.values()]
-                for _ in process.train(order, descriptors, on_event, timeout_s, _SILENCE_S):
+                for _ in process.train(order, descriptors, on_event, Deadline(None), _SILENCE_S):
                     pass  # one answer, without facts: the tree is in the file
             return _read_whole(files["tree"])
 

@@ -29,7 +29,14 @@ from hftcl.model.deadline import Deadline
 _TAIL_BYTES: Final = 4096
 _GLANCE_S: Final = 0.5  # how long a child that is gone can stay unnoticed
 _IDLE: Final = "idle"  # no name of a stream: tells that the child was silent for a glance
-_MESSAGES: Final = frozenset({"done", "facts", "no_room", "failed"})  # one of them is in each line: see `trainer`
+# Of each message that `trainer` sends, its fields and their types: what a line that a library wrote is not.
+_MESSAGES: Final[tuple[dict[str, type], ...]] = (
+    {"done": int, "total": int, "text": str},
+    {"facts": dict, "is_last": bool},
+    {"no_room": str},
+    {"failed": str},
+)
+_LINE_BYTES: Final = 1 << 20  # of a message: the longest one tells importances, 25 kB for a thousand features
 _SHOWN_BYTES: Final = 60  # of a line that is none of these: enough to know again what wrote it, on one line of a screen
 
 # Everything else stays behind: a list of what may go over holds, a list of names that secrets might have does not.
@@ -67,7 +74,7 @@ class TrainingProcess:
         except OSError as error:
             ours.close()
             raise TrainingError(f"The training process did not start: {error.strerror or error}.") from error
-        self._orders, self._unread = ours, b""
+        self._orders, self._unread, self._tail = ours, b"", b""
 
     @property
     def alive(self) -> bool:
@@ -106,17 +113,17 @@ class TrainingProcess:
         order: Mapping[str, object],
         descriptors: Sequence[int],
         on_event: OnEvent,
-        timeout_s: float | None,
+        deadline: Deadline,
         silence_s: float,
     ) -> Generator[dict[str, Any], None, None]:
         """Hand over the order with its open files, and pass the progress on; yield the facts of the graph, once its
         file is written, and then, once all is, those of what was made beside it.
 
-        Raises NoRoomError where the child has no room for a file, else TrainingError.
+        Raises NoRoomError where the child has no room for a file, else TrainingError; the end of what it wrote to
+        stderr is a note on both.
         """
         self._tell(order, descriptors)
-        tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
-        deadline = Deadline(timeout_s)
+        self._tail, last, told_at, used = b"", Event("fit"), time.monotonic(), 0.0
         for channel, chunk in self._read_chunks(deadline):
             if channel == _IDLE:
                 if last.total and time.monotonic() - told_at >= silence_s:
@@ -126,9 +133,9 @@ class TrainingProcess:
                         on_event(replace(last, text=f"{last.text}, {used:.0f} s of processor time"))
                 continue
             if channel == "stderr":
-                tail = (tail + chunk)[-_TAIL_BYTES:]
+                self._tail = (self._tail + chunk)[-_TAIL_BYTES:]
                 continue
-            for message in self._split_messages(chunk, tail):
+            for message in self._split_messages(chunk):
                 if "done" in message:
                     last = Event("fit", message["done"], message["total"], message["text"])
                     told_at, used = time.monotonic(), _measure_processor_s(self._child.pid)
@@ -139,10 +146,10 @@ class TrainingProcess:
                     if message["is_last"]:
                         return
                 else:
-                    raise _read_failure(message, tail)
+                    raise _read_failure(message, self._tail)
         status = self._child.wait()
         kind = TrainingKilledError if status == -signal.SIGKILL else TrainingError
-        raise _build_failure(_describe_death(status, tail), tail, kind)
+        raise _build_failure(_describe_death(status, self._tail), self._tail, kind)
 
     def _tell(self, order: Mapping[str, object], descriptors: Sequence[int]) -> None:
         paths = [str(Path(entry).absolute()) for entry in sys.path]  # where a family may live
@@ -151,10 +158,12 @@ class TrainingProcess:
         except (BrokenPipeError, ConnectionResetError):  # it is gone already; its exit status and stderr say why
             return
 
-    def _split_messages(self, chunk: bytes, tail: bytes) -> Iterator[dict[str, Any]]:
+    def _split_messages(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         *lines, self._unread = (self._unread + chunk).split(b"\n")
         for line in lines:
-            yield _parse_message(line, tail)
+            yield _parse_message(line, self._tail)
+        if len(self._unread) > _LINE_BYTES:  # a library that ends no line fills no memory either
+            raise _build_garbage_failure(self._unread, self._tail)
 
     def _read_chunks(self, deadline: Deadline) -> Iterator[tuple[str, bytes]]:
         """Yield ("stdout" or "stderr", bytes) as the child writes, until it has ended, and (_IDLE, b"") in between."""
@@ -162,7 +171,11 @@ class TrainingProcess:
             selector.register(self._child.stdout, selectors.EVENT_READ, "stdout")  # type: ignore[arg-type]
             selector.register(self._child.stderr, selectors.EVENT_READ, "stderr")  # type: ignore[arg-type]
             while selector.get_map():
-                left = deadline.measure_left_s()
+                try:
+                    left = deadline.measure_left_s()
+                except TrainingError as error:
+                    _add_note(error, self._tail)
+                    raise
                 ended = self._child.poll() is not None  # before the look: what it wrote is then already in the pipes
                 ready = selector.select(_GLANCE_S if left is None else min(left, _GLANCE_S))
                 if ended and not ready:  # something that it started still holds the pipes
@@ -205,11 +218,15 @@ def _parse_message(line: bytes, tail: bytes) -> dict[str, Any]:
     """Return a line of the child's; a library that found the channel may have written into it."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # the second one: brackets within brackets
         message = None
-    if not isinstance(message, dict) or not _MESSAGES & message.keys():
-        raise _build_failure(f"wrote {line[:_SHOWN_BYTES]!r} where its messages belong, and was ended", tail)
+    if not isinstance(message, dict) or {name: type(value) for name, value in message.items()} not in _MESSAGES:
+        raise _build_garbage_failure(line, tail)
     return message
+
+
+def _build_garbage_failure(line: bytes, tail: bytes) -> TrainingError:
+    return _build_failure(f"wrote {line[:_SHOWN_BYTES]!r} where its messages belong, and was ended", tail)
 
 
 def _describe_death(status: int, tail: bytes) -> str:

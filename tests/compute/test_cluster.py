@@ -490,6 +490,28 @@ def test_a_task_that_computes_when_it_is_not_wanted_any_more_ends_at_its_next_bl
         assert team.call(task_of(2, tmp_path, ask_often, wait_for="on"), let_go) is None, "one that is wanted goes on"
 
 
+@pytest.mark.parametrize("place", ["here", "cluster"])
+def test_tasks_that_tell_nothing_end_where_they_are_not_wanted_any_more(
+    place: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    class StopError(Exception):
+        pass
+
+    threads: set[int] = set()
+
+    def stop() -> None:
+        threads.add(threading.get_ident())
+        if list(tmp_path.glob("begun_*")):
+            raise StopError
+
+    settings = Settings() if place == "here" else configured(cluster.url)
+    with open_engine(settings, ignore) as engine:
+        with pytest.raises(StopError):
+            list(engine.gather(WANTED).run([task_of(1, tmp_path, ask_often, wait_for="go")], require_going=stop))
+        wait_for(tmp_path, "ended")
+    assert threads == {threading.get_ident()}
+
+
 def test_the_package_of_a_family_is_compared_by_name_and_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -100,8 +101,8 @@ def test_a_training_that_finds_no_room_for_its_rows_is_done_again_with_fewer_bes
         assert crew.train(work) == "done"
         (event,) = told
         assert event.text == (
-            f"a training lacked room (Bars and training rows could not be written to {gettempdir()}: No space left on "
-            "device): it is done again, and from here on 1 training in place of 2 at the same time"
+            f"a training found no place for its rows (Bars and training rows could not be written to {gettempdir()}: "
+            "No space left on device): it is done again, and from here on 1 training in place of 2 at the same time"
         )
         with pytest.raises(NoRoomError, match="set TMPDIR to another folder"):
             crew.train(fail)
@@ -113,8 +114,15 @@ def test_a_training_that_finds_no_room_for_its_rows_is_done_again_with_fewer_bes
 )
 def test_what_a_training_lacked_is_told_as_what_it_was(number: int, told: str) -> None:
     """A descriptor or an address is no room in $TMPDIR, which who reads of it would go and empty."""
+    text = train_after(build_no_room_error(OSError(number, os.strerror(number))))
+    assert told in text
+    assert "TMPDIR" not in text
+
+
+def train_after(fault: NoRoomError) -> str:
+    """Return what is told of a training that is done again after `fault`."""
     heard: list[Event] = []
-    faults = [build_no_room_error(OSError(number, os.strerror(number)))]
+    faults = [fault]
 
     def work() -> None:
         if faults:
@@ -123,8 +131,17 @@ def test_what_a_training_lacked_is_told_as_what_it_was(number: int, told: str) -
     with TrainingPool() as pool:
         Crew(2, pool, 0, "record", heard.append, read_free=lambda: None).train(work)
     (event,) = heard
-    assert told in event.text
-    assert "TMPDIR" not in event.text
+    return event.text
+
+
+def test_a_disk_that_fails_is_not_told_as_one_that_is_full() -> None:
+    fault = build_no_room_error(OSError(errno.EIO, os.strerror(errno.EIO)))
+    assert "room" not in train_after(fault)
+    assert re.search(
+        r"Input/output error\. Look at that disk and the kernel's log \(dmesg\), or set TMPDIR", str(fault)
+    )
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        assert "Free space there" in str(build_no_room_error(OSError(number, os.strerror(number))))
 
 
 MORTAL = """\

@@ -1,5 +1,6 @@
 """A forest above `[model] max_rows` whose trees grow as tasks is the one that grows here, to the bit."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from hftcl.compute import Arrays, Bench, Engine, Task, Wanted, open_engine
 from hftcl.compute.parcels import OpenArrays, divide_arrays, store
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
-from hftcl.events import Event, Level, OnEvent, ignore
+from hftcl.events import Event, Level, OnEvent, RequireGoing, go_on, ignore
 from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather, choose_trainer, grow_block
+from hftcl.model.deadline import Deadline
 from hftcl.model.families import complete
 from hftcl.model.families.forest import Forest
 from hftcl.model.sampling import Sampler
@@ -86,9 +88,11 @@ class Answering:
     def call(self, task: Task[Any], require_going: Callable[[], None]) -> Any:
         raise AssertionError("all tasks are run in one go")
 
-    def run(self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, Any]]:
         team = self.engine.gather(Wanted(rows_bytes=0, stage="fit", tasks=1))
-        for number, block in team.run(tasks, on_told):
+        for number, block in team.run(tasks, on_told, require_going):
             yield number, self.answer(tasks[number], block)
 
 
@@ -97,11 +101,11 @@ class Answering:
     [
         (
             lambda _, block: replace(block, trees=block.trees[:-1]),
-            r"trees 11 to 12, all rows came back with 1 tree from 11 on",
+            r"trees 11 to 12, all rows came back with 1 tree\. Nothing is archived",
         ),
-        (lambda _, block: replace(block, trees=()), r"came back with 0 trees"),
-        (lambda _, block: replace(block, order=replace(block.order, first=3)), r"came back with 2 trees from 4 on"),
-        (lambda _, block: replace(block, order=replace(block.order, seed=7)), r"came back with 2 trees from 11 on"),
+        (lambda _, block: replace(block, trees=()), r"came back with 0 trees\."),
+        (lambda _, block: replace(block, order=replace(block.order, first=3)), r"with the trees of another task\."),
+        (lambda _, block: replace(block, order=replace(block.order, seed=7)), r"with the trees of another task\."),
     ],
     ids=["fewer", "none", "of another block", "of another training"],
 )
@@ -111,7 +115,7 @@ def test_a_task_that_comes_to_other_trees_than_it_was_told_to_grow_ends_the_trai
     """The last of them, while no other is at work: what grows when a training ends is ended with its process."""
 
     def answer_last(task: Task[Block], block: Block) -> Block:
-        return answer(task, block) if (task.order.first, task.order.only_fitted) == (10, False) else block
+        return answer(task, block) if is_last(task.order) else block
 
     with open_engine(Settings(), ignore, pool) as engine, pytest.raises(IntegrityError, match=reason):
         train_with(BlockTrainer(pool, Answering(engine, answer_last)), build_task(max_rows=300))
@@ -148,37 +152,62 @@ def test_trees_that_came_grown_are_the_forest_and_their_number_is_held(pool: Tra
     assert told == steps, "or no processor time would be told while they are exported and compared"
 
 
-def test_a_training_that_takes_too_long_is_stopped_however_young_its_tree_is(pool: TrainingPool) -> None:
-    """A tree takes a share of a second; the limit holds for all of them, and for the rest."""
-    task = replace(build_task(max_rows=300), params={"n_estimators": 10_000, "max_depth": 4})
-    told: list[Event] = []
+def test_a_training_whose_tree_hangs_is_stopped_though_none_tells_anything(stuck: str, pool: TrainingPool) -> None:
+    task = replace(build_task(max_rows=300), family=stuck)
     with (
         open_engine(Settings(), ignore, pool) as engine,
-        pytest.raises(TrainingError, match=r"did not end within .* s and was stopped"),
+        pytest.raises(TrainingError, match=r"did not end within 3 s and was stopped"),
     ):
-        train_with(BlockTrainer(pool, engine), task, told.append, timeout_s=2.0)
-    assert told[-1].done < 20_000
+        train_with(BlockTrainer(pool, engine), task, deadline=Deadline(3.0))
 
-    limits: list[float | None] = []
 
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what lets half an hour pass."""
+    now = time.monotonic()
+    return lambda: monkeypatch.setattr(time, "monotonic", lambda: now + 1800)
+
+
+def is_last(order: BlockOrder) -> bool:
+    return (order.first, order.only_fitted) == (10, False)
+
+
+def test_a_training_whose_time_is_over_with_its_last_block_is_stopped_before_the_rest(
+    pass_time: Callable[[], None], pool: TrainingPool
+) -> None:
     class Rest:
-        @contextmanager
-        def begin(self, task: TrainingTask, *_: Any, timeout_s: float | None = None) -> Iterator[Begun]:
-            limits.append(timeout_s)
-            with pool.begin(task, timeout_s=timeout_s) as begun:
-                yield begun
+        def begin(self, *_: Any, **__: Any) -> Any:
+            raise AssertionError("the rest is begun")
 
-    def wait(task: Task[Block], block: Block) -> Block:
-        limits.append(task.order.timeout_s)
+    def answer(task: Task[Block], block: Block) -> Block:
+        if is_last(task.order):
+            pass_time()
         return block
 
-    with open_engine(Settings(), ignore, pool) as engine:
-        trainer: Any = Rest()
-        train_with(BlockTrainer(trainer, Answering(engine, wait)), build_task(max_rows=300), timeout_s=600.0)
-    *of_blocks, of_rest = limits
-    assert len(of_blocks) == 4
-    assert of_rest is not None
-    assert all(limit is not None and of_rest < limit <= 600.0 for limit in of_blocks), "the rest gets what is left"
+    trainer: Any = Rest()
+    with (
+        open_engine(Settings(), ignore, pool) as engine,
+        pytest.raises(TrainingError, match=r"did not end within 600 s and was stopped"),
+    ):
+        train_with(BlockTrainer(trainer, Answering(engine, answer)), build_task(max_rows=300), deadline=Deadline(600.0))
+
+
+def test_the_rest_of_a_training_has_what_its_trees_left_of_the_time_and_tells_what_was_set(
+    pass_time: Callable[[], None], pool: TrainingPool
+) -> None:
+    class Rest:
+        @contextmanager
+        def begin(self, task: TrainingTask, *_: Any, deadline: Deadline | None = None) -> Iterator[Begun]:
+            pass_time()
+            with pool.begin(task, deadline=deadline) as begun:
+                yield begun
+
+    trainer: Any = Rest()
+    with (
+        open_engine(Settings(), ignore, pool) as engine,
+        pytest.raises(TrainingError, match=r"did not end within 600 s and was stopped"),
+    ):
+        train_with(BlockTrainer(trainer, engine), build_task(max_rows=300), deadline=Deadline(600.0))
 
 
 def test_the_seconds_of_trees_that_grew_elsewhere_count_as_those_of_the_fits(pool: TrainingPool) -> None:
@@ -202,10 +231,12 @@ def test_trees_that_wait_for_a_worker_are_told(pool: TrainingPool) -> None:
     told: list[Event] = []
 
     class Busy(Answering):
-        def run(self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None) -> Iterator[tuple[int, Any]]:
+        def run(
+            self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        ) -> Iterator[tuple[int, Any]]:
             assert on_told is not None
             on_told(3, Event("cluster", text="waiting for the cluster, 5 s"))
-            yield from super().run(tasks, on_told)
+            yield from super().run(tasks, on_told, require_going)
 
     with open_engine(Settings(), ignore, pool) as engine:
         train_with(BlockTrainer(pool, Busy(engine, lambda _, block: block)), build_task(max_rows=300), told.append)
@@ -221,18 +252,40 @@ class Settling(Forest):
     def settle(self, fitted, X, y, params):
         return fitted, {**params, "max_depth": 3}
 """
+STUCK = """
+import time
+from hftcl.model.families.forest import Forest
+
+class Stuck(Forest):
+    name = "stuck"
+
+    def grow_tree(self, X, y, params, **options):
+        time.sleep(60)
+        raise SystemExit
+"""
+
+
+def install(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install a family, whose class has the same name, and return it."""
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (folder / f"{name}.py").write_text(code)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[hftcl.families]\n{name} = {name}:{name.capitalize()}\n")
+    monkeypatch.syspath_prepend(folder)
+    return name
 
 
 @pytest.fixture
 def settling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Install a forest that chooses its depth between the two fits; return its name."""
-    info = tmp_path / "settling-1.0.dist-info"
-    info.mkdir()
-    (tmp_path / "settling.py").write_text(SETTLING)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: settling\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[hftcl.families]\nsettling = settling:Settling\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    return "settling"
+    return install("settling", SETTLING, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def stuck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Install a forest whose trees take a minute, of which they tell nothing; return its name."""
+    return install("stuck", STUCK, tmp_path, monkeypatch)
 
 
 def test_trees_whose_parameters_are_chosen_between_the_fits_grow_here(settling: str, pool: TrainingPool) -> None:
@@ -297,7 +350,7 @@ def test_rows_that_come_in_pieces_are_drawn_as_those_in_one(monkeypatch: pytest.
     for name, column in columns.items():
         assert np.array_equal(np.concatenate([piece[name] for piece in pieces]), column)
     of_task: dict[str, Any] = {"family": "forest", "params": dict(task.params), "seed": 42, "max_rows": 300}
-    order = BlockOrder(**of_task, first=3, trees=2, only_fitted=True, timeout_s=None, width=task.X.shape[1])
+    order = BlockOrder(**of_task, first=3, trees=2, only_fitted=True, width=task.X.shape[1])
     sampler = Sampler(task.groups, np.flatnonzero(task.fitted), 300, 42)
     sample, rows = _gather(pieces, sampler, 3, order, 1), sampler.draw(3)
     assert (rows.size, sample.seed) == (300, sampler.derive_seed(3))

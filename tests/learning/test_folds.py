@@ -21,7 +21,7 @@ from hftcl.archive.registry import Registry
 from hftcl.compute import Bench, Engine, Rows, Task, Team, Wanted, open_engine
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
-from hftcl.events import Event, Level, ignore
+from hftcl.events import Event, Level, RequireGoing, go_on, ignore
 from hftcl.exam.split import ExamSplit, Session, list_sessions
 from hftcl.learning import folds, inside, training_rows
 from hftcl.learning.backtest.plan import Planner, SessionBars
@@ -138,8 +138,10 @@ class MixedUpTeam:
     def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
         return self.team.call(task, require_going)
 
-    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
-        for number, result in self.team.run(tasks, on_told):
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
+        for number, result in self.team.run(tasks, on_told, require_going):
             yield len(tasks) - 1 - number, result
 
 
@@ -487,7 +489,9 @@ class UnwantingTeam:
             bench = Bench(pool=pool, jobs=1, on_event=ignore, require_going=refuse)
             return task.function(task.rows.load(), task.order, bench)
 
-    def run(self, tasks: Sequence[Task[R]], on_told: OnTold | None = None) -> Iterator[tuple[int, R]]:
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
         for number, task in enumerate(tasks):
             yield number, self.call(task, lambda: None)
 

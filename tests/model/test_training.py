@@ -24,6 +24,7 @@ import pytest
 
 from hftcl.errors import ConfigError, StorageError, TrainingError, UsageError
 from hftcl.events import Event
+from hftcl.model.deadline import Deadline
 from hftcl.model.serving import Predictor
 from hftcl.model.training import Trained, TrainingPool, TrainingTask, train
 from hftcl.model.training_process import build_environment
@@ -268,24 +269,65 @@ def test_a_training_that_talks_without_end_is_stopped_in_time_too(
     assert find_trainers(os.getpid()) == []
 
 
+def test_a_training_that_was_stopped_has_the_last_of_what_it_said_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(
+        tmp_path, "stuck", 'print("waiting for a lock", flush=True); more["on_step"](0, 1); time.sleep(60)'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    now = time.monotonic()
+
+    def pass_time(event: Event) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: now + 1800)
+
+    with pytest.raises(TrainingError, match="did not end within 600 s") as caught:
+        train(task(family="stuck", params={}), pass_time, timeout_s=600)
+    assert "waiting for a lock" in "".join(caught.value.__notes__)
+
+
 GARBAGE = """for number in range(3, 64):
             try:
-                if os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe"): os.write(number, {line!r})
+                if os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe"): os.write(number, {line!r} * {times})
             except OSError:
                 continue
         time.sleep({most_s})"""
 
 
-@pytest.mark.parametrize("line", [b"garbage\n", b"\xff\n", b"7\n", b"{}\n"], ids=["text", "bytes", "a number", "empty"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"garbage\n",
+        b"\xff\n",
+        b"7\n",
+        b"{}\n",
+        b'{"facts": 1}\n',
+        b'{"done": 3}\n',
+        b'{"done": "3", "total": 4, "text": ""}\n',
+        b'{"failed": "x", "no_room": "y"}\n',
+    ],
+    ids=["text", "bytes", "a number", "empty", "facts", "no total", "no number", "two in one"],
+)
 def test_what_is_no_message_on_the_channel_of_the_child_ends_it_with_a_sentence(
     line: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    strangers_family(tmp_path, "loud", GARBAGE.format(line=line, most_s=LATE_S))
+    strangers_family(tmp_path, "loud", GARBAGE.format(line=line, times=1, most_s=LATE_S))
     monkeypatch.syspath_prepend(tmp_path)
     shown = re.escape(repr(line.rstrip(b"\n")))
     with pytest.raises(TrainingError, match=f"wrote {shown} where its messages belong, and was ended"):
         train(task(family="loud", params={}), timeout_s=LATE_S)
     assert find_trainers(os.getpid()) == []
+
+
+@pytest.mark.parametrize(("line", "times"), [(b"x", 2_000_000), (b"[" * 100_000 + b"\n", 1)], ids=["no end", "deep"])
+def test_a_long_line_on_the_channel_of_the_child_is_neither_kept_nor_a_traceback(
+    line: bytes, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "endless", GARBAGE.format(line=line, times=times, most_s=LATE_S))
+    monkeypatch.syspath_prepend(tmp_path)
+    shown = re.escape(repr((line * times)[:60]))
+    with pytest.raises(TrainingError, match=f"wrote {shown} where its messages belong, and was ended"):
+        train(task(family="endless", params={}), timeout_s=LATE_S)
 
 
 @pytest.mark.hazard(47)
@@ -572,7 +614,7 @@ def test_the_time_that_the_caller_takes_is_not_that_of_the_training(
 ) -> None:
     go = late_family(tmp_path, "return fitted")
     monkeypatch.syspath_prepend(tmp_path)
-    with TrainingPool() as pool, pool.begin(replace(quick(), family="late"), timeout_s=60) as begun:
+    with TrainingPool() as pool, pool.begin(replace(quick(), family="late"), deadline=Deadline(60)) as begun:
         go.touch()
         now = time.monotonic()
         monkeypatch.setattr(time, "monotonic", lambda: now + 120)
