@@ -372,9 +372,7 @@ def test_a_block_that_is_not_wanted_any_more_grows_no_further_tree(pool: Trainin
     assert task.groups is not None
     arrays = Arrays({"X": task.X, "y": task.y, "groups": task.groups, "fitted": task.fitted})
     of_task: dict[str, Any] = {"family": "forest", "params": complete(Forest(), task.params), "seed": 42}
-    order = BlockOrder(
-        **of_task, max_rows=300, first=0, trees=3, only_fitted=False, timeout_s=None, width=task.X.shape[1]
-    )
+    order = BlockOrder(**of_task, max_rows=300, first=0, trees=3, only_fitted=False, width=task.X.shape[1])
     bench = Bench(pool=pool, jobs=1, on_event=grown.append, require_going=require_going)
     with pytest.raises(UnwantedError):
         grow_block(arrays.load(), order, bench)
