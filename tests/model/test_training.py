@@ -330,6 +330,15 @@ def test_a_long_line_on_the_channel_of_the_child_is_neither_kept_nor_a_traceback
         train(task(family="endless", params={}), timeout_s=LATE_S)
 
 
+def test_a_family_may_count_its_steps_in_numbers_of_any_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers_family(tmp_path, "counter", 'import numpy; more["on_step"](numpy.int64(1), 4.0); raise SystemExit')
+    monkeypatch.syspath_prepend(tmp_path)
+    told: list[Event] = []
+    with pytest.raises(TrainingError, match="exit status 0"):
+        train(task(family="counter", params={}), told.append, timeout_s=LATE_S)
+    assert told == [Event("fit", 1, 8, "entry threshold")]
+
+
 @pytest.mark.hazard(47)
 def test_a_fit_that_says_nothing_for_long_tells_the_processor_time_that_it_uses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
