@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 _FACTS: Final = ".dist-info"  # https://packaging.python.org/en/latest/specifications/recording-installed-packages/
+_MODULES: Final = {"scikit-learn": "sklearn"}  # of packages whose module has another name
 _KEPT: Final = 8  # a process has one list of folders, and a test of strangers a few
 
 
@@ -46,6 +47,20 @@ def find_version(package: str) -> str:
     from importlib.metadata import version
 
     return version(package)
+
+
+def find_loaded_version(package: str) -> str:
+    """Return the version of a package that this process works with; "absent" where it is not installed.
+
+    The one that it has loaded, which stays whatever is installed under it later; where it has not, the installed one.
+    """
+    loaded = getattr(sys.modules.get(_MODULES.get(package, package)), "__version__", "")
+    if loaded:
+        return str(loaded)
+    try:
+        return find_version(package)
+    except ModuleNotFoundError:  # PackageNotFoundError is one
+        return "absent"
 
 
 def _find_age(folder: str) -> int:

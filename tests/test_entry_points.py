@@ -1,11 +1,15 @@
 """What the installed packages register is read once, and again where another package is there."""
 
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import polars as pl
 import pytest
 
-from hftcl.entry_points import find_version, list_entry_points
+from hftcl.entry_points import find_loaded_version, find_version, list_entry_points
 
 
 def install(folder: Path, package: str, group: str, name: str) -> None:
@@ -55,3 +59,25 @@ def test_a_version_is_the_one_that_is_loaded_first_whatever_the_spelling(
 def test_a_package_that_is_not_installed_has_no_version() -> None:
     with pytest.raises(PackageNotFoundError):
         find_version("no-such-package")
+
+
+def test_a_library_that_is_loaded_keeps_its_version_whatever_is_installed_under_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_loaded_version("not-loaded") == "absent"
+    for package in ("polars", "not_loaded"):
+        install(tmp_path, package, "hftcl.brokers", package)
+    assert (find_version("polars"), find_loaded_version("polars")) == ("1.0", pl.__version__)
+    assert find_loaded_version("not-loaded") == "1.0"
+    (tmp_path / "not_loaded-1.0.dist-info").rename(tmp_path / "not_loaded-1.1.dist-info")
+    assert find_loaded_version("not-loaded") == "1.1", "what may be loaded next"
+    monkeypatch.setitem(sys.modules, "not_loaded", None)  # hidden: see `families.hidden`
+    assert find_loaded_version("not-loaded") == "1.1"
+
+
+def test_scikit_learn_has_a_module_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: Any = ModuleType("sklearn")
+    loaded.__version__ = "99.0"
+    monkeypatch.setitem(sys.modules, "sklearn", loaded)
+    assert find_loaded_version("scikit-learn") == "99.0"

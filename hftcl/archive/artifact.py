@@ -11,8 +11,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any, Final
@@ -27,6 +25,7 @@ from hftcl.archive.feature_set import FeatureSet, our_features, require_columns,
 from hftcl.archive.known_graph import check_graph, parse_graph, require_known
 from hftcl.archive.looks import Look
 from hftcl.archive.model_meta import FORMAT, FORMAT_OF_HAND, FORMAT_PER_TICKER, ModelMeta, decode_meta
+from hftcl.entry_points import find_loaded_version
 from hftcl.errors import IntegrityError, StorageError
 from hftcl.exam.slices import Slice
 from hftcl.model.file_size import MAX_BYTES, require_small
@@ -104,18 +103,13 @@ class Model:
         return np.zeros(len(X), dtype=np.bool_) if novelty is None else novelty.find_novel(X)
 
 
-def library_versions(engine: str) -> dict[str, str]:
-    """Return the versions that a prediction may depend on; `engine` is the text of the training."""
+def library_versions(engine: str, trained: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the versions that a prediction may depend on: of what this process has loaded, or would load.
+
+    engine: the text of the training. trained: by package, what another process trained with, see `Begun`.
+    """
     versions = {"hftcl": __version__, "python": python_version(), "engine": engine}
-    return versions | {package: _find_version(package) for package in _PACKAGES}
-
-
-@cache  # a process keeps what it has loaded, and to read what is installed takes milliseconds for each
-def _find_version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
+    return versions | {package: find_loaded_version(package) for package in _PACKAGES} | dict(trained or {})
 
 
 def digest_data(X: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> str:

@@ -288,7 +288,7 @@ def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:
         family=model.family,
         params=trained.params,
         seed=model.seed,
-        versions=artifact.library_versions(trained.engine),
+        versions=artifact.library_versions(trained.engine, trained.versions),
         source="",
         synthetic=False,
         importances=None,

@@ -26,6 +26,7 @@ from typing import IO, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.entry_points import find_loaded_version
 from hftcl.errors import HftclError, StorageError
 from hftcl.free_memory import give_back
 from hftcl.mapped import build_no_room_error, create_array
@@ -39,6 +40,8 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 _ORDER_FILES: Final = 16  # eleven are used
+# What makes a model, as it is loaded here: the process that asked may be at work since before an upgrade.
+_PACKAGES: Final = ("numpy", "scikit-learn", "onnx")
 
 
 def main() -> None:
@@ -159,7 +162,8 @@ def _train(order: dict[str, Any], files: dict[str, IO[bytes]], say: Any) -> dict
         fitted = time.monotonic()
         require_small(len(final.onnx), per_ticker=bool(order["tickers"]))  # a trial that no file may hold wins nothing
         _write(files["onnx"], final.onnx)
-    facts = {"threshold": threshold, "engine": final.engine, "params": order["params"]}
+    versions = {package: find_loaded_version(package) for package in _PACKAGES}
+    facts = {"threshold": threshold, "engine": final.engine, "versions": versions, "params": order["params"]}
     say({"facts": facts, "is_last": False})
     if order["with_pkl"] and not order["only_inner"]:  # the parent examines the graph meanwhile
         if finish is not None:

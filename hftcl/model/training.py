@@ -93,14 +93,16 @@ class Trained:
     """A trained model: the graph, the joblib file for a researcher, and what a model file tells about them.
 
     threshold: the entry threshold on |prediction|, exactly a float32, so that no comparison depends on its width.
-    params: every parameter of the family, defaults included. importances: per feature, sum 1, or None. inner_onnx: the
-    graph of the threshold's own model, empty where it was not asked for.
+    versions: by package, of libraries as the process that trained had them loaded. params: every parameter of the
+    family, defaults included. importances: per feature, sum 1, or None. inner_onnx: the graph of the threshold's own
+    model, empty where it was not asked for.
     """
 
     onnx: bytes = field(repr=False)
     pkl: bytes = field(repr=False)
     threshold: float
     engine: str
+    versions: dict[str, str]
     params: dict[str, Any]
     importances: tuple[float, ...] | None
     seconds: Seconds
@@ -117,6 +119,7 @@ class Begun:
     onnx: bytes = field(repr=False)
     threshold: float
     engine: str
+    versions: dict[str, str]
     params: dict[str, Any]
     inner_onnx: bytes = field(repr=False)
     finish: Callable[[], Trained] = field(repr=False)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import platform
 import random
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hftcl
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta, build, describe, load, pick_canary_rows
 from hftcl.archive.looks import Look
@@ -78,6 +81,14 @@ META = ModelMeta(
     synthetic=False,
     importances=tuple([1 / 31] * 31),
 )
+
+
+def test_a_model_says_the_version_of_each_library_and_whose_training_it_was() -> None:
+    told = artifact.library_versions("an engine", {"onnx": "99.0"})
+    packages = ("numpy", "scikit-learn", "onnxruntime", "polars")
+    of_process = {"hftcl": hftcl.__version__, "python": platform.python_version(), "engine": "an engine"}
+    assert told == {**of_process, **{package: version(package) for package in packages}, "onnx": "99.0"}
+    assert artifact.library_versions("")["onnx"] == version("onnx")
 
 
 @pytest.fixture(scope="module")

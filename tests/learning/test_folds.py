@@ -75,6 +75,9 @@ class Watched(Ridge):
                 time.sleep(0.02)
         if (HERE / "fail").exists():
             raise ValueError("it fails")
+        if (HERE / "upgrade").exists():
+            import onnx
+            onnx.__version__ = "99.0"
         if (HERE / "hang").exists():
             (HERE / f"hung_{os.getpid()}").touch()
             on_step(0, 1)
@@ -219,6 +222,17 @@ def test_each_week_of_the_walk_forward_is_scored_by_the_model_that_was_trained_j
     record = [row for row, _ in read_all(Registry(walk.home), synthetic=True)]
     assert [(row.session, row.net, row.gross, row.turnover) for row in record] == by_hand, "to the bit"
     assert len({row.net for row in record}) == 15
+
+
+def test_a_model_says_which_libraries_the_process_that_trained_it_had_loaded(
+    walk: Walk, plan: Callable[[str], None]
+) -> None:
+    """A scheduler that began before an upgrade has the old ones in memory, its training process the new ones."""
+    plan("upgrade")
+    model = replace(walk.settings.model, family="watched")
+    trained = replace(walk, settings=replace(walk.settings, model=model)).train(walk.parts[0])
+    here = artifact.library_versions(trained.trained.engine)
+    assert trained.model.meta.versions == {**here, "onnx": "99.0"}
 
 
 def test_a_model_that_comes_back_as_that_of_another_fold_scores_nothing(walk: Walk) -> None:

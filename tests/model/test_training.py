@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,10 @@ def test_a_training_gives_a_graph_an_estimator_a_threshold_and_its_facts() -> No
     np.testing.assert_allclose(predictions, estimator.predict(asked.X), rtol=0, atol=1e-6)
     assert estimator.n_estimators == trained.params["n_estimators"] == 20
     assert trained.params["max_features"] == "sqrt"  # the default, which the task did not name
-    assert trained.engine.startswith("scikit-learn")
+    engine, fitted_by = trained.engine.split()
+    assert engine.startswith("scikit-learn")
+    assert fitted_by == version(engine)
+    assert trained.versions == {name: version(name) for name in ("numpy", "scikit-learn", "onnx")}
     assert trained.importances is not None
     assert int(np.argmax(trained.importances)) == 0
     assert [(event.stage, event.total) for event in events] == [("fit", 40)] * len(events)

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from hftcl.entry_points import find_loaded_version
 from hftcl.errors import TrainingError
 from hftcl.formats import count
 from hftcl.free_memory import count_fitting, read_free_bytes
@@ -138,7 +138,7 @@ class Forest:
             forest = _fit_plain(X, y, weights, dict(params), seed, jobs, on_step)
         else:
             forest = _fit_intelex(X, y, dict(params), seed, jobs, on_step)
-        return forest, f"{engine} {version(engine)}"
+        return forest, f"{engine} {find_loaded_version(engine)}"
 
     def grow_tree(
         self,
