@@ -15,6 +15,8 @@ CORE: Final = (
     "tests/model/test_forest.py",
     "tests/model/test_features.py",
     "tests/archive/test_artifact.py",
+    "tests/test_arrow.py",
+    "tests/market/test_frame_files.py",
     "tests/market/test_bars.py",
     "tests/config/test_config.py",
     "tests/exam/test_verdict.py",
@@ -22,7 +24,7 @@ CORE: Final = (
     "tests/alerts/test_mail.py",
     "tests/trading/test_alpaca.py",
 )
-"""What touches each library: trains, exports, serves, reads bars, parses settings, judges, sends, trades."""
+"""What touches each library: trains, exports, serves, reads and maps bars, parses settings, judges, sends, trades."""
 FLOORS: Final = list_floors([*PROJECT["dependencies"], *EXTRAS["test"]])
 
 

@@ -217,8 +217,8 @@ class Window:
             require_sound(described.own, bars)
             frame = add_features_by_ticker(
                 bars,
-                name_parts(bars.select("ticker", "session"), collected.jumps)["ticker"],
                 self.settings.model.target_minutes,
+                jumps=collected.jumps,
                 table=described.table,
                 own=described.own,
                 since=since,

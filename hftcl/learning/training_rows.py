@@ -33,8 +33,8 @@ _READ: Final = ("ts", "session", "label_end", "target")  # what tells which rows
 class TrainingRows:
     """The rows of a window that may train, each with every feature and a target; `inner` divides them.
 
-    frame: ts, session, label_end and target of each, and its ticker where there is a model a ticker: 16 bytes of memory
-    a row. X, y: where they were gathered, they lie in unnamed files.
+    frame: ts, session, label_end and target of each, and its ticker where there is a model a ticker. These, and X and y
+    where they were gathered, lie in unnamed files.
 
     first, last: sessions that may train, and label_end, when the last label ends (UTC): also where a sample lacks them.
     max_rows: `[model] max_rows` where there were more rows than that, else 0: where `groups` numbers the sessions of

@@ -4,7 +4,7 @@ The values are those of `features.features` and `target.targets`, to the bit. Th
 file, see `mapped`, and read from it without a copy.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
@@ -17,6 +17,8 @@ import polars as pl
 
 from hftcl.arrow import map_times
 from hftcl.mapped import FileArray, FrameFiles, create_array
+from hftcl.market.bars import Finding
+from hftcl.market.splits import name_parts
 from hftcl.market.ticker_blocks import cut_runs, find_begins
 from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
@@ -55,7 +57,7 @@ class _Work:
     """
 
     bars: pl.DataFrame
-    names: pl.Series
+    jumps: Sequence[Finding]
     sessions: pl.DataFrame
     horizon_minutes: int
     table: tuple[Feature, ...]
@@ -122,7 +124,7 @@ class _Work:
         return [*values, map_times("label_end", ends, ends != _NONE)]
 
     def _build(self, block: _Block) -> Grid:
-        bars = self.bars[block.rows].with_columns(self.names[block.rows].alias("ticker"))
+        bars = name_parts(self.bars[block.rows], self.jumps)  # here: of all bars the new names would lie in memory
         return build_grid_alone(bars, self.sessions, list_columns(self.table))
 
     def _write(self, block: _Block, values: pl.DataFrame) -> None:
@@ -142,9 +144,9 @@ class _Work:
 
 def add_features_by_ticker(
     bars: pl.DataFrame,
-    names: pl.Series,
     horizon_minutes: int,
     *,
+    jumps: Sequence[Finding],
     table: tuple[Feature, ...],
     own: tuple[Feature, ...] = (),
     since: date,
@@ -154,9 +156,9 @@ def add_features_by_ticker(
     """Return the bars of the sessions from `since` on with the features of `table`, the target and label_end.
 
     bars: sorted by ticker and ts, with `minute`, and what the features read; those before `since` are read and left
-    out. names: of the tickers as the grid shall see them, row for row, see `splits.name_parts`. jobs: processor cores,
-    which change no bit. Raises ValueError for bars that are not clean, FeatureError where one of `own`, the user's
-    features of `table` that are trained on, is NaN or infinite, NoRoomError where the unnamed file has no room.
+    out. jumps: nights that no feature reads across. jobs: processor cores, which change no bit. Raises ValueError for
+    bars that are not clean, FeatureError where one of `own`, the user's features of `table` that are trained on, is NaN
+    or infinite, NoRoomError where the unnamed file has no room.
     """
     sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
     kept = (bars["session"] >= since).to_numpy()
@@ -164,7 +166,7 @@ def add_features_by_ticker(
     blocks = _list_blocks(bars, sessions, kept)
     work = _Work(
         bars=bars,
-        names=names,
+        jumps=jumps,
         sessions=sessions,
         horizon_minutes=horizon_minutes,
         table=table,

@@ -132,7 +132,7 @@ def fill_the_disk(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
 def compute_features(bars: pl.DataFrame, since: date, bench: Bench) -> dict[str, Any]:
     """Return features, target and the ends of labels of a few tickers, as arrays."""
     rows = add_features_by_ticker(
-        bars, bars["ticker"], 15, table=FEATURES, since=since, jobs=1, on_block=lambda _done, _total: None
+        bars, 15, jumps=(), table=FEATURES, since=since, jobs=1, on_block=lambda _done, _total: None
     )
     added = rows.select(*(one.name for one in FEATURES), "target", pl.col("label_end").to_physical())
     return {column.name: column.to_numpy() for column in added}

@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from hftcl import mapped
 from hftcl.errors import StorageError
 from hftcl.mapped import FrameFiles
+from tests.in_files import list_in_files
 
 
 def make_frame(rows: int) -> pl.DataFrame:
@@ -81,6 +82,8 @@ def test_texts_come_out_as_they_were_whatever_their_length_and_order(monkeypatch
 
 def test_a_frame_in_a_file_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    FrameFiles().put(make_frame(40))  # loads libraries
+    before, opened = read_anonymous(), count_descriptors()
     numbers = np.arange(1 << 19)
     frame = pl.DataFrame(
         {
@@ -94,10 +97,11 @@ def test_a_frame_in_a_file_takes_no_memory(tmp_path: Path, monkeypatch: pytest.M
         }
     )
     files = FrameFiles()
-    before, opened = read_anonymous(), count_descriptors()
     halves = frame.head(1 << 18), frame.tail(1 << 18)  # of one part polars would make no copy
     kept = pl.concat([files.put(*halves) for _ in range(8)])
+    del frame, halves, numbers  # what is kept may share no memory with them
     assert kept["volume"].sum() == 8 << 19
+    assert list_in_files(kept) == kept.columns
     assert read_anonymous() - before < 32 << 20, "192 MB lie in the files"
     assert count_descriptors() - opened <= 1 + 3, "one of each file, and that in use a second one"
     del kept, files

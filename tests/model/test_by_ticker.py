@@ -18,10 +18,10 @@ from hftcl import mapped
 from hftcl.errors import FeatureError, StorageError
 from hftcl.learning.dataset import add_features
 from hftcl.market.bars import Finding
-from hftcl.market.splits import name_parts
 from hftcl.model.by_ticker import add_features_by_ticker
 from hftcl.model.feature import Feature
 from hftcl.model.features import FEATURES, WARMUP_SESSIONS
+from tests.in_files import list_in_files
 from tests.model.feature_cases import market
 from tests.model.test_feature_check import a_feature
 
@@ -42,12 +42,11 @@ def by_ticker(
     table: tuple[Feature, ...] = TABLE,
     own_features: tuple[Feature, ...] = (),
 ) -> pl.DataFrame:
-    names = name_parts(bars.select("ticker", "session"), jumps)["ticker"]
     told: list[tuple[int, int]] = []
     rows = add_features_by_ticker(
         bars,
-        names,
         5,
+        jumps=jumps,
         table=table,
         own=own_features,
         since=since,
@@ -135,6 +134,7 @@ def test_the_values_lie_in_a_file_that_no_folder_lists(monkeypatch: pytest.Monke
     assert mapped_files
     assert all("(deleted)" in line for line in mapped_files), "no copy in memory, and nothing to clean up"
     assert rows["ret_5"].null_count() < rows.height
+    assert {"ticker", "ts", "session", "ret_5", "target", "label_end"} <= {*list_in_files(rows)}
     assert set(rows.n_chunks("all")) == {1}, "else polars copies all columns for a question about one"
 
 
