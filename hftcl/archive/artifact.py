@@ -11,7 +11,6 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -105,12 +104,14 @@ class Model:
 
 
 def library_versions(engine: str) -> dict[str, str]:
-    """Return the versions that a prediction may depend on; `engine` is the text of the training."""
+    """Return the versions that a prediction may depend on; `engine` is the text of the training.
+
+    Those that are installed now: in a scheduler that lives on through an upgrade, its training process loads the new.
+    """
     versions = {"hftcl": __version__, "python": python_version(), "engine": engine}
     return versions | {package: _find_version(package) for package in _PACKAGES}
 
 
-@cache  # a process keeps what it has loaded, and to read what is installed takes milliseconds for each
 def _find_version(package: str) -> str:
     try:
         return version(package)

@@ -311,8 +311,12 @@ class _Watch:
                 if isinstance(result, _Lost):
                     self._begin(ended.number, ended.task, ended.tries + 1)
                     continue
-                for number, task in islice(left, 1):  # before the caller does its part with the result
-                    self._begin(number, task)
+                try:
+                    for number, task in islice(left, 1):  # before the caller does its part with the result
+                        self._begin(number, task)
+                except Exception:
+                    yield ended.number, result  # it has come back, whatever keeps the next task from being sent
+                    raise
                 yield ended.number, result
         finally:
             self._engine.cancel([begun.future for begun in self._begun.values()])

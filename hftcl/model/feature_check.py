@@ -6,7 +6,7 @@ nor the unit of prices and volumes matters. That a feature is of use, only an ex
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final
@@ -67,6 +67,12 @@ class _Findings:
             self.seen.add((feature.name, promise))
             self.faults.append(Fault(feature=feature.name, promise=promise, where=where))
 
+    def try_to(self, compute: Callable[[Feature], object], feature: Feature) -> bool:
+        """Whether `compute` raises nothing; what it raises is a fault."""
+        error = _find_error(compute, feature)
+        self.check(feature, not error, f"its expression can be computed: {error}")
+        return not error
+
     def is_faultless(self, feature: Feature, promise: str) -> bool:
         return (feature.name, promise) not in self.seen
 
@@ -84,13 +90,9 @@ def find_faults(
         _check_texts(findings, feature, taken)
     within = [feature for feature in features if 0 <= feature.lookback <= LONGEST_LOOKBACK]
     market = make_market(7, samples, minutes=_count_minutes(within))
-    grid, computed = _build_grid(within, market), []
-    for feature in within:
-        error = _find_error(feature, grid)
-        findings.check(feature, not error, f"its expression can be computed: {error}")
-        if not error:
-            computed.append(feature)
-    table = tuple(computed)
+    read = [feature for feature in within if findings.try_to(_list_columns_of, feature)]
+    grid = _build_grid(read, market)
+    table = tuple(feature for feature in read if findings.try_to(lambda one: evaluate(grid, (one,)), feature))
     if table:
         values = evaluate(grid, table)
         _check_values(findings, table, market, values)
@@ -109,16 +111,23 @@ def find_faults(
 def is_computable(feature: Feature, columns: Sequence[str] = ()) -> bool:
     """Whether polars can compute the feature of bars with `columns` at all; says nothing of its promises."""
     market = make_market(7, tuple((name, ()) for name in columns))
-    return not _find_error(feature, _build_grid((feature,), market))
+    return not (
+        _find_error(_list_columns_of, feature)
+        or _find_error(lambda one: evaluate(_build_grid((one,), market), (one,)), feature)
+    )
 
 
 def _count_minutes(features: Sequence[Feature]) -> int:
     return max([MINUTES, *(feature.lookback + _MINUTES_AFTER for feature in features)])
 
 
-def _find_error(feature: Feature, grid: Grid) -> str:
+def _list_columns_of(feature: Feature) -> tuple[str, ...]:
+    return feature.columns
+
+
+def _find_error(compute: Callable[[Feature], object], feature: Feature) -> str:
     try:
-        evaluate(grid, (feature,))
+        compute(feature)
     except Exception as error:  # noqa: BLE001  an expression of a stranger may raise anything that polars has
         return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return ""

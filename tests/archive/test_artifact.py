@@ -568,3 +568,17 @@ def test_a_damaged_graph_is_one_sentence_of_ours_and_no_line_of_the_library(capf
     assert sum("onnxruntime cannot open the model" in message for message in messages) > 20
     assert max(map(len, messages)) < 300
     assert not any("\n" in message for message in messages)
+
+
+def test_a_file_says_the_versions_that_are_installed_as_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = artifact.library_versions("x")
+    assert (before["numpy"], before["onnx"], before["engine"]) == (np.__version__, onnx.__version__, "x")
+    upgraded = tmp_path / "scikit_learn-99.0.dist-info"
+    upgraded.mkdir()
+    (upgraded / "METADATA").write_text("Metadata-Version: 2.1\nName: scikit-learn\nVersion: 99.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert artifact.library_versions("x") == {**before, "scikit-learn": "99.0"}, "as in a scheduler that lives on"
+    monkeypatch.setattr(sys, "path", [])
+    assert artifact.library_versions("x")["onnx"] == "absent"

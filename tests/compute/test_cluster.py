@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -19,7 +19,7 @@ from polars.testing import assert_frame_equal
 
 from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
-from hftcl.compute.cluster import ClusterEngine
+from hftcl.compute.cluster import ClusterEngine, ClusterTeam
 from hftcl.compute.code_digest import list_versions
 from hftcl.compute.parcels import StoredBlock, divide, join, store
 from hftcl.compute.tasks import cut_sessions
@@ -278,6 +278,34 @@ def test_workers_are_counted_while_tasks_tell_something_all_the_time(cluster: Cl
     with Counted(configured(cluster.url)) as engine:
         task = task_of(1, tmp_path, tell_often, wait_for="asked", seconds=20.0)
         assert list(engine.gather(WANTED).run([task], lambda number, event: None)) == [(0, True)]
+
+
+@pytest.mark.parametrize("fault", [NoRoomError("No space left on device."), OSError("Broken pipe")])
+def test_a_result_that_is_here_is_handed_on_where_the_next_task_cannot_be_sent(fault: Exception) -> None:
+    class Full(ClusterEngine):
+        sent = 0
+
+        def submit(self, task: Task[Any], topic: str = "") -> Any:
+            self.sent += 1
+            if self.sent == 3:
+                raise fault
+            future: Any = Future()
+            future.key = task.name
+            future.set_result(task.name)
+            return future
+
+        def fetch(self, future: Any, look: Any) -> Any:
+            return future.result()
+
+        def cancel(self, futures: Sequence[Any]) -> None:
+            cancelled.extend(future.key for future in futures)
+
+    cancelled: list[str] = []
+    team = ClusterTeam(engine=Full(configured("tcp://127.0.0.1:1")), at_once=2, most_sent=2)
+    got: list[tuple[int, str]] = []
+    with pytest.raises(type(fault), match=str(fault)):
+        got.extend(team.run([task_of(number, Path()) for number in range(4)]))
+    assert (got, cancelled) == ([(0, "task 0")], ["task 1"])
 
 
 # --- who dies ---------------------------------------------------------------------------------------------------------

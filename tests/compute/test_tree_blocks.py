@@ -11,12 +11,12 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.compute import Arrays, Engine, Task, Wanted, open_engine
+from hftcl.compute import Arrays, Bench, Engine, Task, Wanted, open_engine
 from hftcl.compute.parcels import OpenArrays, divide_arrays, store
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, OnEvent, ignore
-from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather, choose_trainer
+from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather, choose_trainer, grow_block
 from hftcl.model.sampling import Sampler
 from hftcl.model.training import Begun, Seconds, Trained, TrainingPool, TrainingTask
 from hftcl.settings import Compute, Model, Settings
@@ -301,6 +301,29 @@ def test_rows_that_come_in_pieces_are_drawn_as_those_in_one(monkeypatch: pytest.
     assert (rows.size, sample.seed) == (300, sampler.derive_seed(3))
     assert np.array_equal(sample.X, task.X[rows])
     assert np.array_equal(sample.y, task.y[rows])
+
+
+def test_a_block_of_trees_that_is_not_wanted_any_more_ends_before_its_next_tree(pool: TrainingPool) -> None:
+    class UnwantedError(Exception):
+        pass
+
+    class Grown(TrainingPool):
+        def grow(self, *args: Any, **options: Any) -> bytes:
+            trees.append(pool.grow(*args, **options))
+            return trees[-1]
+
+    def require_going() -> None:
+        if trees:
+            raise UnwantedError
+
+    task, trees = build_task(max_rows=300), list[bytes]()
+    pieces = [{"X": task.X, "y": task.y, "groups": task.groups, "fitted": task.fitted}]
+    of_task: dict[str, Any] = {"family": "forest", "params": dict(task.params), "seed": 42, "max_rows": 300}
+    order = BlockOrder(**of_task, first=0, trees=3, only_fitted=False, timeout_s=None, width=task.X.shape[1])
+    bench = Bench(pool=Grown(), jobs=1, on_event=ignore, require_going=require_going)
+    with pytest.raises(UnwantedError):
+        grow_block(pieces, order, bench)  # type: ignore[arg-type]
+    assert len(trees) == 1
 
 
 def test_what_lies_on_the_storage_is_read_once_a_worker_and_held_for_no_longer_than_its_tasks(

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
 from hftcl.errors import FeatureError
-from hftcl.model.feature_check import find_faults, find_faults_on, require_sound, require_values
+from hftcl.model.feature_check import find_faults, find_faults_on, is_computable, require_sound, require_values
 from hftcl.model.features import Feature
 from hftcl.model.grid import count_whole, divide_by_volatility
 from hftcl.model.peers import LOG_UNIT
@@ -74,6 +75,15 @@ def test_what_looks_back_only_has_no_fault() -> None:
         a_feature("late", pl.when(minute >= 70).then(moves).otherwise(0.0), lookback=60),
     ]
     assert find_faults(honest) == ()
+
+
+def test_what_is_no_expression_of_polars_is_a_fault_of_its_own_and_hides_no_other() -> None:
+    expressions: dict[str, Any] = {"text": "close", "nothing": None, "number": 5, "unknown": pl.col("nope")}
+    features = [a_feature(name, expr) for name, expr in expressions.items()]
+    found = {fault.feature: fault.promise for fault in find_faults(features)}
+    assert list(found) == list(expressions)
+    assert {promise.partition(":")[0] for promise in found.values()} == {"its expression can be computed"}
+    assert [is_computable(feature) for feature in (*features, a_feature("good", moves))] == [False] * 4 + [True]
 
 
 def test_a_look_back_beyond_80_minutes_has_values_to_look_at_and_one_of_a_day_is_told_the_limit() -> None:

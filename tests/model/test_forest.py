@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,13 @@ def test_the_estimator_is_plain_scikit_learn_so_that_it_opens_without_intelex(tm
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["sklearn.ensemble._forest", "31"], "")
     assert (np.load(tmp_path / "predicted.npy") == fitted.estimator.predict(X)).all()
+
+
+@pytest.mark.parametrize("grow", [Forest().grow, Forest().grow_tree])
+def test_a_word_that_growing_does_not_know_is_an_error(grow: Callable[..., object]) -> None:
+    X, y = np.zeros((2, 1), np.float32), np.zeros(2, np.float32)
+    with pytest.raises(TypeError, match="'weight'"):
+        grow(X, y, {"n_estimators": 1}, seed=1, jobs=1, on_step=lambda done, total: None, weight=y)
 
 
 def test_growing_a_plain_forest_in_steps_is_growing_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

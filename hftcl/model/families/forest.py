@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, Final, NotRequired, TypedDict, Unpack
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -40,15 +40,6 @@ _CHUNK_TREES: Final = 10  # trees between two reports of progress
 _TIMES_SAMPLE: Final = 6
 # scikit-learn and its extension load it where it is installed, for tables that are no arrays: a quarter of the time.
 _WRAPPED: Final = ("pandas",)
-
-
-class _Options(TypedDict):
-    """How trees grow: see `Forest.fit`."""
-
-    seed: int
-    jobs: int
-    on_step: OnStep
-    weights: NotRequired[npt.NDArray[np.float32] | None]
 
 
 class Forest:
@@ -135,12 +126,18 @@ class Forest:
         X: npt.NDArray[np.float32],
         y: npt.NDArray[np.float32],
         params: Mapping[str, object],
-        **options: Unpack[_Options],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> Grown:
         """Return the fitted forest of scikit-learn, and what fitted it. See `fit`."""
-        engine = _find_engine(options.get("weights"))
-        fit = _fit_plain if engine == _PLAIN else _fit_intelex
-        forest = fit(X, y, dict(params), **options)
+        engine = _find_engine(weights)
+        if engine == _PLAIN:
+            forest = _fit_plain(X, y, dict(params), seed=seed, jobs=jobs, on_step=on_step, weights=weights)
+        else:
+            forest = _fit_intelex(X, y, dict(params), seed=seed, jobs=jobs, on_step=on_step)
         return forest, f"{engine} {version(engine)}"
 
     def grow_tree(
@@ -148,10 +145,15 @@ class Forest:
         X: npt.NDArray[np.float32],
         y: npt.NDArray[np.float32],
         params: Mapping[str, object],
-        **options: Unpack[_Options],
+        *,
+        seed: int,
+        jobs: int,
+        on_step: OnStep,
+        weights: npt.NDArray[np.float32] | None = None,
     ) -> Grown:
         """Return a forest of one tree, which learns from one sample, and what fitted it. See `grow`."""
-        return self.grow(X, y, {**params, "n_estimators": 1}, **options)
+        params = {**params, "n_estimators": 1}
+        return self.grow(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
 
     def _grow_each(
         self,
@@ -273,15 +275,21 @@ def clear_padding(forest: Any) -> None:
 
 
 def _fit_intelex(
-    X: npt.NDArray[np.float32], y: npt.NDArray[np.float32], params: dict[str, Any], **options: Unpack[_Options]
+    X: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+    params: dict[str, Any],
+    *,
+    seed: int,
+    jobs: int,
+    on_step: OnStep,
 ) -> Any:
     from sklearn.ensemble import RandomForestRegressor
     from sklearnex.ensemble import RandomForestRegressor as IntelexForest
 
-    trees, seed, on_step = int(params["n_estimators"]), options["seed"], options["on_step"]
+    trees = int(params["n_estimators"])
     on_step(0, trees)
     # in one go, holding the GIL all the time
-    fast = IntelexForest(**params, random_state=seed, n_jobs=options["jobs"]).fit(X, y)
+    fast = IntelexForest(**params, random_state=seed, n_jobs=jobs).fit(X, y)
     plain = RandomForestRegressor(**params, random_state=seed)  # the class that any user has
     plain.estimators_ = fast.estimators_
     plain.n_features_in_ = X.shape[1]
@@ -291,13 +299,19 @@ def _fit_intelex(
 
 
 def _fit_plain(
-    X: npt.NDArray[np.float32], y: npt.NDArray[np.float32], params: dict[str, Any], **options: Unpack[_Options]
+    X: npt.NDArray[np.float32],
+    y: npt.NDArray[np.float32],
+    params: dict[str, Any],
+    *,
+    seed: int,
+    jobs: int,
+    on_step: OnStep,
+    weights: npt.NDArray[np.float32] | None,
 ) -> Any:
     from sklearn.ensemble import RandomForestRegressor
 
-    jobs, on_step, weights = options["jobs"], options["on_step"], options.get("weights")
     trees, chunk = int(params["n_estimators"]), max(_CHUNK_TREES, jobs)
-    forest = RandomForestRegressor(**params, random_state=options["seed"], n_jobs=jobs, warm_start=True)
+    forest = RandomForestRegressor(**params, random_state=seed, n_jobs=jobs, warm_start=True)
     on_step(0, trees)
     for done in [*range(chunk, trees, chunk), trees]:  # grown in steps it is the same forest as in one go
         forest.set_params(n_estimators=done).fit(X, y, sample_weight=weights)
