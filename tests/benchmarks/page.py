@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
     if not asked.short and not asked.loaded and not is_idle():
         sys.exit("Other programs are busy: figures of now would not be those of an idle machine. --loaded measures.")
     whole = [*(SHORT if asked.short else PARTS), *(WIDE_PARTS if asked.wide else ())]
-    parts = choose_parts(asked.only) if asked.only else whole
+    parts = asked.only or whole
     figures = measure(asked, parts)
     sys.stdout.write("\n".join([*compare(figures, recorded), ""]))
     if not (asked.short or asked.aside):
@@ -71,7 +71,12 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--page", action="store_true", help="measure nothing: write the page, from FILE where --keep")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--only", nargs="+", metavar="PART", help=f"of {', '.join(PARTS)}")
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    try:
+        asked.only = choose_parts(asked.only or ())
+    except ValueError as error:
+        parser.error(str(error))
+    return asked
 
 
 def measure(asked: argparse.Namespace, parts: list[str]) -> Figures:

@@ -1,6 +1,7 @@
 """What the benchmark runs, in parts that can be measured one by one: each is processes of their own, taken in turns."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -250,7 +251,7 @@ def choose_parts(asked: Sequence[str]) -> list[str]:
     """
     chosen: list[str] = []
     for name in asked:
-        found = [part for part in ALL_PARTS if part == name or part.split(" ", 1)[1:] == [name]]
+        found = [part for part in ALL_PARTS if part == name or re.sub(r"^\d+ ", "", part) == name]
         if not found:
             raise ValueError(f"{name!r} is no part. Parts are: {', '.join(ALL_PARTS)}.")
         chosen += found

@@ -67,6 +67,12 @@ def test_each_size_is_a_part_of_its_own_and_a_later_run_of_one_keeps_the_others(
         "50 tickers", "150 tickers", "500 tickers", "60 days", "120 days", "240 days", "minutes",
     ]  # fmt: skip
     assert choose_parts(["500 tickers", "tickers"])[0] == "500 tickers"
+    assert choose_parts(["all features"]) == ["all features"], (
+        "and not that of the guide, which takes a quarter of an hour"
+    )
+    assert choose_parts(["tickers, lightgbm"]) == [f"{size} tickers, lightgbm" for size in (50, 150, 500)]
+    with pytest.raises(ValueError, match=r"'features' is no part"):
+        choose_parts(["features"])
     with pytest.raises(ValueError, match=r"'tickets' is no part. Parts are: machine,.* 50 tickers, "):
         choose_parts(["tickets"])
     later = MADE_UP.add(Figures(growth={"tickers": {50: taken(9.0), 200: taken(16.0)}}))
@@ -167,6 +173,15 @@ def test_a_part_that_was_kept_is_not_measured_again(tmp_path: Path, capsys: pyte
     assert "hftcl retrain, forest / the guide's stack" in told.out
     assert "0.20 (0.20 to 0.25)" in told.out
     assert told.err == ""
+
+
+def test_a_part_that_is_none_is_told_with_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--only", "nope"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: ")
+    assert "error: 'nope' is no part. Parts are: machine, " in told
 
 
 def test_what_is_measured_aside_leaves_the_page_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from hftcl import mapped
 from hftcl.errors import FeatureError, StorageError
 from hftcl.learning.dataset import add_features
 from hftcl.market.bars import Finding
+from hftcl.market.splits import name_parts
 from hftcl.model.by_ticker import add_features_by_ticker
 from hftcl.model.feature import Feature
 from hftcl.model.features import FEATURES, WARMUP_SESSIONS
@@ -136,6 +137,23 @@ def test_the_values_lie_in_a_file_that_no_folder_lists(monkeypatch: pytest.Monke
     assert rows["ret_5"].null_count() < rows.height
     assert {"ticker", "ts", "session", "ret_5", "target", "label_end"} <= {*list_in_files(rows)}
     assert set(rows.n_chunks("all")) == {1}, "else polars copies all columns for a question about one"
+
+
+def test_names_across_a_jump_are_made_for_a_few_tickers_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all bars they would lie in memory, where the tickers of the bars do not."""
+    named: list[int] = []
+
+    def name(bars: pl.DataFrame, jumps: Sequence[Finding]) -> pl.DataFrame:
+        named.append(bars.height)
+        return name_parts(bars, jumps)
+
+    monkeypatch.setattr("hftcl.model.by_ticker.name_parts", name)
+    monkeypatch.setattr("hftcl.model.by_ticker._BLOCK_BARS", 1)
+    bars = market(0).sort("ticker", "ts")
+    jump = Finding("A", "unannounced_split", 1, None, date(2025, 3, 6))
+    by_ticker(bars, (jump,), date(2025, 3, 3), FEATURES[:1])
+    assert sum(named) == bars.height
+    assert max(named) < bars.height
 
 
 def test_a_disk_without_room_is_one_sentence_before_anything_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
