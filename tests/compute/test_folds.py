@@ -58,6 +58,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(
     assert there == here
 
 
+@pytest.mark.slow  # each run has its like: the scheduler that dies while trees grow, in test_tree_blocks
 def test_a_scheduler_that_dies_in_the_middle_of_a_fold_is_one_sentence_and_the_next_retrain_goes_on(
     here: tuple[object, ...], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """A forest above `[model] max_rows` whose trees grow as tasks is the one that grows here, to the bit."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -267,6 +268,7 @@ class Stuck(Forest):
 
 def install(name: str, code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Install a family, whose class has the same name, and return it."""
+    sys.modules.pop(name, None)  # one of this name may be another test's
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
     (folder / f"{name}.py").write_text(code)

@@ -87,6 +87,7 @@ class {name}:
 
 def strangers_family(folder: Path, name: str, body: str) -> None:
     """Install a plug-in the way pip does: a module and the entry points of its distribution."""
+    sys.modules.pop(name, None)  # one of this name may be another test's
     (folder / f"{name}.py").write_text(FAMILY.format(name=name, body=body))
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
