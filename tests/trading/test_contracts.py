@@ -217,16 +217,11 @@ class DropsOrders(PaperBroker):
         return super().submit(order)
 
 
-class FillsAtOnce(PaperBroker):
+class FillsAtOnce(OneByOne):
     """Fills each order as it takes it, and undoes nothing of a block that fails."""
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        yield
-
     def _take(self, order: Order) -> None:
-        with super().together():
-            super()._take(order)
+        super()._take(order)
         self.on_bars(bars((next(self._minutes), "AAPL", 100.0)), NOW)
 
     @cached_property

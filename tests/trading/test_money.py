@@ -655,17 +655,22 @@ def full(ledger: Ledger, pages: int = 0) -> None:
     ledger._db.execute(f"PRAGMA max_page_count = {used + pages}")
 
 
+def stand_with_reserve(home: Path) -> tuple[Stand, StrictPaper]:
+    """Return a bot, from minute 110 on, whose broker does not lie in the ledger, and that has a reserve on the disk."""
+    archived(home)
+    broker = StrictPaper(settings_of(home, strict_paper={"weather": "fair"}), folder=home, durable=False)
+    bot = stand(home, first=110, broker=broker)
+    bot.loop.reserve = Reserve(home)
+    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
+    reconcile(bot.ledger, broker, bot.clock.now())
+    return bot, broker
+
+
 @pytest.mark.hazard(72)
 def test_on_a_full_disk_everything_is_closed_by_the_broker_s_word_and_taken_over_when_there_is_room(
     tmp_path: Path,
 ) -> None:
-    archived(tmp_path)
-    settings = settings_of(tmp_path, strict_paper={"weather": "fair"})
-    broker = StrictPaper(settings, folder=tmp_path, durable=False)
-    bot = stand(tmp_path, first=110, broker=broker)
-    bot.loop.reserve = Reserve(tmp_path)
-    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
-    reconcile(bot.ledger, broker, bot.clock.now())
+    bot, broker = stand_with_reserve(tmp_path)
     bot.run(DAY, some_minutes(110, 8))
     assert (tmp_path / ".reserve").stat().st_size > 1e6
     assert broker.account_now.positions
@@ -687,13 +692,7 @@ def test_where_the_ledger_takes_nothing_the_bot_lives_and_closes_by_the_broker_s
     tmp_path: Path,
 ) -> None:
     """As on a file system that was mounted read-only: a question of the minute that writes would end the bot here."""
-    archived(tmp_path)
-    settings = settings_of(tmp_path, strict_paper={"weather": "fair"})
-    broker = StrictPaper(settings, folder=tmp_path, durable=False)
-    bot = stand(tmp_path, first=110, broker=broker)
-    bot.loop.reserve = Reserve(tmp_path)
-    bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
-    reconcile(bot.ledger, broker, bot.clock.now())
+    bot, broker = stand_with_reserve(tmp_path)
     feed, refused = bot.loop.feed.minute, {118: "ON", 138: "OFF"}
     closing: list[set[str]] = []
 
