@@ -395,3 +395,50 @@ def test_what_a_person_sees_is_drawn_from_values_whose_fields_mypy_knows() -> No
         if isinstance(node, ast.Name) and node.id == "Any"
     ]
     assert loose == [], "a field that is renamed would be an empty cell"
+
+
+SERVICES = ("hftcl.market.sources", "hftcl.trading", "hftcl.alerts")  # rooms that ask what may be silent
+READS_FILES = {"hftcl.market.sources.polygon_flat"}  # of this machine, as fast as its disk
+
+
+def list_lasting_executors(source: Source) -> list[str]:
+    """Return the executors that may keep the program from ending: of no `with`, or where services are asked.
+
+    Python waits at its end for each thread of a ThreadPoolExecutor, also for one that asks a service which is silent.
+    """
+    asks = source.name.startswith(SERVICES) and source.name not in READS_FILES
+    opened = {
+        id(item.context_expr) for node in ast.walk(source.tree) if isinstance(node, ast.With) for item in node.items
+    }
+    return [
+        ast.unparse(call)
+        for call in ast.walk(source.tree)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func).endswith("ThreadPoolExecutor")
+        and (asks or id(call) not in opened)
+    ]
+
+
+def list_lasting_threads(source: Source) -> list[str]:
+    """Return the threads that are no daemons, which the end of the program waits for as well."""
+    return [
+        ast.unparse(call)
+        for call in ast.walk(source.tree)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in {"Thread", "threading.Thread"}
+        and not any(keyword.arg == "daemon" and ast.unparse(keyword.value) == "True" for keyword in call.keywords)
+    ]
+
+
+def test_no_thread_keeps_the_program_from_ending() -> None:
+    found = [(source.name, *list_lasting_executors(source), *list_lasting_threads(source)) for source in list_sources()]
+    assert [entry for entry in found if entry[1:]] == [], "hftcl.waiting.DaemonThreads end with the program"
+
+
+def test_a_thread_that_would_keep_it_is_noticed() -> None:
+    text = (
+        "with ThreadPoolExecutor(1) as a:\n    pass\nb = ThreadPoolExecutor(2)\nThread(target=c)\nThread(daemon=True)\n"
+    )
+    source = read_source(text, "house")
+    assert list_lasting_executors(source) == ["ThreadPoolExecutor(2)"]
+    assert list_lasting_threads(source) == ["Thread(target=c)"]

@@ -1,4 +1,4 @@
-"""Waits for threads: what comes out of them, and that Ctrl-C is heard meanwhile."""
+"""Waits for threads: what comes out of them, that Ctrl-C is heard meanwhile, and that the end is not kept waiting."""
 
 import subprocess
 import sys
@@ -7,14 +7,14 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from hftcl.waiting import map_in_threads, wait_for_result, yield_done
+from hftcl.waiting import DaemonThreads, map_in_threads, wait_for_result, yield_done
 from tests.installed import PATIENCE_S
 
 PROGRAM = """
 import os, signal, sys, threading, time
 from concurrent.futures import Future, ThreadPoolExecutor
 import polars
-from hftcl.waiting import map_in_threads, wait_for_result, yield_done
+from hftcl.waiting import DaemonThreads, map_in_threads, wait_for_result, yield_done
 signal.siginterrupt(signal.SIGINT, False)  # as polars leaves it after a query
 def press():
     time.sleep(0.3)  # by then the main thread waits
@@ -77,3 +77,58 @@ def test_results_come_in_the_order_of_what_was_asked_and_what_has_not_begun_is_c
         squares.close()  # type: ignore[attr-defined]
         may_end.set()
     assert 3 not in begun
+
+
+HANGS = """
+import threading
+from hftcl.waiting import DaemonThreads
+begun = threading.Event()
+def hang():
+    begun.set()
+    threading.Event().wait()
+threads = DaemonThreads(2, "service")
+asked = [threads.submit(hang), threads.submit(hang), threads.submit(hang)]
+begun.wait()
+threads.shutdown(wait=False, cancel_futures=True)
+print("closed", asked[2].cancelled())
+"""
+
+
+def test_a_program_ends_though_a_call_hangs() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    assert done.stdout == "closed True\n"
+
+
+def test_daemon_threads_do_what_any_executor_does() -> None:
+    together = threading.Barrier(2)
+
+    def work(number: int) -> int:
+        together.wait(PATIENCE_S)  # two at once, or none gets on
+        return 100 // number
+
+    with DaemonThreads(2, "pair") as threads:
+        assert list(map_in_threads(threads, work, [1, 2, 4, 5])) == [100, 50, 25, 20]
+        failing = threads.submit(lambda: 1 // 0)
+        slow = threads.submit(lambda: threading.Event().wait(0.2))
+    assert isinstance(failing.exception(0), ZeroDivisionError)
+    assert slow.result(0) is False, "`with` waits for what was submitted"
+    with pytest.raises(RuntimeError, match="'pair' were shut down"):
+        threads.submit(print)
+
+
+def test_no_more_daemon_threads_work_at_once_than_were_asked_for() -> None:
+    lock, at_work, most = threading.Lock(), 0, 0
+
+    def work(_: int) -> None:
+        nonlocal at_work, most
+        with lock:
+            at_work += 1
+            most = max(most, at_work)
+        threading.Event().wait(0.01)
+        with lock:
+            at_work -= 1
+
+    with DaemonThreads(3, "three") as threads:
+        list(map_in_threads(threads, work, range(12)))
+    assert most <= 3
+    assert all(thread.name.partition("_")[0] != "three" for thread in threading.enumerate())

@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Final
 
@@ -26,7 +25,7 @@ from hftcl.trading.feeds.history import collect_morning
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import DELIVERED, PolygonWebsocketFeed
-from hftcl.waiting import map_in_threads
+from hftcl.waiting import DaemonThreads, map_in_threads
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
@@ -103,7 +102,7 @@ def _build_backfill(
     rest: Rest, columns: tuple[str, ...]
 ) -> Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]:
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
-        with ThreadPoolExecutor(_AT_ONCE, "backfill") as threads:
+        with DaemonThreads(_AT_ONCE, "backfill") as threads:
             answers = list(
                 map_in_threads(threads, lambda ticker: fetch_minutes(rest, ticker, first, last, columns), tickers)
             )

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
+from hftcl.waiting import DaemonThreads
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class PolygonRestFeed:
         self._rest = rest
         self._stop = stop
         self._patience_s = patience_s
-        self._threads = ThreadPoolExecutor(CONNECTIONS, "polygon")
+        self._threads = DaemonThreads(CONNECTIONS, "polygon")
         self._asked: dict[Future[tuple[list[RawBar], bool]], tuple[str, datetime]] = {}
         self._delayed: set[str] = set()
         self._failed: dict[str, str] = {}

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -21,6 +21,7 @@ from hftcl.market.hours import Hours
 from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
+from hftcl.waiting import DaemonThreads
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ class WebsocketFeed:
         self._up_at: float | None = None
         self._short_lives = 0
         self._lost: datetime | None = None
-        self._filler = ThreadPoolExecutor(1, "gap")
+        self._filler = DaemonThreads(1, "gap")
         self._filling: tuple[datetime, Future[list[RawBar]]] | None = None
         self._quiet = 0
         self._again: datetime | None = None
