@@ -343,7 +343,9 @@ def test_a_missing_folder_of_bars_is_named(tmp_path: Path) -> None:
     assert "nowhere" in one_line(done)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
+)
 @pytest.mark.hazard(45)
 def test_a_signal_during_training_ends_it_soon_with_nothing_half_done(
     trees: Path, number: signal.Signals, status: int
