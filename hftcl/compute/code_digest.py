@@ -55,7 +55,6 @@ def _list_families() -> dict[str, str]:
     }
 
 
-@cache  # as loaded, like the code
 def _find_version(package: str) -> str:
     try:
         return version(package)
