@@ -16,12 +16,12 @@ from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Rows, Table, Task, Team
 from hftcl.errors import ConfigError, NoDataError, TrainingError, UsageError
-from hftcl.exam.metrics import sharpe
+from hftcl.exam.metrics import compute_sharpe_or_none
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split, split_walk_forward
 from hftcl.learning.candidate import merge_params, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.orders import Order, select_settings
-from hftcl.learning.score import compute_or_none, run_model
+from hftcl.learning.score import run_model
 from hftcl.learning.search.reports import InnerReport
 from hftcl.learning.search.space import Choice, apply_choice
 from hftcl.learning.search.trials import FinishedTrial
@@ -150,7 +150,7 @@ class InnerExam:
     def compute_sharpe(self, net: Mapping[date, float]) -> float | None:
         """Return the annual Sharpe ratio of net P&L by session, None where it is not defined."""
         values, a_year = np.array(list(net.values())), Calendar(self.settings.market.calendar).sessions_per_year
-        return compute_or_none(lambda: sharpe(values, sessions_per_year=a_year))
+        return compute_sharpe_or_none(values, sessions_per_year=a_year)
 
 
 def add_target(rows: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:

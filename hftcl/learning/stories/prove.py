@@ -9,7 +9,6 @@ that: they are looked at by themselves.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -29,7 +28,7 @@ from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import find_correlations
 from hftcl.learning.reports import ProofReport
-from hftcl.learning.score import compute_or_none, run_late, run_model
+from hftcl.learning.score import run_late, run_model
 from hftcl.learning.tampering import TAMPERINGS, Tampering
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.doubts import LATER, SMOOTH
@@ -310,7 +309,7 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     run = run_model(model, rows, days, cost_bps=0.0, watchlist=watchlist, jobs=count_cores(settings))
     delayed = run_late(model, run.predicted, rows, days, cost_bps=0.0, watchlist=watchlist)
     now, late = (
-        compute_or_none(partial(metrics.sharpe, simulation.gross, sessions_per_year=a_year))
+        metrics.compute_sharpe_or_none(simulation.gross, sessions_per_year=a_year)
         for simulation in (run.simulation, delayed)
     )
     return now, late
