@@ -1,11 +1,13 @@
 """May this model serve this market? The one answer.
 
 A model may serve where its file is whole, it reads the features that this program computes, and it was trained on bars
-of the same kind (real or synthetic) and on the same sessions (calendar and hours). Reads model files, changes nothing.
+of the same kind (real or synthetic) and on the same sessions (calendar and hours). It may be scored on what it has not
+seen. Reads model files, changes nothing.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +16,15 @@ from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
 from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
+from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
+from hftcl.market.sessions import Calendar
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 
+# Two sessions later is at most 13 days later: Taipei in February 2007, of all calendars of the last 20 years.
+_LONGEST_REST_DAYS: Final = 14
+_DAYS_PER_SESSION: Final = 2  # of the calendar, at the most: five sessions a week, and holidays, make 1.5
 _SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
 _KINDS: Final[Mapping[bool, str]] = {True: "synthetic", False: "real"}
 
@@ -135,6 +142,20 @@ def is_about(registry: Registry, model: ModelRecord, market: MarketKind) -> bool
     except HftclError:  # pruned or damaged: its bars are of this kind, and no more is known
         return True
     return meta.calendar == market.calendar and market.extended_hours in {None, meta.extended_hours}
+
+
+def find_first_unseen(calendar: Calendar, last_label: datetime, *, embargo_sessions: int) -> date:
+    """Return the first session that a model may be scored on whose last label ends at `last_label` (UTC).
+
+    See `exam.split.find_unseen`. Raises HorizonError where the calendar does not reach some weeks beyond it.
+
+    >>> str(find_first_unseen(Calendar("XNYS"), datetime(2026, 7, 2, 20, tzinfo=UTC), embargo_sessions=1))
+    '2026-07-07'
+    """
+    begin, reach = last_label.date(), timedelta(days=_LONGEST_REST_DAYS + _DAYS_PER_SESSION * embargo_sessions)
+    ahead = calendar.sessions(begin, begin + reach).select("session", "open")
+    sessions = [Session(start=start, day=day) for day, start in ahead.iter_rows()]
+    return find_unseen(sessions, last_label, embargo_sessions=embargo_sessions)[0].day
 
 
 def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[str]) -> str | None:
