@@ -93,6 +93,15 @@ class Calendar:
             )
         return _to_day(done["session"][-1])
 
+    def find_close(self, session: date) -> datetime:
+        """Return when the regular hours of a session end, UTC. Raises HorizonError.
+
+        >>> Calendar("XNYS").find_close(date(2026, 11, 27)).isoformat()
+        '2026-11-27T18:00:00+00:00'
+        """
+        close: datetime = self.sessions(session, session)["close"].item()
+        return close
+
     def find_next_session(self, after: date, n: int = 1) -> date:
         """Return the `n`th session after the date `after`. Raises HorizonError."""
         self._require_reach(after)

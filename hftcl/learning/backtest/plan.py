@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
@@ -25,15 +25,9 @@ from hftcl.market.window import AsOf, list_window
 from hftcl.settings import Settings
 
 
-def find_close(calendar: Calendar, session: date) -> datetime:
-    """Return when a session closes, UTC."""
-    close: datetime = calendar.sessions(session, session)["close"][0]
-    return close
-
-
 def list_week_window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
     """Return the sessions of the window that ends with `day`, oldest first."""
-    return list_window(calendar, settings, AsOf(at=find_close(calendar, day), note="", explicit=True))
+    return list_window(calendar, settings, AsOf(at=calendar.find_close(day), note="", explicit=True))
 
 
 def find_warm_up_of(calendar: Calendar, settings: Settings, day: date) -> date:
@@ -141,7 +135,7 @@ class Planner:
 
 def name_week(calendar: Calendar, day: date) -> str:
     """Return the model id of the training at the close of `day`."""
-    return f"{find_close(calendar, day):%Y%m%d_%H%M%S}"
+    return f"{calendar.find_close(day):%Y%m%d_%H%M%S}"
 
 
 @dataclass(frozen=True, slots=True)
