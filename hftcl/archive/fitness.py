@@ -149,6 +149,7 @@ def find_first_unseen(calendar: Calendar, last_label: datetime, *, embargo_sessi
 
     See `exam.split.find_unseen`. Raises HorizonError where the calendar does not reach some weeks beyond it.
 
+    >>> from datetime import UTC
     >>> str(find_first_unseen(Calendar("XNYS"), datetime(2026, 7, 2, 20, tzinfo=UTC), embargo_sessions=1))
     '2026-07-07'
     """
