@@ -83,12 +83,11 @@ def _salvage(path: Path) -> tuple[Rows, list[str]]:
     damage: list[str] = []
     if not path.exists():
         return rows, damage
-    durable.require_regular(path)
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+    with contextlib.closing(sqlite.open_to_salvage(path)) as db:
         db.row_factory = sqlite3.Row
         later: tuple[str, ...] = ()
         with contextlib.suppress(sqlite3.Error):
-            later = REGISTRY.list_later_tables(int(db.execute("PRAGMA user_version").fetchone()[0]))
+            later = REGISTRY.list_later_tables(sqlite.ask_version(db))
         for table in (name for name in REGISTRY.sealed if name not in later):
             try:
                 whole, lost = sqlite.read_rows(db, REGISTRY, table, "rowid")  # the order in which models came
@@ -99,8 +98,8 @@ def _salvage(path: Path) -> tuple[Rows, list[str]]:
             rows[table] = [{name: row[name] for name in row.keys() if name != "seal"} for row in whole]  # noqa: SIM118
             damage += [f"the row {name}" for name in lost]
         with contextlib.suppress(sqlite3.Error):
-            told = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-            damage += [] if told == "ok" else [told.splitlines()[-1]]
+            fault = sqlite.find_page_fault(db)
+            damage += [fault] if fault else []
     return rows, damage
 
 
