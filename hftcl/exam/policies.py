@@ -18,7 +18,7 @@ from hftcl import settings
 from hftcl.exam import metrics
 from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
-from hftcl.exam.split import ExamSplit, Session, split
+from hftcl.exam.split import ExamSplit, Session, split_for_exam
 from hftcl.exam.trials import Trial
 from hftcl.exam.verdict import Scored, Verdict, judge, list_conceding_sharpes
 
@@ -278,12 +278,7 @@ def _find_stored_score(attempt: PolicyAttempt, exam: settings.Exam) -> float | N
 
 
 def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt | None) -> ExamSplit:
-    return split(
-        attempt.window,
-        exam_sessions=exam.sessions,
-        embargo_sessions=exam.embargo_sessions,
-        champion_last_label=champion.label_end if champion else None,
-    )
+    return split_for_exam(attempt.window, exam, champion_last_label=champion.label_end if champion else None)
 
 
 def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:

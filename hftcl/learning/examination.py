@@ -12,7 +12,7 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.metrics import sharpe
-from hftcl.exam.split import ExamSplit, list_sessions, split
+from hftcl.exam.split import ExamSplit, list_sessions, split_for_exam
 from hftcl.exam.verdict import Outcome, Verdict, judge, list_conceding_sharpes
 from hftcl.learning.baseline import score_baseline
 from hftcl.learning.candidate import Candidate, train_candidate
@@ -83,10 +83,9 @@ def train_and_examine(
 ) -> tuple[Candidate, ExamOutcome]:
     """Train a candidate, and put it, the model that serves and a baseline before the same exam."""
     defender = champion.model if champion else None
-    division = split(
+    division = split_for_exam(
         list_sessions(data.frame),
-        exam_sessions=settings.exam.sessions,
-        embargo_sessions=settings.exam.embargo_sessions,
+        settings.exam,
         champion_last_label=defender.meta.label_end if defender else None,
     )
     examined: list[ExamResult] = []

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.errors import NoDataError
-from hftcl.exam.split import ExamSplit, Session, list_sessions, split
+from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam
 from hftcl.formats import count
 from hftcl.learning.backtest.trainings import Unit
 from hftcl.learning.dataset import Dataset, find_warm_up
@@ -90,9 +90,7 @@ class Planner:
             ticker for ticker, without in self.silent.items() if len(set(judged) - without) < share * len(judged)
         )
         sessions = self.bars.list_sessions(days, tickers, jumps)
-        division = split(
-            sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-        )
+        division = split_for_exam(sessions, settings.exam)
         return self.bars.build_unit(name_week(self.calendar, day), sessions, tickers, division, warm_up, jumps, gone)
 
     def plan_weeks(self, settings: Settings, weeks: Sequence[date]) -> tuple[list[Unit], dict[str, str]]:

@@ -22,7 +22,7 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam import metrics
-from hftcl.exam.split import find_unseen, list_sessions, split
+from hftcl.exam.split import find_unseen, list_sessions, split_for_exam
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, open_window
@@ -349,9 +349,7 @@ def _replace_later(cut: Cut, later: Tampering, random: np.random.Generator, cale
 
 def _count_label_overlap(data: Dataset, settings: Settings) -> int:
     """Return how many training rows have a label that ends at or after the first bar that they must not have seen."""
-    division = split(
-        list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-    )
+    division = split_for_exam(list_sessions(data.frame), settings.exam)
     trained = data.frame.filter(division.mask_training(data.frame))
     return int((trained["label_end"] >= division.cut).sum()) + int(
         trained["session"].is_in([session.day for session in division.exam + division.embargoed]).sum()

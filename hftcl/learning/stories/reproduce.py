@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta
@@ -19,7 +18,7 @@ from hftcl.archive.fitness import find_market_kind, require_same_kind
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import IntegrityError
 from hftcl.events import OnEvent, Stopwatch
-from hftcl.exam.split import ExamSplit, list_sessions
+from hftcl.exam.split import list_sessions, split_as_trained
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, Window
@@ -56,7 +55,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
     with watch("fit"), TrainingPool() as pool:
         candidate = train_candidate(
             data.frame,
-            _find_split(data.frame, meta),
+            split_as_trained(list_sessions(data.frame), meta.trained_from, meta.trained_to),
             adopted,
             model_id=meta.model_id,
             params=merge_params(adopted, meta.params),
@@ -123,13 +122,6 @@ def _open_window(settings: Settings, meta: ModelMeta, record: ModelRecord, on_ev
         save=False,
         on_event=on_event,
     )
-
-
-def _find_split(frame: pl.DataFrame, meta: ModelMeta) -> ExamSplit:
-    """Return the split whose training sessions are those of the model: what came later is as of an exam."""
-    sessions = list_sessions(frame)
-    train = tuple(session for session in sessions if meta.trained_from <= session.day <= meta.trained_to)
-    return ExamSplit(train=train, embargoed=sessions[len(train) :], exam=(), withheld=())
 
 
 def _compare(meta: ModelMeta, graph: bytes, candidate: Candidate) -> Iterator[ModelDifference]:
