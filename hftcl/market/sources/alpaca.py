@@ -18,7 +18,7 @@ from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
 from hftcl.market.sources.alpaca_rest import DataService, Keys, build_untrusted_error, find_keys
-from hftcl.market.sources.transport import TRIES, quote_ticker
+from hftcl.market.sources.transport import TRIES, parse_figure, quote_ticker
 from hftcl.settings import Settings
 
 MOST_BARS: Final = 10_000
@@ -192,18 +192,10 @@ def stamp(text: object) -> datetime | None:
     return at.astimezone(UTC) if at.tzinfo is not None else None
 
 
-def figure(value: object) -> float | None:
-    """Return a number as float; None for what is none."""
-    try:
-        return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None
-
-
 def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
     stamps = pl.Series([stamp(row.get("t")) for row in rows], dtype=TS)
     figures = {
-        ours: pl.Series([figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
+        ours: pl.Series([parse_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
         for ours, theirs in {**_FIGURES, **{name: FURTHER[name] for name in columns}}.items()
     }
     schema = extend_schema(RAW_SCHEMA, columns)
@@ -213,7 +205,7 @@ def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> p
 def _split(row: Any, part: str) -> Split:
     try:
         day, ticker = date.fromisoformat(row["ex_date"]), row["symbol"]
-        before, after = figure(row["old_rate"]), figure(row["new_rate"])
+        before, after = parse_figure(row["old_rate"]), parse_figure(row["new_rate"])
     except (KeyError, TypeError, ValueError):
         raise build_untrusted_error(part, "hold one without a date or rates") from None
     if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):

@@ -29,14 +29,12 @@ from hftcl.market.sources.polygon_bars import (
     Bars,
     build_frame,
     decode_page,
-    is_number,
-    parse_figure,
 )
 from hftcl.market.sources.polygon_memory import REMEMBERED
 from hftcl.market.sources.polygon_names import Names, fetch_names
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
-from hftcl.market.sources.transport import decode
+from hftcl.market.sources.transport import decode, is_number, parse_figure
 from hftcl.market.sources.vendor_time import read_steady_clock
 from hftcl.settings import Settings
 

@@ -13,6 +13,7 @@ from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_bars import FURTHER
 from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
+from hftcl.market.sources.transport import parse_figure
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -161,14 +162,7 @@ def build_raw_bar(ticker: str, row: dict[str, Any], start: str, columns: Sequenc
     if type(at) in (int, float) and 0 <= at <= _LAST_MS:  # type: ignore[operator]
         ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
     names = (*_FIGURES, *(FURTHER[name] for name in columns))
-    return ticker, ts, *(_parse_figure(row.get(name)) for name in names)
-
-
-def _parse_figure(value: object) -> float | None:
-    try:
-        return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None
+    return ticker, ts, *(parse_figure(row.get(name)) for name in names)
 
 
 def _name_some(tickers: set[str]) -> str:
