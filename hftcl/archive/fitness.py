@@ -5,7 +5,7 @@ of the same kind (real or synthetic) and on the same sessions (calendar and hour
 seen. Reads model files, changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
 from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
 from hftcl.exam.split import Session, find_unseen
+from hftcl.formats import name_kind
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import find_source
@@ -26,7 +27,6 @@ from hftcl.settings import Settings
 _LONGEST_REST_DAYS: Final = 14
 _DAYS_PER_SESSION: Final = 2  # of the calendar, at the most: five sessions a week, and holidays, make 1.5
 _SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
-_KINDS: Final[Mapping[bool, str]] = {True: "synthetic", False: "real"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool
     Model 20260102_060000 was trained on synthetic bars
     """
     if trained_synthetic != synthetic:
-        model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
+        model_kind, bars_kind = name_kind(synthetic=trained_synthetic), name_kind(synthetic=synthetic)
         # where a model of real bars serves, a retrain on synthetic ones is refused
         other = "give these a [paths] home of their own" if synthetic else "`hftcl retrain` on these"
         raise UnfitModelError(

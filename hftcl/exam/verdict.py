@@ -26,7 +26,7 @@ from hftcl.exam.evidence import Evidence, build_evidence
 from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_against_flat, sharpe_difference
 from hftcl.exam.simulation import Simulation
 from hftcl.exam.trials import Trial, compute_deflated, count_effective, judge_trials
-from hftcl.formats import count, is_of_few_sessions
+from hftcl.formats import count, is_of_few_sessions, name_kind
 
 FloatArray = npt.NDArray[np.float64]
 _Model = TypeVar("_Model")
@@ -293,16 +293,25 @@ def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]
     return facts
 
 
+def find_excuse(champion_id: str, *, trained_synthetic: bool, synthetic: bool) -> str | None:
+    """Return why the model that serves does not defend: it was trained on another kind of bars. None where it does.
+
+    Asked before a champion is scored, too: on these bars it may not serve, see `archive.fitness`.
+    """
+    if trained_synthetic == synthetic:
+        return None
+    return (
+        f"champion {champion_id} does not defend: it was trained on {name_kind(synthetic=trained_synthetic)} bars, "
+        f"the challenger on {name_kind(synthetic=synthetic)} ones"
+    )
+
+
 def _find_defender(
     challenger: Scored, champion: Scored | None, problem: str | None, excused: str | None
 ) -> tuple[list[Evidence], Scored | None, str | None]:
     """Return what there is to say about the defence, who defends, and why the one that serves cannot."""
-    if excused is None and champion is not None and champion.synthetic != challenger.synthetic:
-        kind = {True: "synthetic", False: "real"}
-        excused = (
-            f"champion {champion.model_id} does not defend: it was trained on {kind[champion.synthetic]} bars, "
-            f"the challenger on {kind[challenger.synthetic]} ones"
-        )
+    if excused is None and champion is not None:
+        excused = find_excuse(champion.model_id, trained_synthetic=champion.synthetic, synthetic=challenger.synthetic)
     if excused is not None:
         return [build_evidence("champion", excused, passed=True, decides=False)], None, None
     if problem is None and champion is not None:

@@ -13,7 +13,7 @@ from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import ExamSplit, list_sessions, split_for_exam
-from hftcl.exam.verdict import Outcome, Verdict, judge, list_conceding_sharpes
+from hftcl.exam.verdict import Outcome, Verdict, find_excuse, judge, list_conceding_sharpes
 from hftcl.learning.baseline import score_baseline
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
@@ -53,12 +53,8 @@ def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champi
     live = archive.find_live()
     if live is None:
         return None
-    if live.synthetic != data.synthetic:
-        model_kind, bars_kind = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
-        excused = (
-            f"champion {live.model_id} does not defend: it was trained on {model_kind} bars, the "
-            f"challenger on {bars_kind} ones"
-        )
+    excused = find_excuse(live.model_id, trained_synthetic=live.synthetic, synthetic=data.synthetic)
+    if excused is not None:
         return Champion(record=live, excused=excused)
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not

@@ -15,7 +15,7 @@ import polars as pl
 
 from hftcl.errors import NoDataError
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam
-from hftcl.formats import count
+from hftcl.formats import READS_UNKNOWN, count
 from hftcl.learning.backtest.trainings import Unit
 from hftcl.learning.dataset import Dataset, find_warm_up
 from hftcl.learning.record_scoring import split_folds
@@ -109,7 +109,7 @@ class Planner:
         counts = Counter(ticker for unit in units for ticker in unit.context_left_out)
         return tuple(
             f"the context ticker {ticker} is left out of {number} of {count(len(units), 'weekly window')}: it has bars "
-            "in too few of their sessions ([market] min_coverage), and what reads it is not known there"
+            f"in too few of their sessions ([market] min_coverage), and {READS_UNKNOWN} there"
             for ticker, number in sorted(counts.items())
         )
 
