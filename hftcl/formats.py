@@ -9,9 +9,7 @@ from typing import Final
 
 UNDEFINED: Final = "-"  # one sign for what has no value, in tables and pages: an empty cell looks like a fault
 SYNTHETIC: Final = "SYNTHETIC bars"  # in capitals: figures of invented prices must not be taken for real ones
-READS_UNKNOWN: Final = (
-    "what reads it is not known"  # of a context ticker without bars: in a log and in an alert
-)
+READS_UNKNOWN: Final = "what reads it is not known"  # of a context ticker without bars: in a log and in an alert
 HOUR_MINUTES: Final = 60  # the parts of a session by which exam and tracker sum up
 _FEW_SESSIONS: Final = 5  # below which a Sharpe ratio has no spread worth the name: the standard error is 7 and more
 _DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hour market ends where it begins
@@ -140,8 +138,39 @@ def describe_policy(name: str) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Format a time in UTC to the minute, "2026-01-07 02:00"; None is a dash."""
+    """Format a time to the minute, "2026-01-07 02:00"; None is a dash. Its zone is for the text around it to say.
+
+    >>> moment(datetime(2026, 1, 7, 2, 0, 59))
+    '2026-01-07 02:00'
+    """
     return UNDEFINED if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def moment_second(at: datetime) -> str:
+    """Format a time to the second.
+
+    >>> moment_second(datetime(2026, 1, 7, 2, 0, 59))
+    '2026-01-07 02:00:59'
+    """
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def clock_time(at: datetime | time) -> str:
+    """Format what a clock shows, to the minute.
+
+    >>> clock_time(time(9, 30))
+    '09:30'
+    """
+    return f"{at:%H:%M}"
+
+
+def clock_second(at: datetime | time) -> str:
+    """Format what a clock shows, to the second.
+
+    >>> clock_second(time(9, 30, 5))
+    '09:30:05'
+    """
+    return f"{at:%H:%M:%S}"
 
 
 def name_kind(*, synthetic: bool) -> str:

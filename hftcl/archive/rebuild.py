@@ -18,6 +18,7 @@ from hftcl import durable, sqlite
 from hftcl.archive import artifact
 from hftcl.archive.looks import Look, build_look_row
 from hftcl.archive.production import format_utc
+from hftcl.archive.records import build_model_id, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
 from hftcl.errors import HftclError, IntegrityError, StorageError
@@ -215,11 +216,6 @@ def _guess_look(model_id: str, first: date | None, last: date | None, sharpe: fl
     return Look(policy=model_id, positions=model_id, sharpe=sharpe, sessions=sessions)
 
 
-def read_trained_at(model_id: str) -> datetime:
-    """Return the second, UTC, that a model id names. Raises ValueError for one that names none."""
-    return datetime.strptime(model_id, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
-
-
 def build_row(
     meta: artifact.ModelMeta, model_id: str, trained_at: datetime, sha256: str, pkl_sha256: str
 ) -> dict[str, object]:
@@ -307,7 +303,7 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
     if path.exists():
-        kept = path.with_name(f"registry.{now:%Y%m%d_%H%M%S}.damaged")
+        kept = path.with_name(f"registry.{build_model_id(now)}.damaged")
         durable.write_atomically(kept, path.read_bytes())
         yield f"The damaged registry was kept as {kept}."
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # it is of the damaged file

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
+from hftcl.formats import moment
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.settings import Settings
@@ -42,7 +43,7 @@ def find_as_of(
         except HorizonError as error:
             if as_of <= f"{now:%Y-%m-%d}":
                 raise
-            text = f"{option} {as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
+            text = f"{option} {as_of} lies in the future. Give a time up to now, {moment(now)} UTC."
             raise UsageError(text) from error
     known_until = source.known_until(settings.market.watchlist, now)
     if known_until is None:

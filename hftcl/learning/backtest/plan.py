@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
+from hftcl.archive.records import build_model_id
 from hftcl.errors import NoDataError
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam
 from hftcl.formats import READS_UNKNOWN, count
@@ -133,7 +134,7 @@ class Planner:
 
 def name_week(calendar: Calendar, day: date) -> str:
     """Return the model id of the training at the close of `day`."""
-    return f"{calendar.find_close(day):%Y%m%d_%H%M%S}"
+    return build_model_id(calendar.find_close(day))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import list_sessions
 from hftcl.exam.trials import compute_deflated, count_effective
+from hftcl.formats import moment
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
@@ -71,7 +72,7 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
     allowed = find_first_unseen(calendar, seen, embargo_sessions=embargo_sessions)
     if begin < allowed:
         raise NoDataError(
-            f"Model {model.meta.model_id} was trained on bars up to {seen:%Y-%m-%d %H:%M} UTC, and the embargo is "
+            f"Model {model.meta.model_id} was trained on bars up to {moment(seen)} UTC, and the embargo is "
             f"{embargo_sessions} session{'s' if embargo_sessions > 1 else ''}: it may be examined from {allowed} on, "
             f"not from {begin}. Use --from {allowed}."
         )

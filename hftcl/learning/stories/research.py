@@ -9,6 +9,7 @@ import polars as pl
 from hftcl.archive.artifact import our_features
 from hftcl.archive.deployment import Archive
 from hftcl.archive.policy import hash_policy
+from hftcl.archive.records import build_model_id
 from hftcl.compute.crew import count_cores
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
@@ -45,7 +46,7 @@ def try_model(
             frame,
             division,
             settings,
-            model_id=f"{now:%Y%m%d_%H%M%S}",
+            model_id=build_model_id(now),
             params=chosen,
             features=features,
             source=str(df.attrs.get("source", "frame")),

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from hftcl.formats import moment
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
@@ -162,7 +163,7 @@ def ask_bars(
         "feed": feed,
         "sort": "asc",
     }
-    span = f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
+    span = f"{moment(begin)} to {moment(end)}"
     rows: dict[str, list[dict[str, Any]]] = {ticker: [] for ticker in tickers}
     for part, page in service.pages("/v2/stocks/bars", query, f"{_some(tickers)} {span}"):
         bars = page.get("bars")
