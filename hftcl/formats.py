@@ -119,6 +119,16 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def name_some(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names with commas, and how many more there are.
+
+    >>> name_some(["AAPL", "AMD", "SPY"], 2), name_some(["AAPL", "AMD"], 2)
+    ('AAPL, AMD and 1 more', 'AAPL, AMD')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def size(n_bytes: float) -> str:
     """Return an amount of memory.
 

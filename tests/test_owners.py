@@ -15,11 +15,13 @@ import pytest
 import hftcl
 
 PACKAGE = Path(hftcl.__file__).parent
-FEWEST_NODES = 12  # of a syntax tree: what is shorter, such as `return self`, is no rule
+FEWEST_NODES = 10  # of a syntax tree: what is shorter, such as `return self`, is no rule
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
-# Sets of "module function" that are equal by chance: each has its own reason to change, which is said here.
-ALIKE: frozenset[frozenset[str]] = frozenset()
+# Equal, and each with its own reason to change.
+ALIKE = frozenset({
+    frozenset({"exam/simulation.py net", "exam/slices.py net"}),  # gross less cost: what net means, of two records
+})  # fmt: skip
 
 
 def read_trees(package: Path = PACKAGE) -> Iterator[tuple[str, ast.Module]]:

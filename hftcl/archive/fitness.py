@@ -17,7 +17,7 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
 from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
 from hftcl.exam.split import Session, find_unseen
-from hftcl.formats import name_kind
+from hftcl.formats import name_kind, name_some
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import find_source
@@ -193,9 +193,7 @@ def describe_untrained(
     others = sorted(set(watchlist) - set(trained))
     if not others:
         return None
-    shown = ", ".join(others[:_SHOWN_TICKERS]) + (
-        f" and {len(others) - _SHOWN_TICKERS} more" * (len(others) > _SHOWN_TICKERS)
-    )
+    shown = name_some(others, _SHOWN_TICKERS)
     them = "it" if len(others) == 1 else "them"
     if per_ticker:
         return (

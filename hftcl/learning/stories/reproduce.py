@@ -19,6 +19,7 @@ from hftcl.archive.records import ModelRecord
 from hftcl.errors import IntegrityError
 from hftcl.events import OnEvent, Stopwatch
 from hftcl.exam.split import list_sessions, split_as_trained
+from hftcl.formats import name_some
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, Window
@@ -155,7 +156,7 @@ def _compare_features(was: FeatureSet, now: FeatureSet) -> Iterator[ModelDiffere
             changed.setdefault((digest, files.get(name, "")), []).append(name)
     for (then, present), names in changed.items():
         yield ModelDifference(
-            what=f"the file of {_list_some(names)}",
+            what=f"the file of {name_some(names, _SHOWN)}",
             was=then[:_DIGITS] or "one of hftcl's own",
             is_=present[:_DIGITS] or "one of hftcl's own",
         )
@@ -205,13 +206,15 @@ def _compare_bars(was: ModelMeta, now: ModelMeta, left_out: Mapping[str, str]) -
     if left_out:  # without them every session is another one
         tickers = [ticker for ticker in tickers if ticker not in left_out]
         if tickers:
-            yield ModelDifference(what=f"the bars of {_list_some(tickers)}", was="others", is_="revised, lost or new")
+            yield ModelDifference(
+                what=f"the bars of {name_some(tickers, _SHOWN)}", was="others", is_="revised, lost or new"
+            )
         return
     sessions = _list_changed(was.bars_by_session, now.bars_by_session or {})
     if sessions or tickers:
         yield ModelDifference(
-            what=f"the bars of {_list_some(tickers)}",
-            was=f"those of {_list_some(sessions)}",
+            what=f"the bars of {name_some(tickers, _SHOWN)}",
+            was=f"those of {name_some(sessions, _SHOWN)}",
             is_="revised, lost or new",
         )
     elif was.features_hash == now.features_hash:
@@ -222,11 +225,6 @@ def _compare_bars(was: ModelMeta, now: ModelMeta, left_out: Mapping[str, str]) -
 
 def _list_changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-
-
-def _list_some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _build_report(

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from hftcl.formats import moment
+from hftcl.formats import moment, name_some
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
@@ -137,7 +137,7 @@ class AlpacaSource:
             "end": str(today + timedelta(days=30)),
             "limit": "1000",
         }
-        for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {_some(tickers)}"):
+        for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {name_some(tickers, 3)}"):
             actions = page.get("corporate_actions")
             if not isinstance(actions, dict):
                 raise build_untrusted_error(part, "holds no corporate actions")
@@ -165,7 +165,7 @@ def ask_bars(
     }
     span = f"{moment(begin)} to {moment(end)}"
     rows: dict[str, list[dict[str, Any]]] = {ticker: [] for ticker in tickers}
-    for part, page in service.pages("/v2/stocks/bars", query, f"{_some(tickers)} {span}"):
+    for part, page in service.pages("/v2/stocks/bars", query, f"{name_some(tickers, 3)} {span}"):
         bars = page.get("bars")
         if bars is None:
             bars = {}
@@ -215,7 +215,3 @@ def _split(row: Any, part: str) -> Split:
     if not split.is_plausible:
         raise build_untrusted_error(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
     return split
-
-
-def _some(tickers: list[str]) -> str:
-    return ", ".join(tickers[:3]) + (f" and {len(tickers) - 3} more" if len(tickers) > 3 else "")

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
+from hftcl.formats import name_some
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, stamp
@@ -75,7 +76,7 @@ class _AlpacaSpeech:
             return Reaction(up=True)
         if kind == "subscription":
             lacking = sorted(set(tickers) - set(message.get("bars") or ()))
-            said = f"no bars of {', '.join(lacking[:3])}" + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
+            said = f"no bars of {name_some(lacking, 3)}"
             is_first, self._subscribed = not self._subscribed, True
             # on its own: a plan without it must not cost the bars
             more = tuple({"action": "subscribe", "statuses": part} for part in _divide(tickers)) if is_first else ()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
-from hftcl.formats import clock_time, count
+from hftcl.formats import clock_time, count, name_some
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_bars import FURTHER
@@ -103,8 +103,8 @@ class PolygonRestFeed:
         """Say which tickers are delayed or could not be had."""
         if self._delayed:
             return (
-                f"the plan of the key delivers delayed bars ({_name_some(self._delayed)}); nothing is traded on them. "
-                "Real-time bars need a larger plan"
+                f"the plan of the key delivers delayed bars ({name_some(sorted(self._delayed), 3)}); nothing is traded "
+                "on them. Real-time bars need a larger plan"
             )
         if self._failed:
             ticker, why = next(iter(self._failed.items()))
@@ -163,8 +163,3 @@ def build_raw_bar(ticker: str, row: dict[str, Any], start: str, columns: Sequenc
         ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
     names = (*_FIGURES, *(FURTHER[name] for name in columns))
     return ticker, ts, *(parse_figure(row.get(name)) for name in names)
-
-
-def _name_some(tickers: set[str]) -> str:
-    names = sorted(tickers)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
