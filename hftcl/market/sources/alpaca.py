@@ -5,10 +5,10 @@ time; `t` is the START of the minute; `asof` follows renamed symbols) and
 https://docs.alpaca.markets/reference/corporateactions-1 (forward and reverse splits by ex_date).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -17,7 +17,7 @@ import polars as pl
 from hftcl.formats import moment, name_some
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
-from hftcl.market.sources import Question, Split
+from hftcl.market.sources import Question, Split, build_split
 from hftcl.market.sources.alpaca_rest import DataService, Keys, build_untrusted_error, find_keys
 from hftcl.market.sources.transport import TRIES, parse_figure, quote_ticker
 from hftcl.settings import Settings
@@ -209,9 +209,4 @@ def _split(row: Any, part: str) -> Split:
         before, after = parse_figure(row["old_rate"]), parse_figure(row["new_rate"])
     except (KeyError, TypeError, ValueError):
         raise build_untrusted_error(part, "hold one without a date or rates") from None
-    if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
-        raise build_untrusted_error(part, f"hold one of {day} that is not so many shares for so many")
-    split = Split(ticker=str(ticker), execution_date=day, split_from=before, split_to=after)
-    if not split.is_plausible:
-        raise build_untrusted_error(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
-    return split
+    return build_split(str(ticker), day, before, after, partial(build_untrusted_error, part))
