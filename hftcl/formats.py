@@ -9,6 +9,7 @@ from typing import Final
 
 UNDEFINED: Final = "-"  # one sign for what has no value, in tables and pages: an empty cell looks like a fault
 SYNTHETIC: Final = "SYNTHETIC bars"  # in capitals: figures of invented prices must not be taken for real ones
+READS_UNKNOWN: Final = "what reads it is not known"  # of a context ticker without bars: in a log and in an alert
 HOUR_MINUTES: Final = 60  # the parts of a session by which exam and tracker sum up
 _FEW_SESSIONS: Final = 5  # below which a Sharpe ratio has no spread worth the name: the standard error is 7 and more
 _DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hour market ends where it begins
@@ -118,6 +119,16 @@ def count(n: int, one: str, many: str = "") -> str:
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
+def name_some(names: Sequence[str], most: int) -> str:
+    """Return the first `most` names with commas, and how many more there are.
+
+    >>> name_some(["AAPL", "AMD", "SPY"], 2), name_some(["AAPL", "AMD"], 2)
+    ('AAPL, AMD and 1 more', 'AAPL, AMD')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
 def size(n_bytes: float) -> str:
     """Return an amount of memory.
 
@@ -137,8 +148,44 @@ def describe_policy(name: str) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Format a time in UTC to the minute, "2026-01-07 02:00"; None is a dash."""
+    """Format a time to the minute, "2026-01-07 02:00"; None is a dash. Its zone is for the text around it to say.
+
+    >>> moment(datetime(2026, 1, 7, 2, 0, 59))
+    '2026-01-07 02:00'
+    """
     return UNDEFINED if at is None else f"{at:%Y-%m-%d %H:%M}"
+
+
+def moment_second(at: datetime) -> str:
+    """Format a time to the second.
+
+    >>> moment_second(datetime(2026, 1, 7, 2, 0, 59))
+    '2026-01-07 02:00:59'
+    """
+    return f"{at:%Y-%m-%d %H:%M:%S}"
+
+
+def clock_time(at: datetime | time) -> str:
+    """Format what a clock shows, to the minute.
+
+    >>> clock_time(time(9, 30))
+    '09:30'
+    """
+    return f"{at:%H:%M}"
+
+
+def clock_second(at: datetime | time) -> str:
+    """Format what a clock shows, to the second.
+
+    >>> clock_second(time(9, 30, 5))
+    '09:30:05'
+    """
+    return f"{at:%H:%M:%S}"
+
+
+def name_kind(*, synthetic: bool) -> str:
+    """Return what kind of bars a model was trained on: "synthetic" or "real"."""
+    return "synthetic" if synthetic else "real"
 
 
 def bars_of(source: str | None, *, synthetic: bool | None) -> str:
@@ -188,6 +235,22 @@ def describe_edge(edge: str | None) -> str:
 def list_left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:
     """Return a line for each ticker that is left out, with the reason."""
     return tuple(f"left out: {ticker}: {why}" for ticker, why in tickers.items())
+
+
+def describe_left_out(
+    tickers: Mapping[str, str], context: Mapping[str, str], *, trades: bool = False
+) -> tuple[str, ...]:
+    """Return a sentence for each ticker, then each context ticker, that is left out, with the reason.
+
+    trades: whether a model trades on these bars, or they are rows to learn from.
+
+    >>> describe_left_out({"AMD": "no bars"}, {"SPY": "no bars"})
+    ('AMD is left out: no bars', 'the context ticker SPY is left out: no bars; what reads it is not known')
+    """
+    told = [f"{ticker} is left out: {why}" for ticker, why in tickers.items()]
+    follows = "what reads it opens nothing" if trades else READS_UNKNOWN
+    told += [f"the context ticker {ticker} is left out: {why}; {follows}" for ticker, why in context.items()]
+    return tuple(told)
 
 
 def hour_name(hour: int, opens: time, minutes: int) -> str:

@@ -1,4 +1,4 @@
-"""When a signal handler may raise, and what it raised, kept for the code that it is lost in.
+"""When a signal handler may raise, and what it raised, kept for the code that it is lost in; a child's end by a signal.
 
 A handler raises between any two steps of Python, also between the one that begins a transaction and the first of the
 block that would end it. And SQLite puts an error of its own in the place of any exception that leaves a Python function
@@ -6,6 +6,7 @@ which it called, such as the check of a seal: https://www.sqlite.org/c3ref/creat
 told as a damaged file. And Python itself drops what is raised in a finalizer, such as that of a task of Dask's.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from types import CodeType, FrameType, TracebackType
 from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,3 +144,15 @@ def _repeat_lost(unraisable: "sys.UnraisableHookArgs") -> None:
     again = threading.Timer(_AGAIN_S, signal.pthread_kill, (threading.main_thread().ident, _raised.signum))
     again.daemon = True
     again.start()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the parent ends, however it ends.
+
+    A thread that waits for the end of stdin would not do: a fit holds the GIL to its end [20 s measured].
+    """
+    import ctypes  # only a child that ends with its parent needs it
+
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before the kernel knew
+        sys.exit(1)

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any, Final
 
 from hftcl.alerts.alert import FAULTS, Kind, Message
+from hftcl.formats import moment
 
 # Green for what went well, amber for what a person may want to look at; dark enough to read on white.
 _FAULT, _NEUTRAL = "#b42318", "#344054"  # red for faults, grey for all other kinds; dark enough to read on white
@@ -66,7 +67,7 @@ def _footer(message: Message, host: str, version: str) -> str:
 
 
 def _format_time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return f"{moment(at)} UTC"
 
 
 def _table(facts: tuple[tuple[str, str], ...]) -> str:

@@ -10,6 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
+from hftcl.api import load_settings
 from hftcl.document import document
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
@@ -101,7 +102,7 @@ class ContinuousLearning:
         given = {name: value for name, value in chosen.items() if value is not None}
         if settings is not None and given:
             raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
-        self.settings = _load_settings(given) if settings is None else settings
+        self.settings = load_settings(given) if settings is None else settings
         keep_calendars(Home.of(self.settings))
         self._on_event = build_listener(0) if on_event is None else on_event
         self._clock = clock
@@ -301,14 +302,6 @@ class ContinuousLearning:
         from hftcl.learning.stories.record import begin_over
 
         return begin_over(self.settings, reason=reason, now=self._clock())
-
-
-def _load_settings(overrides: Mapping[str, object]) -> Settings:
-    import os
-
-    from hftcl import config
-
-    return config.load(None, environ=os.environ, cwd=Path.cwd(), overrides=overrides).settings
 
 
 __all__: Sequence[str] = ["ContinuousLearning"]

@@ -4,9 +4,9 @@ It stands above the views because it prints; the story itself, which prints noth
 """
 
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftcl.api import load_settings
 from hftcl.errors import NoDataError
 from hftcl.home import Home
 from hftcl.market.calendar_file import keep_calendars
@@ -36,7 +36,7 @@ class PerformanceTracker:
     """
 
     def __init__(self, settings: Settings | None = None, *, replay: bool = False) -> None:
-        self.settings = _load_settings() if settings is None else settings
+        self.settings = load_settings() if settings is None else settings
         keep_calendars(Home.of(self.settings))
         self._replay = replay
 
@@ -78,11 +78,3 @@ class PerformanceTracker:
 
         importances = read_importances(Home.of(self.settings).root, report.model_id)
         return page.performance(report, importances, read_prices(self.settings, report))
-
-
-def _load_settings() -> Settings:
-    import os
-
-    from hftcl import config
-
-    return config.load(None, environ=os.environ, cwd=Path.cwd()).settings

@@ -20,8 +20,8 @@ from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.export import COLUMNS
 from hftcl.archive.production import format_utc
-from hftcl.archive.rebuild import build_row, read_trained_at, rebuild
-from hftcl.archive.records import AdoptedModel, parse_model_id
+from hftcl.archive.rebuild import build_row, rebuild
+from hftcl.archive.records import AdoptedModel, parse_model_id, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest, read_verified, write_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, IntegrityError, NoDataError, UsageError

@@ -19,7 +19,17 @@ from hftcl.archive import export, looks, production, record
 from hftcl.archive.looks import Look
 from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
-from hftcl.archive.records import Kind, ModelRecord, NewModel, Outcome, Pin, RollbackPlan, Switched, parse_model_id
+from hftcl.archive.records import (
+    Kind,
+    ModelRecord,
+    NewModel,
+    Outcome,
+    Pin,
+    RollbackPlan,
+    Switched,
+    build_model_id,
+    parse_model_id,
+)
 from hftcl.archive.registry import Registry, RegistryState, write_verified
 from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change, open_to_read
 from hftcl.errors import (
@@ -30,6 +40,7 @@ from hftcl.errors import (
     SupersededError,
     UsageError,
 )
+from hftcl.formats import moment
 from hftcl.sqlite import transaction
 
 Verify = Callable[[Path, str], None]
@@ -73,10 +84,10 @@ class Archive(Registry):
         The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
         """
         with self.hold_registry(now, "reserving a model id") as (db, _):
-            moment = now.astimezone(UTC)
-            while not self._claim(db, f"{moment:%Y%m%d_%H%M%S}"):
-                moment += timedelta(seconds=1)
-            return f"{moment:%Y%m%d_%H%M%S}"
+            second = now.astimezone(UTC)
+            while not self._claim(db, build_model_id(second)):
+                second += timedelta(seconds=1)
+            return build_model_id(second)
 
     def _claim(self, db: sqlite3.Connection, model_id: str) -> bool:
         if (
@@ -234,7 +245,7 @@ class Archive(Registry):
             if pin is not None:
                 raise PinnedError(
                     f"Model {model_id} was not deployed: a rollback pinned model {pin.model_id} on "
-                    f"{pin.since:%Y-%m-%d %H:%M} UTC. `hftcl unpin` lets models deploy again."
+                    f"{moment(pin.since)} UTC. `hftcl unpin` lets models deploy again."
                 )
             if champion not in (_ANY, state.live_id):
                 raise SupersededError(

@@ -1,11 +1,13 @@
 """May this model serve this market? The one answer.
 
 A model may serve where its file is whole, it reads the features that this program computes, and it was trained on bars
-of the same kind (real or synthetic) and on the same sessions (calendar and hours). Reads model files, changes nothing.
+of the same kind (real or synthetic) and on the same sessions (calendar and hours). It may be scored on what it has not
+seen. Reads model files, changes nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +16,17 @@ from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
 from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
+from hftcl.exam.split import Session, find_unseen
+from hftcl.formats import name_kind, name_some
 from hftcl.home import Home
+from hftcl.market.sessions import Calendar
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 
+# Two sessions later is at most 13 days later: Taipei in February 2007, of all calendars of the last 20 years.
+_LONGEST_REST_DAYS: Final = 14
+_DAYS_PER_SESSION: Final = 2  # of the calendar, at the most: five sessions a week, and holidays, make 1.5
 _SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
-_KINDS: Final[Mapping[bool, str]] = {True: "synthetic", False: "real"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +69,7 @@ def require_same_kind(model_id: str, *, trained_synthetic: bool, synthetic: bool
     Model 20260102_060000 was trained on synthetic bars
     """
     if trained_synthetic != synthetic:
-        model_kind, bars_kind = _KINDS[trained_synthetic], _KINDS[synthetic]
+        model_kind, bars_kind = name_kind(synthetic=trained_synthetic), name_kind(synthetic=synthetic)
         # where a model of real bars serves, a retrain on synthetic ones is refused
         other = "give these a [paths] home of their own" if synthetic else "`hftcl retrain` on these"
         raise UnfitModelError(
@@ -137,6 +144,21 @@ def is_about(registry: Registry, model: ModelRecord, market: MarketKind) -> bool
     return meta.calendar == market.calendar and market.extended_hours in {None, meta.extended_hours}
 
 
+def find_first_unseen(calendar: Calendar, last_label: datetime, *, embargo_sessions: int) -> date:
+    """Return the first session that a model may be scored on whose last label ends at `last_label` (UTC).
+
+    See `exam.split.find_unseen`. Raises HorizonError where the calendar does not reach some weeks beyond it.
+
+    >>> from datetime import UTC
+    >>> str(find_first_unseen(Calendar("XNYS"), datetime(2026, 7, 2, 20, tzinfo=UTC), embargo_sessions=1))
+    '2026-07-07'
+    """
+    begin, reach = last_label.date(), timedelta(days=_LONGEST_REST_DAYS + _DAYS_PER_SESSION * embargo_sessions)
+    ahead = calendar.sessions(begin, begin + reach).select("session", "open")
+    sessions = [Session(start=start, day=day) for day, start in ahead.iter_rows()]
+    return find_unseen(sessions, last_label, embargo_sessions=embargo_sessions)[0].day
+
+
 def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[str]) -> str | None:
     """Return what `describe_untrained` does of an archived model.
 
@@ -171,9 +193,7 @@ def describe_untrained(
     others = sorted(set(watchlist) - set(trained))
     if not others:
         return None
-    shown = ", ".join(others[:_SHOWN_TICKERS]) + (
-        f" and {len(others) - _SHOWN_TICKERS} more" * (len(others) > _SHOWN_TICKERS)
-    )
+    shown = name_some(others, _SHOWN_TICKERS)
     them = "it" if len(others) == 1 else "them"
     if per_ticker:
         return (

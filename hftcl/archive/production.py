@@ -17,7 +17,7 @@ from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
 from hftcl.home import CLAIMS, Home
-from hftcl.sqlite import transaction
+from hftcl.sqlite import require_sound_pages, transaction
 
 
 def switch(
@@ -126,17 +126,11 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
     Raises IntegrityError for a damaged registry, StorageError where the disk does not let it mend.
     """
     with faults("recovering the archive"):
-        _check(db)
+        require_sound_pages(db, quick=True)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
         notes += _mend_archive(registry, db)
         fresh = not registry.read_state_in(db).rows  # then a CSV is of another program: it is not ours to write over
         return (*notes, *(() if fresh else export.refresh(registry, registry.read_state_in(db), mending=True)))
-
-
-def _check(db: sqlite3.Connection) -> None:
-    verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(verdict.splitlines()[-1])
 
 
 def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:

@@ -18,6 +18,7 @@ from hftcl import durable, sqlite
 from hftcl.archive import artifact
 from hftcl.archive.looks import Look, build_look_row
 from hftcl.archive.production import format_utc
+from hftcl.archive.records import build_model_id, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
 from hftcl.errors import HftclError, IntegrityError, StorageError
@@ -83,12 +84,11 @@ def _salvage(path: Path) -> tuple[Rows, list[str]]:
     damage: list[str] = []
     if not path.exists():
         return rows, damage
-    durable.require_regular(path)
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as db:
+    with contextlib.closing(sqlite.open_to_salvage(path)) as db:
         db.row_factory = sqlite3.Row
         later: tuple[str, ...] = ()
         with contextlib.suppress(sqlite3.Error):
-            later = REGISTRY.list_later_tables(int(db.execute("PRAGMA user_version").fetchone()[0]))
+            later = REGISTRY.list_later_tables(sqlite.ask_version(db))
         for table in (name for name in REGISTRY.sealed if name not in later):
             try:
                 whole, lost = sqlite.read_rows(db, REGISTRY, table, "rowid")  # the order in which models came
@@ -99,8 +99,8 @@ def _salvage(path: Path) -> tuple[Rows, list[str]]:
             rows[table] = [{name: row[name] for name in row.keys() if name != "seal"} for row in whole]  # noqa: SIM118
             damage += [f"the row {name}" for name in lost]
         with contextlib.suppress(sqlite3.Error):
-            told = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
-            damage += [] if told == "ok" else [told.splitlines()[-1]]
+            fault = sqlite.find_page_fault(db)
+            damage += [fault] if fault else []
     return rows, damage
 
 
@@ -216,11 +216,6 @@ def _guess_look(model_id: str, first: date | None, last: date | None, sharpe: fl
     return Look(policy=model_id, positions=model_id, sharpe=sharpe, sessions=sessions)
 
 
-def read_trained_at(model_id: str) -> datetime:
-    """Return the second, UTC, that a model id names. Raises ValueError for one that names none."""
-    return datetime.strptime(model_id, "%Y%m%d_%H%M%S").replace(tzinfo=UTC)
-
-
 def build_row(
     meta: artifact.ModelMeta, model_id: str, trained_at: datetime, sha256: str, pkl_sha256: str
 ) -> dict[str, object]:
@@ -308,7 +303,7 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
     if path.exists():
-        kept = path.with_name(f"registry.{now:%Y%m%d_%H%M%S}.damaged")
+        kept = path.with_name(f"registry.{build_model_id(now)}.damaged")
         durable.write_atomically(kept, path.read_bytes())
         yield f"The damaged registry was kept as {kept}."
     path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # it is of the damaged file

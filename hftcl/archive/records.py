@@ -1,4 +1,4 @@
-"""What the archive says about a model, a deployment, an attempt: frozen values, and the one reading of a model id.
+"""What the archive says about a model, a deployment, an attempt: frozen values, and a model id and its time.
 
 A retrain's report is stored as JSON; `Judgement` is the one place where it is read again.
 No file, no clock.
@@ -7,8 +7,8 @@ No file, no clock.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from datetime import date, datetime
-from typing import Any, Literal, Self, TypeVar
+from datetime import UTC, date, datetime
+from typing import Any, Final, Literal, Self, TypeVar
 
 from hftcl.errors import IntegrityError, UsageError
 from hftcl.values import Value, value_class
@@ -16,6 +16,7 @@ from hftcl.values import Value, value_class
 Outcome = Literal["deployed", "rejected", "inconclusive"]
 Kind = Literal["deploy", "rollback", "restore", "hand"]
 T = TypeVar("T", str, float)
+_ID: Final = "%Y%m%d_%H%M%S"  # sorted as texts they are in the order of time, and a file may have them in its name
 _MODEL_ID = re.compile(r"(?:model_)?([0-9]{8}_[0-9]{6})")  # not \d, which takes Arabic and full-width digits too
 
 
@@ -28,6 +29,24 @@ def parse_model_id(text: str) -> str:
             f"{shown} is not a model id. An id looks like 20260109_020000; `hftcl history` lists those there are."
         )
     return match[1]
+
+
+def build_model_id(at: datetime) -> str:
+    """Return the id of a model trained at that second; at: UTC.
+
+    >>> build_model_id(datetime(2026, 1, 2, 6, 0, 0, tzinfo=UTC))
+    '20260102_060000'
+    """
+    return at.strftime(_ID)
+
+
+def read_trained_at(model_id: str) -> datetime:
+    """Return the second, UTC, that a model id names. Raises ValueError for one that names none.
+
+    >>> str(read_trained_at("20260102_060000"))
+    '2026-01-02 06:00:00+00:00'
+    """
+    return datetime.strptime(model_id, _ID).replace(tzinfo=UTC)
 
 
 @value_class(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ in $TMPDIR, and no process. A client has to show a certificate that is made for 
 other users of the machine could else run what they like as this user.
 """
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -23,10 +22,10 @@ from typing import IO, Final, cast
 
 from hftcl.compute.connection import Address, require_installed
 from hftcl.errors import ComputeError
+from hftcl.interrupts import die_with
 from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import build_environment
 
-_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _END_S: Final = 10  # seconds: an idle machine needs one
 _START_S: Final = 300  # seconds: an idle machine needs three; a loaded one takes its time
 
@@ -140,7 +139,7 @@ class StartingCluster:
 
 def main() -> None:
     """Serve until stdin is closed, or the parent has ended."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))  # and Dask's workers end with this process
     order = json.loads(sys.stdin.readline())
     sys.path.extend(entry for entry in order["sys_path"] if entry not in sys.path)  # a family may live there
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -179,13 +178,6 @@ def _start_fork_server(folder: str) -> None:
     os.environ["DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"] = "forkserver"
     multiprocessing.get_context("forkserver").set_forkserver_preload(["distributed"])
     forkserver.ensure_running()  # Dask's own list of what to load, pandas in it, comes too late
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the parent ends, however it ends; Dask's workers end with this one."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before the kernel knew
-        sys.exit(1)
 
 
 if __name__ == "__main__":

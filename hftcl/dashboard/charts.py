@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from hftcl.formats import moment, number
+from hftcl.formats import clock_time, moment, number
 from hftcl.market.bars import MINUTE
 from hftcl.pages.courses import Course, Line
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, grid, group, svg, ticks
@@ -144,7 +144,7 @@ def build_day_course(day: "Day") -> Course | None:
     zone = ZoneInfo(day.zone)
     return Course(
         name="day",
-        labels=[f"{at.astimezone(zone):%Y-%m-%d %H:%M}" for at, *_ in bars],
+        labels=[f"{moment(at.astimezone(zone))}" for at, *_ in bars],
         lines=[
             Line(name="close", x=[(at - begin) / MINUTE for at, *_ in bars], y=[close for _, close, _, _ in bars]),
             Line(name="high", y=[high for _, _, high, _ in bars]),
@@ -167,7 +167,7 @@ def _draw_clock(day: "Day", begin: datetime, end: datetime, x: "_Scale", height:
         parts.append(
             f'<path class="tick" d="M{last:.1f} {TOP:.0f}V{height - _BELOW:.0f}"/>'
             f'<text class="soft" x="{last:.1f}" y="{height - 6:.0f}" '
-            f'text-anchor="{"start" if at == hours[0] else "middle"}">{at:%H:%M}</text>'
+            f'text-anchor="{"start" if at == hours[0] else "middle"}">{clock_time(at)}</text>'
         )
     return parts
 
@@ -185,7 +185,7 @@ def _draw_decisions(day: "Day", x: "_Scale", height: float, scale: _DayScale) ->
             runs.append((kind, row["ts"], row["ts"], target))
     for kind, first, last, _ in runs:
         wide = x(last + MINUTE) - x(first)
-        title = f"{_KINDS[kind]} {moment(first)} to {last:%H:%M} UTC"
+        title = f"{_KINDS[kind]} {moment(first)} to {clock_time(last)} UTC"
         parts.append(
             f'<rect class="{kind}" x="{x(first):.1f}" y="{height - _BELOW + 6:.1f}" width="{max(wide, 0.6):.1f}" '
             f'height="{_STRIP:.0f}" data-x="{scale.place(first):g}" data-x2="{scale.place(last + MINUTE):g}">'

@@ -26,7 +26,7 @@ from hftcl.dashboard.contents import (
 )
 from hftcl.dashboard.parts import PARTS, Part
 from hftcl.dashboard.reader import Fault, Reading
-from hftcl.formats import SYNTHETIC, count, moment, money, number, sharpe_ratio
+from hftcl.formats import SYNTHETIC, clock_second, count, moment, money, number, sharpe_ratio
 from hftcl.home import Home
 from hftcl.logs import to_one_line
 from hftcl.pages import performance_charts
@@ -233,7 +233,7 @@ def _draw_page(frame: Frame, template: str, title: str, **more: object) -> str:
     return _draw(
         template,
         title=title,
-        contact=f"{frame.looked_at:%H:%M:%S}",
+        contact=f"{clock_second(frame.looked_at)}",
         version=frame.version,
         reload_s=_RELOAD_S,
         home=str(Home.of(frame.settings).root.absolute()),

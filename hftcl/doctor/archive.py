@@ -1,6 +1,5 @@
 """Checks of the models: the registry and every archived file, the production file, and the model that serves."""
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
 from hftcl.errors import IntegrityError
 from hftcl.formats import count
 from hftcl.home import MODELS, Home
+from hftcl.sqlite import require_sound_pages
 
 # The archive has every model that ever served, so the copy in production can be made again.
 _REPAIR = "`hftcl doctor --repair` restores it from the archive."
@@ -26,9 +26,7 @@ def check_models(context: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
     archive = Archive(Home.of(context.settings).root)
     with faults("checking the model registry"), open_to_read(archive.database) as db:
-        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict.splitlines()[-1])
+        require_sound_pages(db)
     broken = archive.verify_all()
     for model_id, why in broken:
         yield build_fault(f"archive {model_id}", IntegrityError(why))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hftcl.doctor.row import Context, Row, fault, ok, warning
 from hftcl.durable import require_regular
 from hftcl.errors import StorageError
-from hftcl.formats import count
+from hftcl.formats import count, moment
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.trading.brokers import find_broker
@@ -73,7 +73,7 @@ def check_bot(context: Context) -> Iterator[Row]:
         ledger.check_rows()
         months = ledger.check_archive()
     runs = "runs" if report.running else "does not run"
-    last = f"; last decision on the bar of {report.last_decision:%Y-%m-%d %H:%M} UTC" if report.last_decision else ""
+    last = f"; last decision on the bar of {moment(report.last_decision)} UTC" if report.last_decision else ""
     archived = f"; {count(months, 'month')} of decisions archived" if months else ""
     detail = f"{report.mode}, {runs}, model {report.model_id or 'none'}{last}{archived}"
     if report.halted:

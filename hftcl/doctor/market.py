@@ -9,7 +9,7 @@ from typing import Final, Never
 from hftcl.config.plugins import is_ours
 from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, ok, warning
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
-from hftcl.formats import count
+from hftcl.formats import count, moment_second
 from hftcl.home import Home
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
@@ -110,7 +110,7 @@ def check_clock(context: Context) -> Iterator[Row]:
     address = _find_address(context.settings)
     if address is None:
         name = context.settings.market.source
-        yield ok("clock", f"{context.now:%Y-%m-%d %H:%M:%S} UTC; the source {name} has none to compare")
+        yield ok("clock", f"{moment_second(context.now)} UTC; the source {name} has none to compare")
         return
     server_time = _fetch_date(address)
     if server_time is None:

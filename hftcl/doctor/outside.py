@@ -12,6 +12,7 @@ from hftcl.alerts.channels import COMMAND, Channel
 from hftcl.alerts.sending import send
 from hftcl.doctor import units as unit_files
 from hftcl.doctor.row import Context, Row, fault, ok, warning
+from hftcl.formats import moment
 from hftcl.home import Home
 from hftcl.schedule.claims import Occurrences
 
@@ -30,7 +31,7 @@ def check_schedule(context: Context) -> Iterator[Row]:
         return
     last = max(ended, key=lambda record: record.finished_at or record.due_at)
     at = last.finished_at or last.due_at
-    detail = f"{last.job} {last.state} on {at:%Y-%m-%d %H:%M} UTC: {last.outcome or ''}".rstrip(": ")
+    detail = f"{last.job} {last.state} on {moment(at)} UTC: {last.outcome or ''}".rstrip(": ")
     if context.now - at > _IDLE:
         yield warning("schedule", f"nothing since: {detail}", "Is it running? `systemctl status hftcl-schedule`.")
     elif last.state == "failed":
@@ -48,7 +49,7 @@ def check_alerts(context: Context) -> Iterator[Row]:
         yield _try_channel(channel)
     stuck = alerts.find_oldest_stuck()
     if stuck is not None and context.now - stuck[0] > _STUCK:
-        detail = f"{alerts.count_waiting()} messages wait, the oldest since {stuck[0]:%Y-%m-%d %H:%M} UTC: {stuck[1]}"
+        detail = f"{alerts.count_waiting()} messages wait, the oldest since {moment(stuck[0])} UTC: {stuck[1]}"
         yield warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
 
 

@@ -6,7 +6,7 @@ worth nothing. What is not shown stands aside.
 
 import bisect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import NormalDist
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.evidence import Evidence, build_evidence
-from hftcl.exam.metrics import SESSIONS_PER_YEAR, min_track_record_length, psr, psr_from_moments
+from hftcl.exam.metrics import SESSIONS_PER_YEAR, compute_or_none, min_track_record_length, psr, psr_from_moments
 from hftcl.exam.moments import moments
 from hftcl.exam.posterior import HALF_LIFE_SESSIONS, EdgePosterior, edge_posterior
 from hftcl.formats import count
@@ -118,12 +118,12 @@ def judge_edge(
     bar = _Bar.from_rule(rule, policy)
     facts = [build_evidence("obstacle", why) for why in obstacles]
     posterior = _compute_posterior(x, facts, luck, sessions_per_year, decides=policy != "seed")
-    confidence = _compute_or_none(lambda: psr(x))
+    confidence = compute_or_none(lambda: psr(x))
     if posterior is not None:
         staying = previous is EdgeState.LIVE
         facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
-    track = _compute_or_none(lambda: min_track_record_length(x))
+    track = compute_or_none(lambda: min_track_record_length(x))
     missing = None if posterior is None else _count_missing(x, posterior, bar, luck, sessions_per_year)
     missing = 0 if passed else missing
     facts += _describe_outlook(x.size, track, missing, None if posterior is None else posterior.p_edge)
@@ -139,13 +139,6 @@ def judge_edge(
         sessions_missing=missing,
         policy=policy,
     )
-
-
-def _compute_or_none(statistic: Callable[[], float]) -> float | None:
-    try:
-        return statistic()
-    except UndefinedStatisticError:
-        return None
 
 
 def _compute_posterior(
@@ -209,7 +202,7 @@ def _count_missing(
         p_edge = _NORMAL.cdf((seen * information - luck * prior) / (information + prior) ** 0.5)
         if size < bar.sessions or p_edge < bar.p_edge:
             return False
-        return bar.psr is None or (_compute_or_none(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
+        return bar.psr is None or (compute_or_none(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
 
     ahead = bisect.bisect_left(range(n, n + FORESEEN_SESSIONS), True, key=is_enough)
     return ahead if ahead < FORESEEN_SESSIONS else None

@@ -12,10 +12,10 @@ value that is not finite, and sessions that are all alike.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from hftcl.exam.student import compute_t_quantile
 from hftcl.formats import count
 
 Form = Literal["2012", "null"]
+_Statistic = TypeVar("_Statistic")
 
 # Of US exchanges, 365 less weekends and holidays: 250 to 253; their Sharpe ratios are quoted with 252.
 SESSIONS_PER_YEAR: Final = 252
@@ -51,6 +52,27 @@ def sharpe(pnl: npt.ArrayLike, *, sessions_per_year: int = SESSIONS_PER_YEAR) ->
     4.0
     """
     return sharpe_per_session(pnl) * math.sqrt(sessions_per_year)
+
+
+def compute_or_none(statistic: Callable[[], _Statistic]) -> _Statistic | None:
+    """Return `statistic()`, or None where these numbers do not define it.
+
+    >>> compute_or_none(lambda: psr([1.0, -1.0, 1.0, -1.0])), compute_or_none(lambda: psr([1.0]))
+    (0.5, None)
+    """
+    try:
+        return statistic()
+    except UndefinedStatisticError:
+        return None
+
+
+def compute_sharpe_or_none(pnl: npt.ArrayLike, *, sessions_per_year: int) -> float | None:
+    """Return what `sharpe` does, or None where these numbers do not define it.
+
+    >>> compute_sharpe_or_none([1.0, 2.0, 3.0], sessions_per_year=4), compute_sharpe_or_none([1.0], sessions_per_year=4)
+    (4.0, None)
+    """
+    return compute_or_none(lambda: sharpe(pnl, sessions_per_year=sessions_per_year))
 
 
 def max_drawdown(pnl: npt.ArrayLike) -> float:
@@ -176,6 +198,16 @@ def sharpe_interval(pnl: npt.ArrayLike, *, level: float = 0.90, sessions_per_yea
     error = max(lo, sharpe_standard_error(pnl, sessions_per_year=sessions_per_year)) * math.sqrt((1.0 + r) / (1.0 - r))
     half = compute_t_quantile(n - 1, 0.5 + level / 2.0) * error
     return Interval(centre - half, centre + half)
+
+
+def compute_sharpe_interval(pnl: npt.ArrayLike, sessions_per_year: int) -> tuple[float, float] | None:
+    """Return the bounds of the 90 % interval of `sharpe_interval`, or None where these numbers do not define it.
+
+    >>> compute_sharpe_interval([1.0], 252) is None
+    True
+    """
+    interval = compute_or_none(lambda: sharpe_interval(pnl, sessions_per_year=sessions_per_year))
+    return None if interval is None else (interval.low, interval.high)
 
 
 def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form = "2012") -> float:

@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl import settings
-from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
-from hftcl.exam.split import ExamSplit, Session, split
+from hftcl.exam.split import ExamSplit, Session, split_for_exam
 from hftcl.exam.trials import Trial
-from hftcl.exam.verdict import Scored, Verdict, judge
+from hftcl.exam.verdict import Scored, Verdict, judge, list_conceding_sharpes
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -279,12 +278,7 @@ def _find_stored_score(attempt: PolicyAttempt, exam: settings.Exam) -> float | N
 
 
 def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt | None) -> ExamSplit:
-    return split(
-        attempt.window,
-        exam_sessions=exam.sessions,
-        embargo_sessions=exam.embargo_sessions,
-        champion_last_label=champion.label_end if champion else None,
-    )
+    return split_for_exam(attempt.window, exam, champion_last_label=champion.label_end if champion else None)
 
 
 def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
@@ -324,21 +318,16 @@ def _list_tried(steps: Sequence[Step], days: Sequence[date]) -> list[Trial]:
 
 
 def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tuple[float, ...]:
-    """Return the Sharpe ratios, on `days`, of the champions that gave way by the tolerance alone; NaN if undefined."""
-    sharpes: list[float] = []
-    for older, newer in zip(reversed(served[:-1]), reversed(served), strict=False):
-        if newer.decision.verdict is None or not newer.decision.verdict.conceded:
-            break
-        own = _compute_sharpe(older.attempt, days)
-        sharpes.append(math.nan if own is None else own)
-    return tuple(sharpes)
+    def find_conceding(place: int) -> int | None:
+        verdict = served[place].decision.verdict
+        return place - 1 if place and verdict is not None and verdict.conceded else None
+
+    newest = len(served) - 1 if served else None
+    return list_conceding_sharpes(newest, find_conceding, lambda place: _compute_sharpe(served[place].attempt, days))
 
 
 def _compute_sharpe(attempt: PolicyAttempt, days: Sequence[date]) -> float | None:
-    try:
-        return metrics.sharpe(attempt.net(days), sessions_per_year=attempt.sessions_per_year)
-    except UndefinedStatisticError:
-        return None
+    return metrics.compute_sharpe_or_none(attempt.net(days), sessions_per_year=attempt.sessions_per_year)
 
 
 # --- what to compare with, and the conclusion -------------------------------------------------------------------------

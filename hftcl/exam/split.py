@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from hftcl import settings
 from hftcl.errors import NoDataError
 from hftcl.formats import count
 
@@ -154,6 +155,25 @@ def split(
     )
 
 
+def split_for_exam(
+    sessions: Sequence[Session], rule: settings.Exam, *, champion_last_label: datetime | None = None
+) -> ExamSplit:
+    """Divide a window as `split` does, with the exam and the embargo of `[exam]`.
+
+    >>> from datetime import timedelta
+    >>> first = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(first + timedelta(days=n), (first + timedelta(days=n)).date()) for n in range(42)]
+    >>> len(split_for_exam(days, settings.Exam()).exam)
+    20
+    """
+    return split(
+        sessions,
+        exam_sessions=rule.sessions,
+        embargo_sessions=rule.embargo_sessions,
+        champion_last_label=champion_last_label,
+    )
+
+
 def split_inner(sessions: Sequence[Session], *, embargo_sessions: int, share: float = _INNER_SHARE) -> ExamSplit:
     """Divide the sessions that a model trains on once more, oldest first: to fit on, embargoed, held out.
 
@@ -242,6 +262,22 @@ def split_for_refit(sessions: Sequence[Session]) -> ExamSplit:
     (8, ())
     """
     return ExamSplit(train=tuple(sessions), embargoed=(), exam=(), withheld=())
+
+
+def split_as_trained(sessions: Sequence[Session], first: date, last: date) -> ExamSplit:
+    """Return the split of a model that is trained again: its sessions, `first` to `last`, train.
+
+    What came later is embargoed, so that no label reaches into it.
+
+    >>> from datetime import timedelta
+    >>> begin = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+    >>> days = [Session(begin + timedelta(days=n), (begin + timedelta(days=n)).date()) for n in range(8)]
+    >>> parts = split_as_trained(days, date(2026, 1, 5), date(2026, 1, 9))
+    >>> len(parts.train), len(parts.embargoed)
+    (5, 3)
+    """
+    train = tuple(session for session in sessions if first <= session.day <= last)
+    return ExamSplit(train=train, embargoed=tuple(sessions[len(train) :]), exam=(), withheld=())
 
 
 def find_unseen(sessions: Sequence[Session], last_label: datetime, *, embargo_sessions: int) -> tuple[Session, ...]:

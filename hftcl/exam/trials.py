@@ -8,9 +8,8 @@ from typing import Final
 import numpy.typing as npt
 
 from hftcl import settings
-from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.evidence import Evidence
-from hftcl.exam.metrics import deflated_sharpe
+from hftcl.exam.metrics import compute_or_none, deflated_sharpe
 
 _TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and its expected luck is 0
 
@@ -36,10 +35,7 @@ def compute_deflated(
     if own is None:
         return None
     sharpes, weights = [own, *(trial.sharpe for trial in tried)], [1.0, *(trial.weight for trial in tried)]
-    try:
-        return deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
+    return compute_or_none(lambda: deflated_sharpe(net, sharpes, weights, sessions_per_year=sessions_per_year))
 
 
 def count_effective(tried: Sequence[Trial]) -> float:

@@ -11,11 +11,11 @@ sessions has P(better) < 0.5, so under "guarded" with 0.5 or more the tolerance 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,10 @@ from hftcl.exam.evidence import Evidence, build_evidence
 from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_against_flat, sharpe_difference
 from hftcl.exam.simulation import Simulation
 from hftcl.exam.trials import Trial, compute_deflated, count_effective, judge_trials
-from hftcl.formats import count, is_of_few_sessions
+from hftcl.formats import count, is_of_few_sessions, name_kind
 
 FloatArray = npt.NDArray[np.float64]
+_Model = TypeVar("_Model")
 
 
 class Outcome(StrEnum):
@@ -292,16 +293,25 @@ def _check_examinable(challenger: Scored, exam: settings.Exam) -> list[Evidence]
     return facts
 
 
+def find_excuse(champion_id: str, *, trained_synthetic: bool, synthetic: bool) -> str | None:
+    """Return why the model that serves does not defend: it was trained on another kind of bars. None where it does.
+
+    Asked before a champion is scored, too: on these bars it may not serve, see `archive.fitness`.
+    """
+    if trained_synthetic == synthetic:
+        return None
+    return (
+        f"champion {champion_id} does not defend: it was trained on {name_kind(synthetic=trained_synthetic)} bars, "
+        f"the challenger on {name_kind(synthetic=synthetic)} ones"
+    )
+
+
 def _find_defender(
     challenger: Scored, champion: Scored | None, problem: str | None, excused: str | None
 ) -> tuple[list[Evidence], Scored | None, str | None]:
     """Return what there is to say about the defence, who defends, and why the one that serves cannot."""
-    if excused is None and champion is not None and champion.synthetic != challenger.synthetic:
-        kind = {True: "synthetic", False: "real"}
-        excused = (
-            f"champion {champion.model_id} does not defend: it was trained on {kind[champion.synthetic]} bars, "
-            f"the challenger on {kind[challenger.synthetic]} ones"
-        )
+    if excused is None and champion is not None:
+        excused = find_excuse(champion.model_id, trained_synthetic=champion.synthetic, synthetic=challenger.synthetic)
     if excused is not None:
         return [build_evidence("champion", excused, passed=True, decides=False)], None, None
     if problem is None and champion is not None:
@@ -328,6 +338,27 @@ def _compute_sharpe(scored: Scored, facts: list[Evidence]) -> float | None:
     except UndefinedStatisticError as error:
         facts.append(build_evidence("P&L", f"the P&L of {scored.model_id} has no Sharpe ratio: {error}"))
         return None
+
+
+def list_conceding_sharpes(
+    champion: _Model | None,
+    find_conceding: Callable[[_Model], _Model | None],
+    compute_sharpe: Callable[[_Model], float | None],
+) -> tuple[float, ...]:
+    """Return the annual Sharpe ratios of the champions that gave way by the tolerance alone, newest first.
+
+    So concessions do not add up: see `judge`. find_conceding: the one that gave way so to a model; None where none did.
+    compute_sharpe: on the sessions of the exam; None, where it is undefined, becomes NaN, by which the verdict is
+    inconclusive. It is asked of no champion further back than the last that was beaten.
+
+    >>> list_conceding_sharpes(3, {3: 2, 2: 1}.get, {1: 0.4, 2: 0.5}.get)
+    (0.5, 0.4)
+    """
+    sharpes: list[float] = []
+    while champion is not None and (champion := find_conceding(champion)) is not None:
+        own = compute_sharpe(champion)
+        sharpes.append(math.nan if own is None else own)
+    return tuple(sharpes)
 
 
 def _find_faulty_peers(earlier_sharpes: Sequence[float]) -> list[Evidence]:

@@ -12,7 +12,7 @@ from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.formats import count, describe_edge, sharpe_ratio
+from hftcl.formats import count, describe_edge, moment, sharpe_ratio
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -79,15 +79,17 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     facts.append(("edge", find_permission(settings).text))
     facts.append(("retrains", outcomes or "none"))
     facts += [
-        (f"{attempt.at:%a %Y-%m-%d %H:%M} UTC", f"{attempt.outcome}: {attempt.reason}")
+        (f"{attempt.at:%a} {moment(attempt.at)} UTC", f"{attempt.outcome}: {attempt.reason}")
         for attempt in reversed(attempts)
     ]
-    facts += [(f"{change.at:%a %Y-%m-%d %H:%M} UTC", f"{change.kind} of model {change.model_id}") for change in changes]
+    facts += [
+        (f"{change.at:%a} {moment(change.at)} UTC", f"{change.kind} of model {change.model_id}") for change in changes
+    ]
     days = max(round((now - since) / timedelta(days=1)), 1)
     return Alert(
         kind=Kind.DIGEST,
         subject=f"The last {'day' if days == 1 else f'{days} days'}: {outcomes or 'no retrain'}",
-        text=f"Time: {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M} UTC.",
+        text=f"Time: {moment(since)} to {moment(now)} UTC.",
         at=now,
         model_id=live.model_id if live else None,
         facts=(*facts, *extra),

@@ -13,7 +13,7 @@ import polars as pl
 from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent, Stopwatch
-from hftcl.formats import count
+from hftcl.formats import count, describe_left_out
 from hftcl.home import Home
 from hftcl.mapped import FrameFiles
 from hftcl.market.bars import Finding
@@ -197,10 +197,7 @@ class Window:
                 f"{jump.count:,} bars before that night are left out"
             )
             self.on_event(Event("collect", text=text, level=Level.WARNING))
-        for ticker, why in collected.left_out.items():
-            self.on_event(Event("collect", text=f"{ticker} is left out: {why}", level=Level.WARNING))
-        for ticker, why in collected.context_left_out.items():
-            text = f"the context ticker {ticker} is left out: {why}; what reads it is not known"
+        for text in describe_left_out(collected.left_out, collected.context_left_out):
             self.on_event(Event("collect", text=text, level=Level.WARNING))
 
     def _add_features(self, collected: Collected, bars: pl.DataFrame, since: date) -> pl.DataFrame:

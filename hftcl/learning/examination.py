@@ -1,6 +1,5 @@
 """Candidate and champion before the same exam: who is examined, on which sessions, and what is decided."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,8 +12,8 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent, Stopwatch
 from hftcl.exam.metrics import sharpe
-from hftcl.exam.split import ExamSplit, list_sessions, split
-from hftcl.exam.verdict import Outcome, Verdict, judge
+from hftcl.exam.split import ExamSplit, list_sessions, split_for_exam
+from hftcl.exam.verdict import Outcome, Verdict, find_excuse, judge, list_conceding_sharpes
 from hftcl.learning.baseline import score_baseline
 from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
@@ -54,12 +53,8 @@ def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champi
     live = archive.find_live()
     if live is None:
         return None
-    if live.synthetic != data.synthetic:
-        model_kind, bars_kind = ("synthetic", "real") if live.synthetic else ("real", "synthetic")
-        excused = (
-            f"champion {live.model_id} does not defend: it was trained on {model_kind} bars, the "
-            f"challenger on {bars_kind} ones"
-        )
+    excused = find_excuse(live.model_id, trained_synthetic=live.synthetic, synthetic=data.synthetic)
+    if excused is not None:
         return Champion(record=live, excused=excused)
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
@@ -84,10 +79,9 @@ def train_and_examine(
 ) -> tuple[Candidate, ExamOutcome]:
     """Train a candidate, and put it, the model that serves and a baseline before the same exam."""
     defender = champion.model if champion else None
-    division = split(
+    division = split_for_exam(
         list_sessions(data.frame),
-        exam_sessions=settings.exam.sessions,
-        embargo_sessions=settings.exam.embargo_sessions,
+        settings.exam,
         champion_last_label=defender.meta.label_end if defender else None,
     )
     examined: list[ExamResult] = []
@@ -177,22 +171,21 @@ def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings
 def _list_conceding_sharpes(
     archive: Archive, champion: Champion | None, data: Dataset, division: ExamSplit, settings: Settings
 ) -> tuple[float, ...]:
-    """Return the Sharpe ratios, on these sessions, of the champions that gave way by the tolerance alone.
+    """Return those of `exam.verdict.list_conceding_sharpes`; one that cannot be scored any more has no figure."""
 
-    So concessions do not add up. One that cannot be scored any more is NaN, which makes the verdict inconclusive.
-    """
-    sharpes: list[float] = []
-    record = champion.record if champion and champion.model else None
-    while record is not None and record.judgement.conceded and record.parent:
-        record = archive.find(record.parent)
+    def find_conceding(record: ModelRecord) -> ModelRecord | None:
+        return archive.find(record.parent) if record.judgement.conceded and record.parent else None
+
+    def compute_sharpe(record: ModelRecord) -> float | None:
         try:
-            examined = archive.find_examined(record)
-            model = load_archived(archive, examined, None, data.features)
+            model = load_archived(archive, archive.find_examined(record), None, data.features)
             net = _examine(model, data, division, settings).simulation.net
-            sharpes.append(sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year))
+            return sharpe(net, sessions_per_year=Calendar(model.meta.calendar).sessions_per_year)
         except HftclError:
-            sharpes.append(math.nan)
-    return tuple(sharpes)
+            return None
+
+    newest = champion.record if champion and champion.model else None
+    return list_conceding_sharpes(newest, find_conceding, compute_sharpe)
 
 
 def explain_idle(exam: ExamOutcome, champion: Champion | None) -> str | None:

@@ -30,7 +30,7 @@ from hftcl.exam.importance import Selection, measure_importance, select
 from hftcl.exam.simulation import accounts
 from hftcl.exam.split import ExamSplit
 from hftcl.exam.sums import add_by_place
-from hftcl.formats import count
+from hftcl.formats import count, name_some
 from hftcl.learning.training_rows import TrainingRows
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.ticker_blocks import cut_by_ticker
@@ -220,10 +220,8 @@ def _tell_large(rows: TrainingRows, training: Training) -> None:
 
 def _tell_thin(rows: TrainingRows, on_event: OnEvent) -> None:
     if rows.thin:
-        shown = list(rows.thin.items())[:_SHOWN]
-        text = ", ".join(f"{ticker} ({count(number, 'row')})" for ticker, number in shown)
-        more = f" and {len(rows.thin) - len(shown)} more" if len(rows.thin) > len(shown) else ""
-        text = f"too few rows for a model of its own, so no position is opened in it: {text}{more}"
+        shown = name_some([f"{ticker} ({count(number, 'row')})" for ticker, number in rows.thin.items()], _SHOWN)
+        text = f"too few rows for a model of its own, so no position is opened in it: {shown}"
         on_event(Event("fit", text=text, level=Level.WARNING))
 
 

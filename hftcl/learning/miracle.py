@@ -13,7 +13,7 @@ from hftcl.exam.plausibility import list_miracles
 from hftcl.formats import count
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import ScoreReport
-from hftcl.learning.score import ExamResult, compute_or_none, run_late
+from hftcl.learning.score import ExamResult, run_late
 from hftcl.market.doubts import LATER, SMOOTH, correlate, find_interval, name_interval
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
@@ -48,7 +48,7 @@ def find_record_miracles(
         return ()
     return list_miracles(
         sessions=net.size,
-        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
+        sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=sessions_per_year),
         limit=limit,
         sessions_per_year=sessions_per_year,
     )
@@ -83,7 +83,7 @@ def examine_causes(result: ExamResult, data: Dataset, days: Sequence[date], sett
         watchlist=settings.market.watchlist,
     )
     a_year = Calendar(result.model.meta.calendar).sessions_per_year
-    late = compute_or_none(lambda: metrics.sharpe(delayed.net, sessions_per_year=a_year))
+    late = metrics.compute_sharpe_or_none(delayed.net, sessions_per_year=a_year)
     label = sum(finding.reason == "label" for finding in data.findings)
     suspected = f"suspected in {count(label, 'ticker')}" if label else "not seen"
     sharpe = "is not defined" if late is None else f"is {late:.1f}"

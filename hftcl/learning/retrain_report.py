@@ -6,14 +6,13 @@ from statistics import NormalDist
 from hftcl.events import Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.evidence import Evidence
-from hftcl.exam.metrics import noise_deviation, sharpe
+from hftcl.exam.metrics import compute_sharpe_interval, compute_sharpe_or_none, noise_deviation
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.examination import Champion, ExamOutcome
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport, EvidenceReport, ExamSpan, FindingReport, RetrainReport
-from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.learning.triggers import check_manual
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
@@ -125,7 +124,7 @@ def add_edge(report: RetrainReport, record: Record, edge: Edge, settings: Settin
         record_from=days[0] if days else None,
         record_to=days[-1] if days else None,
         record_digest=record.digest,
-        record_sharpe=compute_or_none(lambda: sharpe(record.net, sessions_per_year=a_year)),
+        record_sharpe=compute_sharpe_or_none(record.net, sessions_per_year=a_year),
         record_interval=compute_sharpe_interval(record.net, a_year),
         record_psr=edge.psr,
         sessions_missing=edge.sessions_missing,

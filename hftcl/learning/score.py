@@ -11,7 +11,6 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive.artifact import Model
-from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.exam.simulation import Simulation, SimulationSums, accounts, list_trades
 from hftcl.exam.slices import SessionMoves, Slice, SliceSums
@@ -214,14 +213,6 @@ def decide_positions(
     )
 
 
-def compute_or_none(statistic: object) -> float | None:
-    """Return `statistic()`, or None where these numbers do not define it."""
-    try:
-        return float(statistic())  # type: ignore[operator]
-    except UndefinedStatisticError:
-        return None
-
-
 class _ExamSums:
     """Adds up what a model did on the bars of an exam, a few tickers at a time, to the bit as all at once.
 
@@ -274,10 +265,10 @@ class _ExamSums:
         )
         report = ScoreReport(
             model_id=model.meta.model_id,
-            sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=a_year)),
-            sharpe_interval=compute_sharpe_interval(net, a_year),
-            gross_sharpe=compute_or_none(lambda: metrics.sharpe(simulation.gross, sessions_per_year=a_year)),
-            psr=compute_or_none(lambda: metrics.psr(net)),
+            sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=a_year),
+            sharpe_interval=metrics.compute_sharpe_interval(net, a_year),
+            gross_sharpe=metrics.compute_sharpe_or_none(simulation.gross, sessions_per_year=a_year),
+            psr=metrics.compute_or_none(lambda: metrics.psr(net)),
             pnl=float(net.sum()),
             gross_pnl=float(simulation.gross.sum()),
             cost=float(simulation.cost.sum()),
@@ -309,15 +300,6 @@ class _ExamSums:
         if self._ahead == MINUTE * (1 + self._model.meta.horizon_minutes):
             return rows["target"]
         return targets(rows.select(BAR_SCHEMA.names()), self._model.meta.horizon_minutes)["target"]
-
-
-def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:
-    """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
-    try:
-        interval = metrics.sharpe_interval(net, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
-    return interval.low, interval.high
 
 
 def compute_information_coefficient(pairs: list[npt.NDArray[np.float32]]) -> float | None:

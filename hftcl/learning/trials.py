@@ -11,10 +11,9 @@ from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.metrics import compute_best_luck, sharpe
+from hftcl.exam.metrics import compute_best_luck, compute_or_none, sharpe
 from hftcl.exam.trials import Trial
 from hftcl.learning.reports import ScoreReport
-from hftcl.learning.score import compute_or_none
 
 
 def find_trials(

@@ -370,9 +370,8 @@ class LedgerReader(LedgerQueries):
         with sqlite.faults("checking the ledger", self.path, LEDGER):
             there = self._db.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
             for what in [name for (name,) in there if name in tables] if tables else ["1"]:  # 1: one fault is enough
-                found = self._db.execute(f"PRAGMA main.integrity_check({what})").fetchone()
-                if found is not None and found[0] != "ok":
-                    raise sqlite.build_damage_error(self.path, LEDGER, str(found[0]).splitlines()[-1])
+                if fault := sqlite.find_page_fault(self._db, of=what):
+                    raise sqlite.build_damage_error(self.path, LEDGER, fault)
             for table in TABLES:
                 if table.key[:1] == ("book",) and (table.name,) in there and (not tables or table.name in tables):
                     self._require_known_books(table)

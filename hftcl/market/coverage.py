@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from hftcl.formats import moment
 from hftcl.market.bars import Finding
 
 _Ints = npt.NDArray[np.int64]
@@ -105,7 +106,7 @@ def _find_gaps(
     return tuple(
         Finding(
             ticker, "gap", int(n), at := _EPOCH + timedelta(microseconds=int(us)), dates[nth],
-            f"{n} minutes from {at:%Y-%m-%d %H:%M} UTC",
+            f"{n} minutes from {moment(at)} UTC",
         )
         for us, n, nth in sorted(gaps)
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.events import Event, OnEvent
-from hftcl.formats import count
+from hftcl.formats import clock_second, count
 from hftcl.market import bars as market
 from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.doubts import describe_whole_prices
@@ -134,8 +134,8 @@ def _describe_odd_seconds(stamps: pl.Series) -> str:
     if odd.len() < _FEW_ODD * max(stamps.len(), 1):
         return ""
     return (
-        f"stamps: {odd.len():,} of {stamps.len():,} are not on a whole minute, such as {odd[0]:%H:%M:%S}: a collection "
-        "drops those bars; export the file with the start or the end of the minute"
+        f"stamps: {odd.len():,} of {stamps.len():,} are not on a whole minute, such as {clock_second(odd[0])}: a "
+        "collection drops those bars; export the file with the start or the end of the minute"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from hftcl.errors import ConfigError, HftclError
+from hftcl.formats import moment
 from hftcl.market.calendar_file import read_kept, write_kept
 
 _TS: Final = pl.Datetime("us", "UTC")  # as `bars.TS`; not imported, as a calendar needs no bars
@@ -88,10 +89,17 @@ class Calendar:
         self._require_reach(known_until.date())
         done = self._table.filter(pl.col("close") <= known_until)
         if done.is_empty():
-            raise HorizonError(
-                f"No session of the calendar {self.name} had closed by {known_until:%Y-%m-%d %H:%M} UTC."
-            )
+            raise HorizonError(f"No session of the calendar {self.name} had closed by {moment(known_until)} UTC.")
         return _to_day(done["session"][-1])
+
+    def find_close(self, session: date) -> datetime:
+        """Return when the regular hours of a session end, UTC. Raises HorizonError.
+
+        >>> Calendar("XNYS").find_close(date(2026, 11, 27)).isoformat()
+        '2026-11-27T18:00:00+00:00'
+        """
+        close: datetime = self.sessions(session, session)["close"].item()
+        return close
 
     def find_next_session(self, after: date, n: int = 1) -> date:
         """Return the `n`th session after the date `after`. Raises HorizonError."""

@@ -16,6 +16,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.formats import moment
 from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
@@ -103,7 +104,7 @@ class BarStore:
         traded = frozenset(tickers)
         left_out = self._explain_left_out(parts)
         if left_out.keys() >= traded:
-            span = f"from {first} to {last}, known by {as_of:%Y-%m-%d %H:%M} UTC"
+            span = f"from {first} to {last}, known by {moment(as_of)} UTC"
             raise self._build_lack_error({t: part for t, part in parts.items() if t in traded}, left_out, span)
         return self._summarize(parts, left_out, traded)
 

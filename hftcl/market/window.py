@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
+from hftcl.formats import moment
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.settings import Settings
@@ -42,7 +43,7 @@ def find_as_of(
         except HorizonError as error:
             if as_of <= f"{now:%Y-%m-%d}":
                 raise
-            text = f"{option} {as_of} lies in the future. Give a time up to now, {now:%Y-%m-%d %H:%M} UTC."
+            text = f"{option} {as_of} lies in the future. Give a time up to now, {moment(now)} UTC."
             raise UsageError(text) from error
     known_until = source.known_until(settings.market.watchlist, now)
     if known_until is None:
@@ -53,7 +54,7 @@ def find_as_of(
             f"Check [market] watchlist and the section [{source.name}] of the configuration."
         )
     last = calendar.find_last_complete(min(known_until, now))
-    closed = _find_close(calendar, last)
+    closed = calendar.find_close(last)
     if known_until >= now and not source.synthetic:
         return AsOf(at=now, note="now", explicit=False)
     return AsOf(at=closed, note=f"the last complete session, {last}", explicit=False)
@@ -65,7 +66,7 @@ def _parse_as_of(text: str, calendar: Calendar) -> datetime:
             day = date.fromisoformat(text)
             begin, day_length = datetime.combine(day, time(), UTC), timedelta(days=1)
             end = begin + day_length if day < date.max else datetime.max.replace(tzinfo=UTC)  # no day comes after it
-            return _find_close(calendar, calendar.find_last_complete(end))
+            return calendar.find_close(calendar.find_last_complete(end))
         at = datetime.fromisoformat(text)
         return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     except (ValueError, OverflowError):  # also a moment that no zone's offset may be taken from
@@ -99,12 +100,7 @@ def find_known_end(
             f"on {calendar.find_last_complete(newest.at)}. Ask for other dates."
         )
     whole = newest.at >= asked.at
-    return AsOf(at=_find_close(calendar, last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
-
-
-def _find_close(calendar: Calendar, session: date) -> datetime:
-    close: datetime = calendar.sessions(session, session)["close"][0]
-    return close
+    return AsOf(at=calendar.find_close(last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
 
 
 def open_market(settings: Settings) -> tuple[BarSource, Calendar]:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from hftcl.errors import FeatureError
+from hftcl.formats import moment
 from hftcl.market.bars import BAR_SCHEMA, PRICES
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.feature import Feature, list_columns, value
@@ -265,7 +266,7 @@ def _name_first(bars: pl.DataFrame, broken: pl.Series, *values: pl.Series) -> st
     if rows.is_empty():
         return ""
     ticker, ts, row = rows.row(0)
-    bar = f"{ticker} {ts:%Y-%m-%d %H:%M} UTC"
+    bar = f"{ticker} {moment(ts)} UTC"
     if not values:
         return bar
     return f"{bar} ({', then '.join('null' if (value := one[row]) is None else f'{value:.9g}' for one in values)})"

@@ -6,13 +6,11 @@ libraries say goes to stderr.
 """
 
 import contextlib
-import ctypes
 import gc
 import io
 import json
 import os
 import pickle
-import signal
 import socket
 import sys
 import time
@@ -29,6 +27,7 @@ import numpy.typing as npt
 from hftcl.entry_points import find_loaded_version
 from hftcl.errors import HftclError, StorageError
 from hftcl.free_memory import give_back
+from hftcl.interrupts import die_with
 from hftcl.mapped import build_no_room_error, create_array
 from hftcl.model.families import Family, Fitted, OnStep, find_family, find_finish
 from hftcl.model.families.per_ticker import PerTicker
@@ -36,7 +35,6 @@ from hftcl.model.file_size import require_small
 from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.serving import Predictor, load_runtime
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 _ORDER_FILES: Final = 16  # eleven are used
@@ -46,7 +44,7 @@ _PACKAGES: Final = ("numpy", "scikit-learn", "onnx")
 
 def main() -> None:
     """Do what the orders say until there is none any more. Exits 1 after a failure, whose reason it says."""
-    _die_with(int(sys.argv[1]))
+    die_with(int(sys.argv[1]))
     orders = socket.socket(fileno=os.dup(0))
     say = _open_channel()
     warnings.simplefilter("ignore")
@@ -105,16 +103,6 @@ def _keep_all() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the parent ends, however it ends.
-
-    A thread that waits for the end of stdin would not do: a fit holds the GIL to its end [20 s measured].
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before the kernel knew
-        sys.exit(1)
 
 
 def _open_channel() -> Any:

@@ -25,6 +25,7 @@ from hftcl.pages.drawing import (
     HEIGHT,
     WIDTH,
     draw_both,
+    name_bars,
     page,
     svg,
     table,
@@ -79,7 +80,7 @@ def backtest(report: "BacktestReport") -> str:
 
 def _backtest_body(report: "BacktestReport") -> list[str]:
     curves = _curves(report.policies)
-    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    kind = name_bars(report.source, synthetic=report.synthetic)
     return [
         "<header>",
         "<h1>Did retraining pay?</h1>",

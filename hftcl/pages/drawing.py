@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import Final
 
-from hftcl.formats import number
+from hftcl.formats import SYNTHETIC, number
 
 # Units of a drawing, which a browser scales: a wide chart, and the room beside it that labels of 12 units need.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 960.0, 360.0, 56.0, 16.0, 14.0, 46.0
@@ -104,6 +104,11 @@ MINOR: Final = ("", " minor")
 """Of a row of labels each other one is left out on a phone, where they are twice as wide."""
 _CARDS: Final = 5  # columns from which on a phone shows a row as a card, a line a cell
 _ZERO: Final = 1e-9  # a tick is a multiple of its step, and 3 * 0.1 - 0.3 is not quite 0
+
+
+def name_bars(source: str, *, synthetic: bool) -> str:
+    """Return what bars a page is about, as HTML; those that were made up stand out."""
+    return f'<span class="synthetic">{SYNTHETIC}</span>' if synthetic else f"Bars from {escape(source)}"
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:

@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import UNDEFINED, count, describe_beyond_zero, information_interval, moment
-from hftcl.pages.drawing import RIGHT, WIDTH, draw_both, page, svg, table, ticks, uprights
+from hftcl.pages.drawing import RIGHT, WIDTH, draw_both, name_bars, page, svg, table, ticks, uprights
 
 if TYPE_CHECKING:
     from hftcl.learning.reports import FeatureReport, FeaturesReport
@@ -24,7 +24,7 @@ def features(report: "FeaturesReport") -> str:
 
 
 def _build_body(report: "FeaturesReport") -> list[str]:
-    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    kind = name_bars(report.source, synthetic=report.synthetic)
     sessions = count(report.training_sessions, "training session")
     note = f" ({escape(report.as_of_note)})" if report.as_of_note else ""
     known = f"known until {moment(report.as_of)} UTC{note}"

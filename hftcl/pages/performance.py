@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from hftcl.formats import annual, basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
 from hftcl.pages.courses import enliven, escape_json, read_script
-from hftcl.pages.drawing import CHART_STYLE, draw_both, page, table
+from hftcl.pages.drawing import CHART_STYLE, draw_both, name_bars, page, table
 from hftcl.pages.price_charts import draw_prices
 from hftcl.pages.risk import draw_drawdowns, draw_sessions
 
@@ -91,7 +91,7 @@ def _body(report: "PerformanceReport", importances: "Importances", prices: "Pric
 
 
 def _header(report: "PerformanceReport") -> list[str]:
-    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    kind = name_bars(report.source, synthetic=report.synthetic)
     model = f"; model in use {escape(report.model_id)}" if report.model_id else ""
     return [
         "<header>",

@@ -8,7 +8,7 @@ from html import escape
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import count, interval, number, sharpe_ratio
+from hftcl.formats import count, interval, moment, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, Scale, enliven
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
@@ -57,7 +57,7 @@ def build_equity_course(report: "PerformanceReport") -> Course:
     mine = places(report)
     return Course(
         name="equity",
-        labels=["before the first session", *(f"{point.ts:%Y-%m-%d %H:%M} UTC" for point in report.curve)],
+        labels=["before the first session", *(f"{moment(point.ts)} UTC" for point in report.curve)],
         lines=[
             Line(name="bot", x=[place for place, _ in mine], y=[value for _, value in mine]),
             *(
@@ -97,7 +97,7 @@ def _swaps(report: "PerformanceReport", plot: Plot, mine: Sequence[Point]) -> li
                 f'data-x="{at:.6g}">{escape(swap.model_id)}</text>'
             )
             free = begins + _MODEL_PX
-        title = f"{swap.model_id} decides from {swap.ts:%Y-%m-%d %H:%M} UTC"
+        title = f"{swap.model_id} decides from {moment(swap.ts)} UTC"
         parts.append(plot.draw_mark((at, value), 'fill="var(--c2)"', title))
     return parts
 

@@ -47,7 +47,7 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
     shapes += [_draw_mark(plot, point, trade, opens=False) for point, trade in chart.exits]
     course = Course(
         name=f"price-{place}",  # by its place: a ticker may hold what no id may
-        labels=[f"{point.ts:%Y-%m-%d %H:%M}" for point in chart.points],
+        labels=[f"{moment(point.ts)}" for point in chart.points],
         lines=[Line(name="", x=[x for x, _ in points], y=[y for _, y in points])],
         digits=_count_digits(values),
         unit="USD",

@@ -6,7 +6,22 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import basis_points, count, describe_choice, describe_edge, interval, number, sharpe_ratio
 from hftcl.pages.courses import Course, Line, enliven, read_script
-from hftcl.pages.drawing import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, draw_both, grid, group, page, svg, table, ticks
+from hftcl.pages.drawing import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    draw_both,
+    grid,
+    group,
+    name_bars,
+    page,
+    svg,
+    table,
+    ticks,
+)
 
 if TYPE_CHECKING:
     from hftcl.learning.search.reports import SearchReport, TrialReport
@@ -21,7 +36,7 @@ def search(report: "SearchReport") -> str:
 
 
 def _build_body(report: "SearchReport") -> list[str]:
-    kind = '<span class="synthetic">SYNTHETIC bars</span>' if report.synthetic else f"Bars from {escape(report.source)}"
+    kind = name_bars(report.source, synthetic=report.synthetic)
     inner = report.inner
     return [
         "<header>",

@@ -11,7 +11,7 @@ import polars as pl
 from hftcl.exam import metrics
 from hftcl.exam.compare import compare, compute_worth_of_holding
 from hftcl.market.splits import looks_like_split
-from hftcl.performance.figures import FloatArray, compute_or_none, compute_sharpe_interval
+from hftcl.performance.figures import FloatArray
 from hftcl.performance.reports import BenchmarkFigures
 
 _FEW = 2  # sessions without which there is no spread
@@ -59,8 +59,8 @@ def compute_benchmark(
     ]
     return BenchmarkFigures(
         tickers=tickers,
-        sharpe=compute_or_none(lambda: metrics.sharpe(held, sessions_per_year=sessions_per_year)),
-        sharpe_interval=compute_sharpe_interval(held, sessions_per_year),
+        sharpe=metrics.compute_sharpe_or_none(held, sessions_per_year=sessions_per_year),
+        sharpe_interval=metrics.compute_sharpe_interval(held, sessions_per_year),
         pnl=float(held.sum()),
         max_drawdown=metrics.max_drawdown(held),
         difference=difference.difference,

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.errors import UndefinedStatisticError
 from hftcl.exam import metrics
 from hftcl.formats import hour_name
 from hftcl.performance.attribution import AMOUNTS, NET, OVERNIGHT, Amounts
@@ -42,13 +41,13 @@ def compute_figures(
     total = sum_amounts(booked)
     net = net_by_session(booked, sessions, capital)
     ended = trades["net"].to_numpy()
-    interval = compute_sharpe_interval(net, sessions_per_year)
+    interval = metrics.compute_sharpe_interval(net, sessions_per_year)
     return Figures(
         sessions=len(sessions),
-        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
+        sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=sessions_per_year),
         sharpe_interval=interval,
         # of sessions that are too few for an interval it would be next to certain: 0.999 of any two good days
-        psr=None if interval is None else compute_or_none(lambda: metrics.psr(net)),
+        psr=None if interval is None else metrics.compute_or_none(lambda: metrics.psr(net)),
         net_usd=total.net,
         pnl=total.net / capital,
         gross_usd=total.gross,
@@ -180,7 +179,10 @@ def compute_rolling(
 ) -> tuple[RollingPoint, ...]:
     """Return the Sharpe ratio over each `window` consecutive sessions; empty where there are fewer."""
     return tuple(
-        RollingPoint(session=sessions[end - 1], sharpe=_compute_sharpe(net[end - window : end], sessions_per_year))
+        RollingPoint(
+            session=sessions[end - 1],
+            sharpe=metrics.compute_sharpe_or_none(net[end - window : end], sessions_per_year=sessions_per_year),
+        )
         for end in range(window, len(sessions) + 1)
     )
 
@@ -203,24 +205,3 @@ def count_in_bins(values: FloatArray) -> list[tuple[float, float, int]]:
     edges = reach * np.arange(-_BINS // 2, _BINS // 2 + 1) / (_BINS // 2)  # linspace would miss 0 by a rounding
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True))
-
-
-def compute_or_none(statistic: Callable[[], float]) -> float | None:
-    """Return `statistic()`, or None where these numbers do not define it."""
-    try:
-        return statistic()
-    except UndefinedStatisticError:
-        return None
-
-
-def _compute_sharpe(net: FloatArray, sessions_per_year: int) -> float | None:
-    return compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year))
-
-
-def compute_sharpe_interval(net: FloatArray, sessions_per_year: int) -> tuple[float, float] | None:
-    """Return the 90 % interval of the annual Sharpe ratio, or None where these numbers do not define it."""
-    try:
-        interval = metrics.sharpe_interval(net, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
-    return interval.low, interval.high

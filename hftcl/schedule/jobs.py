@@ -11,7 +11,7 @@ from typing import Final
 
 from hftcl.alerts import Alert, Kind
 from hftcl.events import OnEvent
-from hftcl.formats import count
+from hftcl.formats import READS_UNKNOWN, count, name_some
 from hftcl.home import Home
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
@@ -70,11 +70,10 @@ def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     lines += [f"{ticker}: left out, {why}" for ticker, why in collection.left_out.items()]
     around = dict.fromkeys(collection.context_silent, f"no bar on {collection.session}")
     around |= {ticker: f"left out, {why}" for ticker, why in collection.context_left_out.items()}
-    lines += [f"{ticker}, a context ticker: {why}; what reads it is not known" for ticker, why in around.items()]
+    lines += [f"{ticker}, a context ticker: {why}; {READS_UNKNOWN}" for ticker, why in around.items()]
     names = [*collection.silent, *collection.left_out, *around]
     if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        yield Alert(Kind.DATA_HOLE, f"Data hole: {', '.join(names[:5])}{more}", "\n".join(lines), at)
+        yield Alert(Kind.DATA_HOLE, f"Data hole: {name_some(names, 5)}", "\n".join(lines), at)
 
 
 def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Final, Protocol
 
 from hftcl.config.times import Times
+from hftcl.formats import clock_time
 from hftcl.values import Value, value_class
 
 FIRST_GRACE: Final = timedelta(hours=1)
@@ -118,14 +119,14 @@ def resolve(wall: datetime, zone: tzinfo) -> tuple[datetime, str]:
     moment = early.astimezone(UTC)
     if moment.astimezone(zone).replace(tzinfo=None) == wall:
         twice = wall.replace(tzinfo=zone, fold=1).astimezone(UTC) > moment
-        return moment, f"{wall:%H:%M} comes twice on this day: the first" if twice else ""
+        return moment, f"{clock_time(wall)} comes twice on this day: the first" if twice else ""
     # Left out: the offset before the change puts `moment` after it, the offset after the change puts `low` before it.
     low = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     before = early.utcoffset()
     while moment - low > _MINUTE:
         middle = low + (moment - low) // 2 // _MINUTE * _MINUTE
         low, moment = (middle, moment) if middle.astimezone(zone).utcoffset() == before else (low, middle)
-    return moment, f"{wall:%H:%M} does not exist on this day: the next minute that does"
+    return moment, f"{clock_time(wall)} does not exist on this day: the next minute that does"
 
 
 @value_class(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from hftcl import logs
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import ConfigError, HftclError, LockHeldError, NewerVersionError
 from hftcl.events import Event, Level, hold_signals_by
+from hftcl.formats import moment
 from hftcl.learning.alert_texts import build_error_alert
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import Duty, JobResult, Observer, Teller
@@ -152,7 +153,7 @@ class Scheduler:
         now = claim.occurred.claimed_at
         log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
         if now - occurrence.due_at > BEHIND:
-            late = f"It was due at {occurrence.due_at:%Y-%m-%d %H:%M} UTC and began at {now:%Y-%m-%d %H:%M} UTC."
+            late = f"It was due at {moment(occurrence.due_at)} UTC and began at {moment(now)} UTC."
             self._tell_late(f"{occurrence.job} began late", late)
         self._observer.hear_begin(occurrence)
         self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
@@ -263,7 +264,7 @@ class Scheduler:
     def _rest(self, following: Occurrence | None) -> None:
         """Sleep until `following` is due, looking up every few seconds; return early where the clock was put back."""
         if following is not None:
-            at = f"{following.due_at:%Y-%m-%d %H:%M} UTC"
+            at = f"{moment(following.due_at)} UTC"
             log.info("waiting next=%s local_date=%s due=%s", following.job, following.local_date, at)
             self._notifier.status(f"next: {following.job} at {at}")
         last = self._clock()
@@ -308,6 +309,6 @@ _WHY_LATE: Final = "The host was asleep or down, its clock was put, the schedule
 
 def _describe_interruption(lost: OccurrenceRecord) -> str:
     return (
-        f"{lost.job} of {lost.local_date}, begun {lost.claimed_at:%Y-%m-%d %H:%M} UTC by {lost.by}, was cut off: its "
+        f"{lost.job} of {lost.local_date}, begun {moment(lost.claimed_at)} UTC by {lost.by}, was cut off: its "
         "process was killed, or the host went down. It is not repeated; the next one runs in its time."
     )

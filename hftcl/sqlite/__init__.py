@@ -5,7 +5,16 @@ another number to it, and its own integrity check says "ok". Only the standard l
 """
 
 from hftcl.sqlite.database import Database, Journal, Sync, build_damage_error, faults, guard_rows
-from hftcl.sqlite.opening import open_to_read, open_to_write, remove, set_sync
+from hftcl.sqlite.opening import (
+    ask_version,
+    find_page_fault,
+    open_to_read,
+    open_to_salvage,
+    open_to_write,
+    remove,
+    require_sound_pages,
+    set_sync,
+)
 from hftcl.sqlite.seals import (
     SEAL_BYTES,
     as_real,
@@ -25,16 +34,20 @@ __all__ = [
     "Journal",
     "Sync",
     "as_real",
+    "ask_version",
     "build_damage_error",
     "compute_seal",
     "faults",
+    "find_page_fault",
     "guard_rows",
     "list_columns",
     "list_damage",
     "open_to_read",
+    "open_to_salvage",
     "open_to_write",
     "read_rows",
     "remove",
+    "require_sound_pages",
     "require_whole",
     "seal_row",
     "seal_rows",

@@ -66,6 +66,15 @@ def open_to_read(path: Path, database: Database) -> sqlite3.Connection:
         return _open_as(path, database, "immutable=1")
 
 
+def open_to_salvage(path: Path) -> sqlite3.Connection:
+    """Open a file that may be damaged as it lies there: nothing is asked of its version, tables or seals.
+
+    Raises sqlite3.Error, StorageError.
+    """
+    _require_file(path)
+    return _connect(f"{path.absolute().as_uri()}?mode=rw")
+
+
 def _open_as(path: Path, database: Database, mode: str) -> sqlite3.Connection:
     db = _connect(f"{path.absolute().as_uri()}?{mode}")
     try:
@@ -151,8 +160,23 @@ def _require_tables(db: sqlite3.Connection, database: Database) -> None:
     for table, columns in _read_columns(database.schema).items():  # a flipped bit in a name is another column to SQLite
         if lost := columns - {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}:
             raise sqlite3.DatabaseError(f"its table {table} has no column {min(lost)} any more")
-    if database.small and (told := str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])) != "ok":
-        raise sqlite3.DatabaseError(told.splitlines()[-1])
+    if database.small:
+        require_sound_pages(db)
+
+
+def require_sound_pages(db: sqlite3.Connection, *, quick: bool = False) -> None:
+    """Raise sqlite3.DatabaseError where `find_page_fault` finds something."""
+    if fault := find_page_fault(db, quick=quick):
+        raise sqlite3.DatabaseError(fault)
+
+
+def find_page_fault(db: sqlite3.Connection, *, quick: bool = False, of: str = "1") -> str | None:
+    """Return what is wrong with the pages and indexes of the file, where no seal tells; None for nothing.
+
+    quick: indexes are not compared with their tables. of: the name of one table, or how many faults are enough.
+    """
+    row = db.execute(f"PRAGMA main.{'quick' if quick else 'integrity'}_check({of})").fetchone()
+    return None if row is None or row[0] == "ok" else str(row[0]).splitlines()[-1]
 
 
 @lru_cache(maxsize=16)  # the kinds of files that there are
@@ -175,9 +199,9 @@ def remove(path: Path) -> None:
 
 
 def _read_version(db: sqlite3.Connection, path: Path, database: Database) -> int:
-    version = _ask_version(db)
+    version = ask_version(db)
     if version <= 0 and db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-        version = _ask_version(db)  # another process made it between the two looks: tables and version are one commit
+        version = ask_version(db)  # another process made it between the two looks: tables and version are one commit
         if version <= 0:
             raise sqlite3.DatabaseError("it holds tables of another program")
     if version > database.version:
@@ -188,7 +212,8 @@ def _read_version(db: sqlite3.Connection, path: Path, database: Database) -> int
     return max(version, 0)
 
 
-def _ask_version(db: sqlite3.Connection) -> int:
+def ask_version(db: sqlite3.Connection) -> int:
+    """Return the version that the file itself names, 0 where it names none. Raises sqlite3.Error."""
     return int(db.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -8,6 +8,7 @@ from io import TextIOBase
 from typing import Protocol, TextIO
 
 from hftcl.events import BANNER, Event, Level, OnEvent, ignore
+from hftcl.formats import clock_second
 from hftcl.views.blocks import write_out
 from hftcl.views.terminal import LastingTerminal
 
@@ -94,7 +95,7 @@ class StatusLine(TextIOBase):
         self._terminal.put("\n")
 
     def _draw(self) -> None:
-        width, clock = self._terminal.size.columns - 1, f"{self._clock():%H:%M:%S} UTC"
+        width, clock = self._terminal.size.columns - 1, f"{clock_second(self._clock())} UTC"
         line = f"{clock} | {self._doing}"[:width]
         if line != self._line:
             self._line = line

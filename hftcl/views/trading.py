@@ -55,7 +55,7 @@ def draw_replay(report: "ReplayReport") -> None:
     say(f"positions_sha256 {report.positions_sha256}")  # a line of its own: a cell would break what is to be copied
     for alert in report.alerts:
         times = f" ({alert.count} times)" if alert.count > 1 else ""
-        say(f"would be told {alert.at:%Y-%m-%d %H:%M} UTC{times}: {alert.subject}. {alert.text}", "yellow")
+        say(f"would be told {moment(alert.at)} UTC{times}: {alert.subject}. {alert.text}", "yellow")
     for ticker, shares in report.apart.items():
         say(f"the broker holds {shares:+g} {ticker} more than the ledger", "bold red")
     say(f"Net P&L of each session, oldest to newest: {draw_sparkline(list(report.pnl_by_session.values()))}")

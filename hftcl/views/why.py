@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from hftcl.formats import bars_of, count, moment, quantity
+from hftcl.formats import bars_of, clock_second, clock_time, count, moment, quantity
 from hftcl.views import draw_table, number, say
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def _draw_bars(report: "ExplainReport") -> None:
     rows = [
         (
             row.ticker,
-            f"{row.ts:%H:%M}",
+            f"{clock_time(row.ts)}",
             number(row.prediction, "+.3f"),
             _SIGNALS[row.signal],
             number(row.target, "+.2%"),
@@ -89,7 +89,7 @@ def _draw_bar(report: "ExplainReport", row: "ExplainRow") -> None:
 
 
 def _show_local(ts: datetime, zone: str) -> str:
-    return f"{ts.astimezone(ZoneInfo(zone)):%H:%M} {zone}"
+    return f"{clock_time(ts.astimezone(ZoneInfo(zone)))} {zone}"
 
 
 def _show_place(place: tuple[float, float] | None) -> str:
@@ -108,7 +108,7 @@ def _list_steps(report: "ExplainReport", row: "ExplainRow") -> list[str]:
     other = "" if decided.model_id == report.model_id else f" with another model, {decided.model_id}"
     lines.append(
         f"The bot{other}: {decided.code}, prediction {number(decided.prediction, '+.5f')}, target "
-        f"{number(decided.target, '+.3%')}, decided {decided.decided_at:%H:%M:%S} UTC."
+        f"{number(decided.target, '+.3%')}, decided {clock_second(decided.decided_at)} UTC."
     )
     order = row.order
     if order is None:

@@ -1,16 +1,17 @@
 """One answer to "may this model serve this market", and what stands on it: rollback, the edge, synthetic bars."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from hftcl import ContinuousLearning
-from hftcl.archive.fitness import MarketKind, find_market_kind, require_fitness
+from hftcl.archive.fitness import MarketKind, find_first_unseen, find_market_kind, require_fitness
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, UnfitModelError
 from hftcl.home import Home
+from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from tests.archive.sample_models import T0, added, archive_in, deployed
@@ -116,3 +117,19 @@ def test_a_search_whose_winner_could_not_be_examined_tries_nothing_and_no_advice
     told = " ".join(trigger.evidence for trigger in learning.check().triggers)
     assert "give these a [paths] home of their own" in told
     assert "`hftcl retrain` on these" not in told, "which is refused here"
+
+
+@pytest.mark.parametrize(
+    ("calendar", "last_label", "embargo_sessions", "first"),
+    [
+        ("XNYS", datetime(2026, 7, 1, 20, tzinfo=UTC), 1, "2026-07-06"),  # July 2 is the embargo, July 3 a holiday
+        ("XNYS", datetime(2026, 7, 1, 13, tzinfo=UTC), 1, "2026-07-02"),  # before the open: July 1 is the embargo
+        ("XSHG", datetime(2009, 9, 30, 7, tzinfo=UTC), 1, "2009-10-12"),  # a week without a session, and a weekend
+        ("XNYS", datetime(2025, 10, 31, 20, tzinfo=UTC), 60, "2026-01-30"),  # the 61st: 19 in November, 22, 20
+        ("24/7", datetime(2025, 12, 31, 23, 59, tzinfo=UTC), 2, "2026-01-03"),
+    ],
+)
+def test_a_model_may_be_scored_from_the_first_session_behind_its_labels_and_the_embargo(
+    calendar: str, last_label: datetime, embargo_sessions: int, first: str
+) -> None:
+    assert str(find_first_unseen(Calendar(calendar), last_label, embargo_sessions=embargo_sessions)) == first

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,11 @@ import pytest
 
 from hftcl.archive.artifact import Model, our_features
 from hftcl.events import ignore
-from hftcl.exam.metrics import sharpe
+from hftcl.exam.metrics import compute_or_none, sharpe
 from hftcl.exam.split import list_sessions, split
 from hftcl.learning.candidate import merge_params, train_candidate
 from hftcl.learning.dataset import add_features
-from hftcl.learning.score import compute_or_none, examine
+from hftcl.learning.score import examine
 from hftcl.market.bars import clean
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -106,9 +107,7 @@ def measure_market(seed: int, windows: int | None = None) -> Market:
 
 
 def measure(parts: Sequence[FloatArray]) -> FloatArray:
-    return np.array(
-        [np.nan if (value := compute_or_none(lambda p=part: sharpe(p))) is None else value for part in parts]
-    )
+    return np.array([np.nan if (value := compute_or_none(partial(sharpe, part))) is None else value for part in parts])
 
 
 def describe(what: str, values: Sequence[float]) -> str:

@@ -26,9 +26,8 @@ from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.looks import read_looks
-from hftcl.archive.rebuild import read_trained_at
 from hftcl.archive.record import RecordedSession
-from hftcl.archive.records import NewModel
+from hftcl.archive.records import NewModel, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import open_to_change
 from hftcl.doctor import Row, archive, bot, examine, machine, market, outside, prometheus, repairs, stopped, units

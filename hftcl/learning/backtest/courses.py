@@ -12,7 +12,7 @@ from hftcl.events import Event, OnEvent
 from hftcl.exam import policies
 from hftcl.exam.policies import Gate, GateDecision, PolicyAttempt, PolicyRun, Step
 from hftcl.exam.split import Session
-from hftcl.learning.backtest.plan import History, find_close
+from hftcl.learning.backtest.plan import History
 from hftcl.learning.backtest.report import FREE, NEVER, POLICY, SEARCHED, SEARCHED_FREE
 from hftcl.learning.backtest.scores import Score
 from hftcl.learning.backtest.trainings import Unit
@@ -34,7 +34,7 @@ def build_attempt(unit: Unit, score: Score, calendar: Calendar) -> PolicyAttempt
     """Return what a training is worth, for the gates."""
     return PolicyAttempt(
         model_id=unit.model_id,
-        at=find_close(calendar, unit.window[-1].day),
+        at=calendar.find_close(unit.window[-1].day),
         label_end=score.meta.label_end,
         window=unit.window,
         marks=score.marks,

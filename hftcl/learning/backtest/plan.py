@@ -7,15 +7,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
 
+from hftcl.archive.records import build_model_id
 from hftcl.errors import NoDataError
-from hftcl.exam.split import ExamSplit, Session, list_sessions, split
-from hftcl.formats import count
+from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam
+from hftcl.formats import READS_UNKNOWN, count
 from hftcl.learning.backtest.trainings import Unit
 from hftcl.learning.dataset import Dataset, find_warm_up
 from hftcl.learning.record_scoring import split_folds
@@ -25,15 +26,9 @@ from hftcl.market.window import AsOf, list_window
 from hftcl.settings import Settings
 
 
-def find_close(calendar: Calendar, session: date) -> datetime:
-    """Return when a session closes, UTC."""
-    close: datetime = calendar.sessions(session, session)["close"][0]
-    return close
-
-
 def list_week_window(calendar: Calendar, settings: Settings, day: date) -> tuple[date, ...]:
     """Return the sessions of the window that ends with `day`, oldest first."""
-    return list_window(calendar, settings, AsOf(at=find_close(calendar, day), note="", explicit=True))
+    return list_window(calendar, settings, AsOf(at=calendar.find_close(day), note="", explicit=True))
 
 
 def find_warm_up_of(calendar: Calendar, settings: Settings, day: date) -> date:
@@ -96,9 +91,7 @@ class Planner:
             ticker for ticker, without in self.silent.items() if len(set(judged) - without) < share * len(judged)
         )
         sessions = self.bars.list_sessions(days, tickers, jumps)
-        division = split(
-            sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-        )
+        division = split_for_exam(sessions, settings.exam)
         return self.bars.build_unit(name_week(self.calendar, day), sessions, tickers, division, warm_up, jumps, gone)
 
     def plan_weeks(self, settings: Settings, weeks: Sequence[date]) -> tuple[list[Unit], dict[str, str]]:
@@ -117,7 +110,7 @@ class Planner:
         counts = Counter(ticker for unit in units for ticker in unit.context_left_out)
         return tuple(
             f"the context ticker {ticker} is left out of {number} of {count(len(units), 'weekly window')}: it has bars "
-            "in too few of their sessions ([market] min_coverage), and what reads it is not known there"
+            f"in too few of their sessions ([market] min_coverage), and {READS_UNKNOWN} there"
             for ticker, number in sorted(counts.items())
         )
 
@@ -141,7 +134,7 @@ class Planner:
 
 def name_week(calendar: Calendar, day: date) -> str:
     """Return the model id of the training at the close of `day`."""
-    return f"{find_close(calendar, day):%Y%m%d_%H%M%S}"
+    return build_model_id(calendar.find_close(day))
 
 
 @dataclass(frozen=True, slots=True)

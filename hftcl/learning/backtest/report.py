@@ -22,7 +22,6 @@ from hftcl.learning.backtest.reports import (
     ServedReport,
 )
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.market.sessions import Calendar
 from hftcl.performance.risk import compute_risk
 from hftcl.settings import Settings
@@ -96,9 +95,9 @@ def _report_policy(name: str, course: PolicyRun, sessions_per_year: int) -> Poli
     net = course.net
     return PolicyReport(
         rule=RULES[name],
-        sharpe=compute_or_none(lambda: metrics.sharpe(net, sessions_per_year=sessions_per_year)),
-        interval=compute_sharpe_interval(net, sessions_per_year),
-        gross_sharpe=compute_or_none(lambda: metrics.sharpe(course.gross, sessions_per_year=sessions_per_year)),
+        sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=sessions_per_year),
+        interval=metrics.compute_sharpe_interval(net, sessions_per_year),
+        gross_sharpe=metrics.compute_sharpe_or_none(course.gross, sessions_per_year=sessions_per_year),
         pnl=float(net.sum()),
         gross_pnl=float(course.gross.sum()),
         turnover=float(course.turnover.sum()),

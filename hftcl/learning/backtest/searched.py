@@ -23,7 +23,7 @@ from hftcl.exam.policies import PolicyRun, Step
 from hftcl.formats import count, number, size
 from hftcl.free_memory import count_fitting, read_free_bytes
 from hftcl.home import Home
-from hftcl.learning.backtest.plan import History, Planner, find_close, list_week_window, name_week
+from hftcl.learning.backtest.plan import History, Planner, list_week_window, name_week
 from hftcl.learning.backtest.report import FREE, SEARCHED, SEARCHED_FREE, describe_difference
 from hftcl.learning.backtest.reports import SearchedReport, SearchedWeekReport
 from hftcl.learning.dataset import Dataset
@@ -176,7 +176,7 @@ class _WeekSearcher:
     def search(self, day: date) -> WeekSearch:
         """Return what the search of a week comes to."""
         calendar = self.planner.calendar
-        week = WeekSearch(model_id=name_week(calendar, day), day=day, at=find_close(calendar, day))
+        week = WeekSearch(model_id=name_week(calendar, day), day=day, at=calendar.find_close(day))
         try:
             data = self._cut_data(day)
             inner = InnerExam(self.asked.settings, data)
@@ -210,7 +210,7 @@ class _WeekSearcher:
             sessions=list_week_window(calendar, wide, day),
             tickers=unit.tickers,
             context_left_out=dict.fromkeys(unit.context_left_out, "bars in too few sessions"),
-            as_of=AsOf(at=find_close(calendar, day), note="", explicit=True),
+            as_of=AsOf(at=calendar.find_close(day), note="", explicit=True),
         )
 
     def _open_store(self, data: Dataset) -> TrialStore:

@@ -5,7 +5,7 @@ Bars and features are those of all trials; each trial is a task, which runs wher
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 
@@ -16,12 +16,12 @@ from hftcl.archive.artifact import FeatureSet, our_features
 from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Rows, Table, Task, Team
 from hftcl.errors import ConfigError, NoDataError, TrainingError, UsageError
-from hftcl.exam.metrics import sharpe
-from hftcl.exam.split import ExamSplit, Session, list_sessions, split, split_walk_forward
+from hftcl.exam.metrics import compute_sharpe_or_none
+from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam, split_walk_forward
 from hftcl.learning.candidate import merge_params, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.orders import Order, select_settings
-from hftcl.learning.score import compute_or_none, run_model
+from hftcl.learning.score import run_model
 from hftcl.learning.search.reports import InnerReport
 from hftcl.learning.search.space import Choice, apply_choice
 from hftcl.learning.search.trials import FinishedTrial
@@ -64,7 +64,7 @@ class InnerExam:
 
     def __post_init__(self) -> None:
         """Leave the exam out. Raises NoDataError where too few sessions are left."""
-        self.training = _split(list_sessions(self.data.frame), self.settings).train
+        self.training = split_for_exam(list_sessions(self.data.frame), self.settings.exam).train
         inside = pl.col("session") <= self.training[-1].day
         rows = self.data.frame.filter(inside).drop("target", "label_end").rechunk()  # once, not in each trial
         self.table = Table(lambda: rows)
@@ -93,7 +93,7 @@ class InnerExam:
             self.training,
             folds=self.settings.search.folds,
             embargo_sessions=self.settings.exam.embargo_sessions,
-            longest=len(_split(window, self.settings).train),
+            longest=len(split_for_exam(window, self.settings.exam).train),
         )
 
     @property
@@ -150,7 +150,7 @@ class InnerExam:
     def compute_sharpe(self, net: Mapping[date, float]) -> float | None:
         """Return the annual Sharpe ratio of net P&L by session, None where it is not defined."""
         values, a_year = np.array(list(net.values())), Calendar(self.settings.market.calendar).sessions_per_year
-        return compute_or_none(lambda: sharpe(values, sessions_per_year=a_year))
+        return compute_sharpe_or_none(values, sessions_per_year=a_year)
 
 
 def add_target(rows: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
@@ -195,7 +195,3 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
         trades += earned.trades
         held.update(positions_sha256(run.positions).encode())
     return Walked(net=net, turnover=turnover, trades=trades, positions=held.hexdigest())
-
-
-def _split(sessions: Sequence[Session], settings: Settings) -> ExamSplit:
-    return split(sessions, exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions)

@@ -7,12 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from hftcl.exam.metrics import compute_best_luck, deflated_sharpe
+from hftcl.exam.metrics import compute_best_luck, compute_or_none, compute_sharpe_interval, deflated_sharpe
 from hftcl.exam.trials import Trial
 from hftcl.formats import count, number
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import RetrainReport
-from hftcl.learning.score import compute_or_none, compute_sharpe_interval
 from hftcl.learning.search.reports import InnerReport, SearchExamReport, SearchReport, TrialReport, WinnerReport
 from hftcl.learning.search.space import Choice, Space, Value, read_value
 from hftcl.learning.search.trials import FinishedTrial

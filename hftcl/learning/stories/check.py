@@ -30,7 +30,6 @@ from hftcl.learning.dataset import Window, open_window
 from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.record import Record
 from hftcl.learning.reports import CheckReport
-from hftcl.learning.score import compute_or_none
 from hftcl.learning.session_scores import score_unseen
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sources import as_local
@@ -207,7 +206,7 @@ def _evaluate_ledger_sharpe(window: Window, live: ModelRecord | None, needed: in
         )
     if recent is None or recent.net.size < needed:
         return None
-    sharpe = compute_or_none(lambda: metrics.sharpe(recent.net, sessions_per_year=a_year))
+    sharpe = metrics.compute_sharpe_or_none(recent.net, sessions_per_year=a_year)
     if sharpe is None:
         return None
     return triggers.check_recent_sharpe(
@@ -232,7 +231,7 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     recent = days[-settings.triggers.recent_sessions :]
     a_year = window.calendar.sessions_per_year
     return _Facts(
-        sharpe=compute_or_none(lambda: metrics.sharpe(np.array([net[day] for day in recent]), sessions_per_year=a_year))
+        sharpe=metrics.compute_sharpe_or_none(np.array([net[day] for day in recent]), sessions_per_year=a_year)
         if len(recent) > 1
         else None,
         stability=scores.compute_stability(recent),

@@ -6,17 +6,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from hftcl.archive.artifact import ModelMeta, describe
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
-from hftcl.errors import UndefinedStatisticError, UsageError
-from hftcl.exam.metrics import SharpeDifference, sharpe, sharpe_difference
+from hftcl.errors import UsageError
+from hftcl.exam.metrics import compute_or_none, compute_sharpe_or_none, sharpe_difference
 from hftcl.market.sessions import Calendar
 
-FloatArray = npt.NDArray[np.float64]
-_FEW: Final = 5  # sessions: the error of a Sharpe ratio's difference divides by n - 4, as in `exam.metrics`
 _SETTINGS: Final = (
     "family", "target", "horizon_minutes", "threshold", "entry_quantile", "side", "weighting", "half_life_days",
     "cost_bps", "flat_minutes_before_close", "seed", "source", "synthetic", "calendar", "extended_hours", "columns",
@@ -107,33 +104,19 @@ def _compare_exams(a: ModelRecord, b: ModelRecord, sessions_per_year: int) -> Sh
     if not days or a.synthetic != b.synthetic:
         return None
     x, y = (np.array([pnl[day] for day in days], dtype=np.float64) for pnl in (pnl_a, pnl_b))
-    compared = _compare_sharpes(x, y, sessions_per_year) if len(days) >= _FEW else None
+    compared = compute_or_none(lambda: sharpe_difference(x, y, sessions_per_year=sessions_per_year))
     return SharedExam(
         sessions=len(days),
         from_=days[0],
         to=days[-1],
-        sharpe_a=_compute_sharpe(x, sessions_per_year),
-        sharpe_b=_compute_sharpe(y, sessions_per_year),
+        sharpe_a=compute_sharpe_or_none(x, sessions_per_year=sessions_per_year),
+        sharpe_b=compute_sharpe_or_none(y, sessions_per_year=sessions_per_year),
         pnl_a=float(x.sum()),
         pnl_b=float(y.sum()),
         difference=compared.difference if compared else None,
         standard_error=compared.standard_error if compared else None,
         p_better=compared.p_better if compared else None,
     )
-
-
-def _compute_sharpe(net: FloatArray, sessions_per_year: int) -> float | None:
-    try:
-        return sharpe(net, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
-
-
-def _compare_sharpes(x: FloatArray, y: FloatArray, sessions_per_year: int) -> SharpeDifference | None:
-    try:
-        return sharpe_difference(x, y, sessions_per_year=sessions_per_year)
-    except UndefinedStatisticError:
-        return None
 
 
 def _list_exam(a: ModelRecord, b: ModelRecord) -> Iterator[FieldDifference]:

@@ -5,16 +5,17 @@ these sessions were looked at: a later candidate is then the best of more tries.
 """
 
 from dataclasses import fields, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from hftcl.archive.artifact import Model, our_features
 from hftcl.archive.deployment import Archive
-from hftcl.archive.fitness import describe_untrained_of, find_market_kind, load_archived
+from hftcl.archive.fitness import describe_untrained_of, find_first_unseen, find_market_kind, load_archived
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.split import Session, find_unseen, list_sessions
+from hftcl.exam.split import list_sessions
 from hftcl.exam.trials import compute_deflated, count_effective
+from hftcl.formats import moment
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
@@ -66,14 +67,12 @@ def score(
 
 
 def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessions: int) -> None:
-    """Refuse sessions up to the last label of the training, and the embargo after them: see `exam.split.unseen`."""
+    """Refuse sessions up to the last label of the training, and the embargo after them: see `find_first_unseen`."""
     seen = model.meta.label_end
-    ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
-    sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
-    allowed = find_unseen(sessions, seen, embargo_sessions=embargo_sessions)[0].day
+    allowed = find_first_unseen(calendar, seen, embargo_sessions=embargo_sessions)
     if begin < allowed:
         raise NoDataError(
-            f"Model {model.meta.model_id} was trained on bars up to {seen:%Y-%m-%d %H:%M} UTC, and the embargo is "
+            f"Model {model.meta.model_id} was trained on bars up to {moment(seen)} UTC, and the embargo is "
             f"{embargo_sessions} session{'s' if embargo_sessions > 1 else ''}: it may be examined from {allowed} on, "
             f"not from {begin}. Use --from {allowed}."
         )

@@ -21,6 +21,7 @@ from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.drift import locate
+from hftcl.formats import clock_time, moment
 from hftcl.home import Home
 from hftcl.learning.dataset import add_features, find_warm_up
 from hftcl.learning.score import decide_positions, predict_bars
@@ -111,7 +112,7 @@ def _parse_time(text: str, calendar: Calendar, now: datetime) -> datetime:
             "or with an offset such as 2026-01-07T15:30Z."
         ) from None
     if known + MINUTE > now:
-        raise UsageError(f"--at: the minute {text} is not over. Give one before {now:%Y-%m-%d %H:%M} UTC.")
+        raise UsageError(f"--at: the minute {text} is not over. Give one before {moment(now)} UTC.")
     return known.replace(second=0, microsecond=0)
 
 
@@ -125,9 +126,9 @@ def _find_session(calendar: Calendar, at: datetime, extended_hours: bool, *, exa
         zone = ZoneInfo(calendar.zone)
         nearest = begun[-1] if begun else sessions[0]
         raise UsageError(
-            f"--at: {at.astimezone(zone):%Y-%m-%d %H:%M} lies in no session of {calendar.name}. The one of "
-            f"{nearest.session} is from {nearest.begins.astimezone(zone):%H:%M} to "
-            f"{nearest.ends.astimezone(zone):%H:%M} by the clock of {calendar.zone}."
+            f"--at: {moment(at.astimezone(zone))} lies in no session of {calendar.name}. The one of "
+            f"{nearest.session} is from {clock_time(nearest.begins.astimezone(zone))} to "
+            f"{clock_time(nearest.ends.astimezone(zone))} by the clock of {calendar.zone}."
         )
     return begun[-1]
 
@@ -190,15 +191,17 @@ def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist
     chosen = of_ticker.filter(pl.col("ts") == ts)
     if of_ticker.is_empty() and ticker not in watchlist:
         raise NoDataError(
-            f"{ticker} has no bar in the session of {ts:%Y-%m-%d %H:%M} UTC, and is not in [market] watchlist. "
+            f"{ticker} has no bar in the session of {moment(ts)} UTC, and is not in [market] watchlist. "
             f"{_name_watchlist(watchlist)}"
         )
     if chosen.is_empty():
         before = of_ticker.filter(pl.col("ts") < ts)
         near = (
-            f"The last one before it began at {before['ts'][-1]:%H:%M} UTC" if before.height else "It has none before"
+            f"The last one before it began at {clock_time(before['ts'][-1])} UTC"
+            if before.height
+            else "It has none before"
         )
-        raise NoDataError(f"{ticker} has no bar at {ts:%Y-%m-%d %H:%M} UTC: a minute without a trade has none. {near}.")
+        raise NoDataError(f"{ticker} has no bar at {moment(ts)} UTC: a minute without a trade has none. {near}.")
     return chosen
 
 

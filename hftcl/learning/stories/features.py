@@ -18,7 +18,7 @@ from hftcl.archive.fitness import find_market_kind, find_unfit
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent
-from hftcl.exam.split import list_sessions, split
+from hftcl.exam.split import list_sessions, split_for_exam
 from hftcl.home import Home
 from hftcl.learning.dataset import open_window
 from hftcl.learning.reports import FeatureReport, FeaturesReport
@@ -46,9 +46,7 @@ def describe_features(settings: Settings, *, as_of: str | None, now: datetime, o
     session beside the exam.
     """
     data = open_window(settings, as_of=as_of, now=now, save=False, on_event=on_event).assemble()
-    division = split(
-        list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-    )
+    division = split_for_exam(list_sessions(data.frame), settings.exam)
     days = [session.day for session in division.train]
     rows = data.frame.filter(pl.col("session").is_in(days)).sort("session", "ticker", "ts")
     horizons = tuple(sorted({*_HORIZONS, settings.model.target_minutes}))

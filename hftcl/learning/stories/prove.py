@@ -9,7 +9,6 @@ that: they are looked at by themselves.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -23,13 +22,13 @@ from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, OnEvent
 from hftcl.exam import metrics
-from hftcl.exam.split import find_unseen, list_sessions, split
+from hftcl.exam.split import find_unseen, list_sessions, split_for_exam
 from hftcl.formats import count
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, open_window
 from hftcl.learning.miracle import find_correlations
 from hftcl.learning.reports import ProofReport
-from hftcl.learning.score import compute_or_none, run_late, run_model
+from hftcl.learning.score import run_late, run_model
 from hftcl.learning.tampering import TAMPERINGS, Tampering
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.doubts import LATER, SMOOTH
@@ -310,7 +309,7 @@ def _compute_delay(data: Dataset, model: Model | None, settings: Settings) -> tu
     run = run_model(model, rows, days, cost_bps=0.0, watchlist=watchlist, jobs=count_cores(settings))
     delayed = run_late(model, run.predicted, rows, days, cost_bps=0.0, watchlist=watchlist)
     now, late = (
-        compute_or_none(partial(metrics.sharpe, simulation.gross, sessions_per_year=a_year))
+        metrics.compute_sharpe_or_none(simulation.gross, sessions_per_year=a_year)
         for simulation in (run.simulation, delayed)
     )
     return now, late
@@ -350,9 +349,7 @@ def _replace_later(cut: Cut, later: Tampering, random: np.random.Generator, cale
 
 def _count_label_overlap(data: Dataset, settings: Settings) -> int:
     """Return how many training rows have a label that ends at or after the first bar that they must not have seen."""
-    division = split(
-        list_sessions(data.frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-    )
+    division = split_for_exam(list_sessions(data.frame), settings.exam)
     trained = data.frame.filter(division.mask_training(data.frame))
     return int((trained["label_end"] >= division.cut).sum()) + int(
         trained["session"].is_in([session.day for session in division.exam + division.embargoed]).sum()

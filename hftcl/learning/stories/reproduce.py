@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
-import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta
@@ -19,7 +18,8 @@ from hftcl.archive.fitness import find_market_kind, require_same_kind
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import IntegrityError
 from hftcl.events import OnEvent, Stopwatch
-from hftcl.exam.split import ExamSplit, list_sessions
+from hftcl.exam.split import list_sessions, split_as_trained
+from hftcl.formats import name_some
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, Window
@@ -56,7 +56,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
     with watch("fit"), TrainingPool() as pool:
         candidate = train_candidate(
             data.frame,
-            _find_split(data.frame, meta),
+            split_as_trained(list_sessions(data.frame), meta.trained_from, meta.trained_to),
             adopted,
             model_id=meta.model_id,
             params=merge_params(adopted, meta.params),
@@ -125,13 +125,6 @@ def _open_window(settings: Settings, meta: ModelMeta, record: ModelRecord, on_ev
     )
 
 
-def _find_split(frame: pl.DataFrame, meta: ModelMeta) -> ExamSplit:
-    """Return the split whose training sessions are those of the model: what came later is as of an exam."""
-    sessions = list_sessions(frame)
-    train = tuple(session for session in sessions if meta.trained_from <= session.day <= meta.trained_to)
-    return ExamSplit(train=train, embargoed=sessions[len(train) :], exam=(), withheld=())
-
-
 def _compare(meta: ModelMeta, graph: bytes, candidate: Candidate) -> Iterator[ModelDifference]:
     """Yield what makes another model: its graph, its threshold."""
     new = candidate.model.meta
@@ -163,7 +156,7 @@ def _compare_features(was: FeatureSet, now: FeatureSet) -> Iterator[ModelDiffere
             changed.setdefault((digest, files.get(name, "")), []).append(name)
     for (then, present), names in changed.items():
         yield ModelDifference(
-            what=f"the file of {_list_some(names)}",
+            what=f"the file of {name_some(names, _SHOWN)}",
             was=then[:_DIGITS] or "one of hftcl's own",
             is_=present[:_DIGITS] or "one of hftcl's own",
         )
@@ -213,13 +206,15 @@ def _compare_bars(was: ModelMeta, now: ModelMeta, left_out: Mapping[str, str]) -
     if left_out:  # without them every session is another one
         tickers = [ticker for ticker in tickers if ticker not in left_out]
         if tickers:
-            yield ModelDifference(what=f"the bars of {_list_some(tickers)}", was="others", is_="revised, lost or new")
+            yield ModelDifference(
+                what=f"the bars of {name_some(tickers, _SHOWN)}", was="others", is_="revised, lost or new"
+            )
         return
     sessions = _list_changed(was.bars_by_session, now.bars_by_session or {})
     if sessions or tickers:
         yield ModelDifference(
-            what=f"the bars of {_list_some(tickers)}",
-            was=f"those of {_list_some(sessions)}",
+            what=f"the bars of {name_some(tickers, _SHOWN)}",
+            was=f"those of {name_some(sessions, _SHOWN)}",
             is_="revised, lost or new",
         )
     elif was.features_hash == now.features_hash:
@@ -230,11 +225,6 @@ def _compare_bars(was: ModelMeta, now: ModelMeta, left_out: Mapping[str, str]) -
 
 def _list_changed(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
-
-
-def _list_some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _build_report(

@@ -9,10 +9,11 @@ import polars as pl
 from hftcl.archive.artifact import our_features
 from hftcl.archive.deployment import Archive
 from hftcl.archive.policy import hash_policy
+from hftcl.archive.records import build_model_id
 from hftcl.compute.crew import count_cores
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
-from hftcl.exam.split import list_sessions, split
+from hftcl.exam.split import list_sessions, split_for_exam
 from hftcl.home import Home
 from hftcl.learning.candidate import Candidate, merge_params, train_candidate
 from hftcl.learning.reports import ScoreReport
@@ -38,16 +39,14 @@ def try_model(
     """
     features = our_features(settings)
     frame = from_pandas(df, features.table)
-    division = split(
-        list_sessions(frame), exam_sessions=settings.exam.sessions, embargo_sessions=settings.exam.embargo_sessions
-    )
+    division = split_for_exam(list_sessions(frame), settings.exam)
     chosen, synthetic = merge_params(settings, params), bool(df.attrs.get("synthetic", False))
     with TrainingPool() as pool:
         candidate = train_candidate(
             frame,
             division,
             settings,
-            model_id=f"{now:%Y%m%d_%H%M%S}",
+            model_id=build_model_id(now),
             params=chosen,
             features=features,
             source=str(df.attrs.get("source", "frame")),

@@ -14,6 +14,7 @@ from hftcl import durable
 from hftcl.archive.deployment import Archive
 from hftcl.archive.fitness import find_market_kind, find_untrained
 from hftcl.archive.policy import hash_policy
+from hftcl.archive.records import build_model_id
 from hftcl.compute import Engine
 from hftcl.errors import ConfigError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
@@ -149,7 +150,7 @@ def _hold_retrain_lock(home: Path, *, dry_run: bool) -> Iterator[None]:
 def _claim_model_id(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
     """Hold a model id; a candidate that never reaches the archive gives it back."""
     if dry_run:
-        yield f"{now:%Y%m%d_%H%M%S}"
+        yield build_model_id(now)
         return
     model_id = archive.claim_id(now)
     try:

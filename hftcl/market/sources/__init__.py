@@ -1,12 +1,13 @@
 """What a source of bars is, and how one is found by name."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError
+from hftcl.errors import ConfigError, SourceError
 from hftcl.market.columns import choose_columns
 from hftcl.settings import Settings
 
@@ -39,6 +40,22 @@ class Split:
     def is_plausible(self) -> bool:
         """Whether a company can have made it."""
         return self.split_from > 0 and 1 / _GREATEST_RATIO <= self.ratio <= _GREATEST_RATIO
+
+
+def build_split(
+    ticker: str, day: date, before: float | None, after: float | None, refuse: Callable[[str], SourceError]
+) -> Split:
+    """Return a vendor's split: from `day` on, `after` shares for `before`. Raises what `refuse` makes of its fault.
+
+    >>> build_split("AAPL", date(2020, 8, 31), 1.0, 4.0, SourceError).ratio
+    4.0
+    """
+    if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
+        raise refuse(f"hold one of {day} that is not so many shares for so many")
+    split = Split(ticker=ticker, execution_date=day, split_from=before, split_to=after)
+    if not split.is_plausible:
+        raise refuse(f"hold one of {day} of {split.ratio:g} for 1, which no company does")
+    return split
 
 
 @dataclass(frozen=True, slots=True)

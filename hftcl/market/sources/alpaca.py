@@ -5,20 +5,21 @@ time; `t` is the START of the minute; `asof` follows renamed symbols) and
 https://docs.alpaca.markets/reference/corporateactions-1 (forward and reverse splits by ex_date).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from hftcl.formats import moment, name_some
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
-from hftcl.market.sources import Question, Split
+from hftcl.market.sources import Question, Split, build_split
 from hftcl.market.sources.alpaca_rest import DataService, Keys, build_untrusted_error, find_keys
-from hftcl.market.sources.transport import TRIES, quote_ticker
+from hftcl.market.sources.transport import TRIES, parse_figure, quote_ticker
 from hftcl.settings import Settings
 
 MOST_BARS: Final = 10_000
@@ -136,7 +137,7 @@ class AlpacaSource:
             "end": str(today + timedelta(days=30)),
             "limit": "1000",
         }
-        for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {_some(tickers)}"):
+        for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {name_some(tickers, 3)}"):
             actions = page.get("corporate_actions")
             if not isinstance(actions, dict):
                 raise build_untrusted_error(part, "holds no corporate actions")
@@ -162,9 +163,9 @@ def ask_bars(
         "feed": feed,
         "sort": "asc",
     }
-    span = f"{begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
+    span = f"{moment(begin)} to {moment(end)}"
     rows: dict[str, list[dict[str, Any]]] = {ticker: [] for ticker in tickers}
-    for part, page in service.pages("/v2/stocks/bars", query, f"{_some(tickers)} {span}"):
+    for part, page in service.pages("/v2/stocks/bars", query, f"{name_some(tickers, 3)} {span}"):
         bars = page.get("bars")
         if bars is None:
             bars = {}
@@ -192,18 +193,10 @@ def stamp(text: object) -> datetime | None:
     return at.astimezone(UTC) if at.tzinfo is not None else None
 
 
-def figure(value: object) -> float | None:
-    """Return a number as float; None for what is none."""
-    try:
-        return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None
-
-
 def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
     stamps = pl.Series([stamp(row.get("t")) for row in rows], dtype=TS)
     figures = {
-        ours: pl.Series([figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
+        ours: pl.Series([parse_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)
         for ours, theirs in {**_FIGURES, **{name: FURTHER[name] for name in columns}}.items()
     }
     schema = extend_schema(RAW_SCHEMA, columns)
@@ -213,16 +206,7 @@ def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> p
 def _split(row: Any, part: str) -> Split:
     try:
         day, ticker = date.fromisoformat(row["ex_date"]), row["symbol"]
-        before, after = figure(row["old_rate"]), figure(row["new_rate"])
+        before, after = parse_figure(row["old_rate"]), parse_figure(row["new_rate"])
     except (KeyError, TypeError, ValueError):
         raise build_untrusted_error(part, "hold one without a date or rates") from None
-    if not (before and after and before > 0 and after > 0 and math.isfinite(before) and math.isfinite(after)):
-        raise build_untrusted_error(part, f"hold one of {day} that is not so many shares for so many")
-    split = Split(ticker=str(ticker), execution_date=day, split_from=before, split_to=after)
-    if not split.is_plausible:
-        raise build_untrusted_error(part, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
-    return split
-
-
-def _some(tickers: list[str]) -> str:
-    return ", ".join(tickers[:3]) + (f" and {len(tickers) - 3} more" if len(tickers) > 3 else "")
+    return build_split(str(ticker), day, before, after, partial(build_untrusted_error, part))

@@ -19,6 +19,7 @@ import polars as pl
 
 from hftcl.durable import convert_storage_faults, make_folder, read_file, write_atomically
 from hftcl.errors import ConfigError, RefusedBarsError, SourceError
+from hftcl.formats import name_some
 from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.columns import choose_columns, extend_schema
@@ -327,7 +328,7 @@ class FilesSource:
     def explain_absence(self, ticker: str) -> str:
         """Return what to tell of a ticker without bars: which ones the folder has, and by which rule."""
         names = self.tickers()
-        shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        shown = name_some(names, _SHOWN)
         return (
             f"the folder {self._folder} has {shown or 'no ticker'}; a file without a ticker column is named after its "
             "ticker, up to the first _, blank or comma"

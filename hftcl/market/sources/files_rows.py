@@ -13,6 +13,7 @@ import polars as pl
 
 from hftcl.durable import read_file
 from hftcl.errors import RefusedBarsError, SourceError
+from hftcl.formats import moment
 from hftcl.market.bars import PRICES
 from hftcl.market.layouts import GENERIC, Layout
 from hftcl.market.layouts import cells as reading
@@ -83,7 +84,7 @@ def count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
 
 def describe_row(rows: pl.DataFrame, day: object) -> str:
     first = rows.filter(pl.col("ts").dt.date() == day).head(1)
-    return f"{first['_row'][0]}, {first['ts'][0]:%Y-%m-%d %H:%M} UTC" if first.height else "1"
+    return f"{first['_row'][0]}, {moment(first['ts'][0])} UTC" if first.height else "1"
 
 
 def describe_first(rows: pl.DataFrame) -> str:
@@ -136,7 +137,7 @@ def require_agreement(ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) 
     one, other = frames[worst["one"]][0], frames[worst["other"]][0]
     where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
     raise RefusedBarsError(
-        f"{where} on {groups.height} minutes of {ticker}, the first at {worst['ts']:%Y-%m-%d %H:%M} UTC (row "
+        f"{where} on {groups.height} minutes of {ticker}, the first at {moment(worst['ts'])} UTC (row "
         f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
         "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
     )

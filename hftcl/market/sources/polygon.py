@@ -7,7 +7,6 @@ not asked for again.
 
 import itertools
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from hftcl.errors import ConfigError, SourceError
 from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.columns import choose_columns, extend_schema
-from hftcl.market.sources import Question, Split
+from hftcl.market.sources import Question, Split, build_split
 from hftcl.market.sources.ahead import Ahead
 from hftcl.market.sources.polygon_bars import (
     FURTHER,
@@ -29,14 +28,12 @@ from hftcl.market.sources.polygon_bars import (
     Bars,
     build_frame,
     decode_page,
-    is_number,
-    parse_figure,
 )
 from hftcl.market.sources.polygon_memory import REMEMBERED
 from hftcl.market.sources.polygon_names import Names, fetch_names
 from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
 from hftcl.market.sources.rate_limit import RateLimiter
-from hftcl.market.sources.transport import decode
+from hftcl.market.sources.transport import decode, is_number, parse_figure
 from hftcl.market.sources.vendor_time import read_steady_clock
 from hftcl.settings import Settings
 
@@ -346,12 +343,7 @@ def _parse_split(row: _Object, what: str) -> Split:
         day = date.fromisoformat(row["execution_date"])
     except (KeyError, TypeError, ValueError):
         raise _build_untrusted_error(what, "hold one without a date") from None
-    if not all(number and number > 0 and math.isfinite(number) for number in (before, after)):
-        raise _build_untrusted_error(what, f"hold one of {day} that is not so many shares for so many")
-    split = Split(ticker=row["ticker"], execution_date=day, split_from=before or 0.0, split_to=after or 0.0)
-    if not split.is_plausible:
-        raise _build_untrusted_error(what, f"hold one of {day} of {split.ratio:g} for 1, which no company does")
-    return split
+    return build_split(row["ticker"], day, before, after, partial(_build_untrusted_error, what))
 
 
 def _drop_repeats(splits: list[Split]) -> tuple[Split, ...]:

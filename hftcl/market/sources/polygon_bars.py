@@ -6,13 +6,13 @@ Source: https://massive.com/docs/rest/stocks/aggregates/custom-bars
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import msgspec
 import polars as pl
 
 from hftcl.market.bars import TS
-from hftcl.market.sources.transport import decode
+from hftcl.market.sources.transport import decode, parse_figure
 
 # Its names of a bar's values, https://massive.com/docs/rest/stocks/aggregates/custom-bars
 _FIGURES: Final = {"open": "o", "high": "h", "low": "l", "close": "c", "volume": "v"}
@@ -121,16 +121,3 @@ def _figures(values: list[Any]) -> pl.Series:
         except OverflowError:
             return pl.Series([parse_figure(value) for value in values], dtype=pl.Float64)
     return pl.Series([parse_figure(value) for value in values], dtype=pl.Float64)
-
-
-def parse_figure(value: object) -> float | None:
-    """Return a number as float; None for what is none, or too large for one."""
-    try:
-        return float(value) if is_number(value) else None
-    except OverflowError:  # an integer of 400 digits
-        return None
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether `value` is a number; a bool is an int to isinstance, and is none."""
-    return type(value) is int or type(value) is float

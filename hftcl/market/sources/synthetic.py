@@ -75,8 +75,7 @@ class SyntheticSource:
         day = self._calendar.find_last_complete(now)
         if day < EPOCH:
             return None
-        close: datetime = self._calendar.sessions(day, day)["close"].item()
-        return close
+        return self._calendar.find_close(day)
 
 
 @lru_cache(maxsize=4)  # a process that looks at many seeds does not hoard them

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -270,6 +270,19 @@ def decode(body: bytes) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
     return found if isinstance(found, dict) else None
+
+
+def parse_figure(value: object) -> float | None:
+    """Return a number of an answer as float; None for what is none, or too large for one."""
+    try:
+        return float(value) if is_number(value) else None
+    except OverflowError:  # an integer of 400 digits
+        return None
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a number; a bool is an int to isinstance, and is none."""
+    return type(value) is int or type(value) is float
 
 
 def retry_after_s(header: str | None, now: datetime) -> float | None:

@@ -16,6 +16,7 @@ from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, IntegrityError
+from hftcl.formats import moment_second
 
 RULE: Final = "=" * 60  # 60, as docs/trading.md shows the banner: it stands out in a log, and scripts may look for it
 _LOOKS: Final = 5  # a deployment replaces file and registry within milliseconds: five in a row are a fault, not a race
@@ -57,7 +58,7 @@ class Look:
             RULE,
             "NEW MODEL DETECTED - RELOADING",
             RULE,
-            f"Model reloaded at {self.at:%Y-%m-%d %H:%M:%S} UTC: {change}",
+            f"Model reloaded at {moment_second(self.at)} UTC: {change}",
             RULE,
         )
 

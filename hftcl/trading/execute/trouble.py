@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from hftcl.formats import clock_time
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER, Refusal
 
 CALM: Final = timedelta(minutes=10)
@@ -47,7 +48,8 @@ class Outages:
         """Note that all is well; return what to note of an outage that is over with this, "" for nothing."""
         if self._last is None or self._since is None or now - self._last <= CALM:
             return ""
-        text = f"it answers again; {self.count} calls failed from {self._since:%H:%M} to {self._last:%H:%M} UTC"
+        first, last = clock_time(self._since), clock_time(self._last)
+        text = f"it answers again; {self.count} calls failed from {first} to {last} UTC"
         self._last = self._since = None
         return text
 

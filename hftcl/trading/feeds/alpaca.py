@@ -14,16 +14,17 @@ from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
+from hftcl.formats import name_some
 from hftcl.home import Home
-from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, figure, stamp
+from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, stamp
 from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys
+from hftcl.market.sources.transport import parse_figure
 from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
-from hftcl.trading.feeds import Feed, Morning
-from hftcl.trading.feeds.history import collect_morning
+from hftcl.trading.feeds import Feed
+from hftcl.trading.feeds.history import prepare_sessions, sleep_until
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.websocket import Backfill, Begin, Halt, Reaction, WebsocketFeed
 
@@ -75,7 +76,7 @@ class _AlpacaSpeech:
             return Reaction(up=True)
         if kind == "subscription":
             lacking = sorted(set(tickers) - set(message.get("bars") or ()))
-            said = f"no bars of {', '.join(lacking[:3])}" + (f" and {len(lacking) - 3} more" if lacking[3:] else "")
+            said = f"no bars of {name_some(lacking, 3)}"
             is_first, self._subscribed = not self._subscribed, True
             # on its own: a plan without it must not cost the bars
             more = tuple({"action": "subscribe", "statuses": part} for part in _divide(tickers)) if is_first else ()
@@ -111,7 +112,7 @@ def _read_halt(message: dict[str, Any], redact: Callable[[str], str]) -> Halt | 
 def _bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:
     """Return a bar of the service as a row of RAW_SCHEMA and the columns; what is no number or stamp is null."""
     names = ("o", "h", "l", "c", "v", *(FURTHER[name] for name in columns))
-    return str(message.get("S", "")), stamp(message.get("t")), *(figure(message.get(name)) for name in names)
+    return str(message.get("S", "")), stamp(message.get("t")), *(parse_figure(message.get(name)) for name in names)
 
 
 class AlpacaFeed(WebsocketFeed):
@@ -152,22 +153,13 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
     Raises ConfigError where a key is missing.
     """
     keys, stop = find_keys(settings), threading.Event()
-
-    def sleep(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise SourceError("The bot is stopping.")
-
+    sleep = sleep_until(stop)
     source = AlpacaSource(settings, keys=keys, sleep=sleep)
     # Bars of another source lie in the usual place: each would throw the other's away.
     shared = settings.market.source == source.name
     folder = Home.of(settings).bars
     store = BarStore(folder if shared else folder / "feed-alpaca", source, calendar)
     service = DataService(settings, keys, timeout_s=min(settings.alpaca.timeout_s, _TIMEOUT_S), sleep=sleep)
-
-    def begin(hours: Hours, now: datetime) -> Morning:
-        return collect_morning(
-            store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
-        )
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
         rows: list[RawBar] = []
@@ -179,7 +171,7 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
 
     url = f"{settings.alpaca.stream_url.rstrip('/')}/{settings.alpaca.data_feed}"
     return AlpacaFeed(
-        begin,
+        prepare_sessions(store, source, calendar, settings.market, extended, on_event),
         url,
         keys,
         backfill,

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import polars as pl
 
+from hftcl.formats import describe_left_out
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.hours import Hours
 from hftcl.model.context import attach_context, join_context, list_context
@@ -121,10 +122,7 @@ class ContextFeed:
 
     def problem(self) -> str:
         """Say what is wrong with the feed within, or which context tickers have too few bars; both where both is so."""
-        texts = [
-            f"the context ticker {ticker} is left out: {why}; what reads it opens nothing"
-            for ticker, why in self._left_out.items()
-        ]
+        texts = describe_left_out({}, self._left_out, trades=True)
         return "; ".join(text for text in (self._feed.problem(), *texts) if text)
 
     def clock_ahead_s(self) -> float | None:

@@ -1,10 +1,12 @@
 """What the feeds of the present need before the first minute: earlier sessions from the store, today's bars so far."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 
 import polars as pl
 
+from hftcl.errors import SourceError
 from hftcl.events import OnEvent
 from hftcl.market.hours import Hours
 from hftcl.market.sessions import Calendar
@@ -50,6 +52,34 @@ def collect_morning(
     left_out = collected.left_out | collected.context_left_out
     tickers = tuple(ticker for ticker in market.watchlist if ticker not in left_out)
     return Morning(earlier=bars.filter(~today), so_far=bars.filter(today), tickers=tickers, left_out=left_out)
+
+
+def prepare_sessions(
+    store: BarStore,
+    source: BarSource,
+    calendar: Calendar,
+    market: Market,
+    extended: Callable[[], bool],
+    on_event: OnEvent,
+) -> Callable[[Hours, datetime], Morning]:
+    """Return what prepares a session by `collect_morning`. extended: whether extended hours are traded, asked each."""
+
+    def begin(hours: Hours, now: datetime) -> Morning:
+        return collect_morning(
+            store, source, calendar, market, hours, now, extended_hours=extended(), on_event=on_event
+        )
+
+    return begin
+
+
+def sleep_until(stop: threading.Event) -> Callable[[float], None]:
+    """Return what sleeps so many seconds, and raises SourceError once `stop` is set: no call holds up a bot's end."""
+
+    def sleep(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise SourceError("The bot is stopping.")
+
+    return sleep
 
 
 def convert_to_todays_shares(bars: pl.DataFrame, source: BarSource, today: date) -> pl.DataFrame:

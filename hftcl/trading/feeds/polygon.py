@@ -21,7 +21,7 @@ from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Feed, Morning
-from hftcl.trading.feeds.history import collect_morning
+from hftcl.trading.feeds.history import prepare_sessions, sleep_until
 from hftcl.trading.feeds.intake import RawBar
 from hftcl.trading.feeds.polygon_rest import PolygonRestFeed, fetch_minutes, require_pace
 from hftcl.trading.feeds.polygon_websocket import DELIVERED, PolygonWebsocketFeed
@@ -64,26 +64,12 @@ def _beginning(
     settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent, stop: threading.Event
 ) -> Callable[[Hours, datetime], Morning]:
     """Return what prepares a session; its waits end when `stop` is set. Raises ConfigError where there is no key."""
-    source = PolygonSource(settings, sleep=_stoppable(stop))
+    source = PolygonSource(settings, sleep=sleep_until(stop))
     # Bars of another source lie in the usual place: each would throw the other's away.
     folder = Home.of(settings).bars
     shared = settings.market.source == source.name
     store = BarStore(folder if shared else folder / "feed-polygon", source, calendar)
-
-    def begin(hours: Hours, now: datetime) -> Morning:
-        return collect_morning(
-            store, source, calendar, settings.market, hours, now, extended_hours=extended(), on_event=on_event
-        )
-
-    return begin
-
-
-def _stoppable(stop: threading.Event) -> Callable[[float], None]:
-    def sleep(seconds: float) -> None:
-        if stop.wait(seconds):
-            raise SourceError("The bot is stopping.")
-
-    return sleep
+    return prepare_sessions(store, source, calendar, settings.market, extended, on_event)
 
 
 def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
@@ -92,7 +78,7 @@ def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     name = next(name for name, value in keys.items() if value)
     key = Key(name, keys[name])
 
-    sleep = _stoppable(stop)
+    sleep = sleep_until(stop)
     limiter = RateLimiter(Home.of(settings).polygon_calls, settings.polygon.calls_per_minute, sleep=sleep)
     timeout_s = min(settings.polygon.timeout_s, _TIMEOUT_S)
     return Rest(settings.polygon.base_url, key, timeout_s=timeout_s, limiter=limiter, clock=time.time, sleep=sleep), key

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
-from hftcl.formats import count
+from hftcl.formats import clock_time, count, name_some
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_bars import FURTHER
 from hftcl.market.sources.polygon_rest import CONNECTIONS, Rest, quote_ticker
+from hftcl.market.sources.transport import parse_figure
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
@@ -102,8 +103,8 @@ class PolygonRestFeed:
         """Say which tickers are delayed or could not be had."""
         if self._delayed:
             return (
-                f"the plan of the key delivers delayed bars ({_name_some(self._delayed)}); nothing is traded on them. "
-                "Real-time bars need a larger plan"
+                f"the plan of the key delivers delayed bars ({name_some(sorted(self._delayed), 3)}); nothing is traded "
+                "on them. Real-time bars need a larger plan"
             )
         if self._failed:
             ticker, why = next(iter(self._failed.items()))
@@ -141,7 +142,7 @@ def fetch_minutes(
     begin, end = (int(at.timestamp() * 1000) for at in (first, last))
     path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
     query = {"adjusted": "false", "sort": "asc", "limit": "50000"}
-    page = rest.get(path, query, f"the minutes {first:%H:%M} to {last:%H:%M} UTC of {ticker}")
+    page = rest.get(path, query, f"the minutes {clock_time(first)} to {clock_time(last)} UTC of {ticker}")
     rows = page.get("results") or []
     if page.get("ticker", ticker) != ticker or not isinstance(rows, list):
         raise SourceError(f"Polygon answered {ticker} with something else. The minutes are not used; they come later.")
@@ -161,16 +162,4 @@ def build_raw_bar(ticker: str, row: dict[str, Any], start: str, columns: Sequenc
     if type(at) in (int, float) and 0 <= at <= _LAST_MS:  # type: ignore[operator]
         ts = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(at))  # type: ignore[arg-type]
     names = (*_FIGURES, *(FURTHER[name] for name in columns))
-    return ticker, ts, *(_parse_figure(row.get(name)) for name in names)
-
-
-def _parse_figure(value: object) -> float | None:
-    try:
-        return float(value) if type(value) in (int, float) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None
-
-
-def _name_some(tickers: set[str]) -> str:
-    names = sorted(tickers)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ticker, ts, *(parse_figure(row.get(name)) for name in names)

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from hftcl.errors import SourceError
+from hftcl.formats import clock_time
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.vendor_time import VendorTime
@@ -235,7 +236,9 @@ class WebsocketFeed:
         with self._lock:
             if self._delayed:
                 return "the plan of the key delivers delayed bars; nothing is traded on them"
-            halts = [f"{name} is halted since {halt.at:%H:%M} UTC: {halt.why}" for name, halt in self._halts.items()]
+            halts = [
+                f"{name} is halted since {clock_time(halt.at)} UTC: {halt.why}" for name, halt in self._halts.items()
+            ]
             said = "; ".join([*([f"the service says: {self._complaint}"] if self._complaint else []), *halts])
             if not self._fault:
                 return said

@@ -9,7 +9,7 @@ from hftcl.archive.artifact import our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
 from hftcl.events import Event, Level, OnEvent, keep_from_ending
-from hftcl.formats import span
+from hftcl.formats import clock_time, moment, span
 from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
@@ -159,7 +159,7 @@ def _run(
                     return note
                 continue
             if once and clock.now() < hours.begins:
-                return f"The market is closed; session {hours.session} begins at {hours.begins:%Y-%m-%d %H:%M} UTC."
+                return f"The market is closed; session {hours.session} begins at {moment(hours.begins)} UTC."
             _tell_wait(loop, settings, present, broker, hours)
             if not loop.wait_until(hours.begins - LEAD):
                 continue  # by the clock as it was put, another session may be the next
@@ -181,9 +181,9 @@ def _tell_wait(loop: Loop, settings: Settings, present: Present, broker: Broker,
     model = f"model {in_use.model_id}" if in_use else "no model"
     who = f"{money}, {model}, broker {broker.name}, feed {settings.trade.feed}"
     if now < hours.begins - LEAD:
-        when = f"session {hours.session} begins at {hours.begins:%Y-%m-%d %H:%M} UTC, in {span(hours.begins - now)}"
+        when = f"session {hours.session} begins at {moment(hours.begins)} UTC, in {span(hours.begins - now)}"
         present.on_event(Event(STAGE, text=f"the market is closed; {when}; {who}", level=Level.NOTE))
-    present.service.status(f"waiting for session {hours.session}, {hours.begins:%H:%M} UTC; {who}")
+    present.service.status(f"waiting for session {hours.session}, {clock_time(hours.begins)} UTC; {who}")
 
 
 def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> bool:

@@ -18,6 +18,7 @@ from hftcl.config.plugins import is_ours
 from hftcl.durable import convert_storage_faults, make_folder
 from hftcl.errors import ConfigError, ModelNotFoundError
 from hftcl.events import Event, Level, OnEvent
+from hftcl.formats import describe_left_out
 from hftcl.home import Home
 from hftcl.ledger.archive import delete_archive
 from hftcl.ledger.writer import Ledger
@@ -86,10 +87,8 @@ def _warn(serving: ProductionWatch, window: ReplayWindow, *, seen: bool, on_even
     def warn(text: str) -> None:
         on_event(Event(STAGE, text=text, level=Level.WARNING))
 
-    for ticker, why in window.left_out.items():
-        warn(f"{ticker} is left out: {why}")
-    for ticker, why in window.context_left_out.items():
-        warn(f"the context ticker {ticker} is left out: {why}; what reads it opens nothing")
+    for text in describe_left_out(window.left_out, window.context_left_out, trades=True):
+        warn(text)
     if seen:
         warn("the model was trained on some of these sessions: what it earns here says nothing")
     if serving.edge == "stand aside":

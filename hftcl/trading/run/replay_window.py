@@ -1,14 +1,14 @@
 """The bars and sessions of a replay: the very bars of the exam of the same span."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet
+from hftcl.archive.fitness import find_first_unseen
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
-from hftcl.exam.split import Session, find_unseen
 from hftcl.home import Home
 from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
@@ -100,11 +100,7 @@ def collect_window(
 
 def is_unseen(in_use: ModelInUse, calendar: Calendar, begin: date, embargo_sessions: int) -> bool:
     """Return whether the sessions from `begin` on lie behind all that the model was trained on, and the embargo."""
-    seen = in_use.model.meta.label_end
     try:
-        ahead = calendar.sessions(seen.date(), seen.date() + timedelta(days=14 + 2 * embargo_sessions))
+        return begin >= find_first_unseen(calendar, in_use.model.meta.label_end, embargo_sessions=embargo_sessions)
     except HorizonError:
         return False
-    sessions = [Session(start=start, day=day) for day, start in ahead.select("session", "open").iter_rows()]
-    left = find_unseen(sessions, seen, embargo_sessions=embargo_sessions)
-    return bool(left) and begin >= left[0].day

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from hftcl.archive.schema import find_fault
 from hftcl.durable import read_stamp
+from hftcl.formats import moment
 from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
@@ -136,7 +137,7 @@ def status_at(home: Home) -> StatusReport:
 def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusReport:
     meta = ledger.meta()
     latches = ledger.latches()
-    halted = "; ".join(f"{latch.name} since {latch.since:%Y-%m-%d %H:%M} UTC: {latch.reason}" for latch in latches)
+    halted = "; ".join(f"{latch.name} since {moment(latch.since)} UTC: {latch.reason}" for latch in latches)
     if not halted and home.halt_file.exists():
         halted = f"the file {home.halt_file.name} exists"
     heartbeat = meta.moment("heartbeat")
@@ -174,7 +175,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
         awaited_splits=_read_numbers(meta, "awaited_splits"),
         barred=meta.get(BARRED, "").partition(" ")[2] or None,
         flatten_minutes=meta.number("flatten_minutes"),
-        errors=tuple(f"{event.at:%Y-%m-%d %H:%M} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
+        errors=tuple(f"{moment(event.at)} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
         strange_months=ledger.list_strange_months(newest_only=True),
         books=(production, *([shadow] if shadow.model_id else [])),
     )
