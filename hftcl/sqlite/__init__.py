@@ -5,7 +5,7 @@ another number to it, and its own integrity check says "ok". Only the standard l
 """
 
 from hftcl.sqlite.database import Database, Journal, Sync, build_damage_error, faults, guard_rows
-from hftcl.sqlite.opening import open_to_read, open_to_write, remove, set_sync
+from hftcl.sqlite.opening import locate_log, open_to_read, open_to_write, remove, remove_journal, set_sync
 from hftcl.sqlite.seals import (
     SEAL_BYTES,
     as_real,
@@ -31,10 +31,12 @@ __all__ = [
     "guard_rows",
     "list_columns",
     "list_damage",
+    "locate_log",
     "open_to_read",
     "open_to_write",
     "read_rows",
     "remove",
+    "remove_journal",
     "require_whole",
     "seal_row",
     "seal_rows",
