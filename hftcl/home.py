@@ -4,7 +4,6 @@ The functions at the end are for who is handed a folder or a file, not the home:
 of its bars, a ledger its file.
 """
 
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
@@ -118,9 +117,9 @@ class Home(Value):
         """A registry that is being rebuilt, until it takes the place of the damaged one."""
         return self.models / ".registry.rebuilt"
 
-    def registry_found_damaged(self, at: datetime) -> Path:
-        """Return where the registry that was found damaged is kept. at: UTC, to the second."""
-        return self.models / f"registry.{at:%Y%m%d_%H%M%S}.damaged"
+    def registry_found_damaged(self, stamp: str) -> Path:
+        """Return where the registry that was found damaged is kept. stamp: when it was found, as a model's id is."""
+        return self.models / f"registry.{stamp}.damaged"
 
     @property
     def csv(self) -> Path:

@@ -5,7 +5,6 @@ Not seen: a name that comes through a parameter, a field, or a text put together
 
 import ast
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -213,14 +212,13 @@ def test_a_quotient_and_a_name_from_elsewhere_are_none() -> None:
 
 def test_the_files_of_an_old_home_are_found_by_their_names() -> None:
     files = Home(Path("home"))
-    at = datetime(2026, 1, 9, 2, 0, tzinfo=UTC)
     places = [
         files.reserve,
         files.failure_note("trade"),
         files.backtest_lock,
         files.feed_bars("alpaca"),
         files.registry_rebuilt,
-        files.registry_found_damaged(at),
+        files.registry_found_damaged("20260109_020000"),
         home.locate_paper(files.shadow),
         home.locate_paper(files.folder),
         home.locate_strict_paper(Home.replay(Path("home")).folder),

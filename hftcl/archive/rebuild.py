@@ -308,7 +308,7 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
     if path.exists():
-        kept = registry.files.registry_found_damaged(now)
+        kept = registry.files.registry_found_damaged(f"{now:%Y%m%d_%H%M%S}")
         durable.write_atomically(kept, path.read_bytes())
         yield f"The damaged registry was kept as {kept}."
     sqlite.remove_journal(path)  # it is of the damaged file
