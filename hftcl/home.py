@@ -1,4 +1,8 @@
-"""Where each file of hftcl lies under the home. Names only: nothing is opened, made or looked at."""
+"""Where each file of hftcl lies under the home. Names only: nothing is opened, made or looked at.
+
+The functions at the end are for who is handed a folder or a file, not the home: a broker its own folder, a store that
+of its bars, a ledger its file.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
@@ -12,8 +16,8 @@ CLAIMS: Final = ".model_*.claim"
 """The pattern of the files that reserve a model's id while it is trained."""
 MODELS: Final = "model_*.onnx"
 """The pattern of the archived model files."""
-DECISIONS: Final = "decisions"
-"""The folder beside a ledger that keeps the decisions of ended sessions."""
+PICKLES: Final = "model_*.pkl"
+"""The pattern of the archived estimators."""
 
 
 @value_class(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Home(Value):
     @property
     def decisions(self) -> Path:
         """The decisions of ended sessions, a file a month: YYYY-MM.parquet."""
-        return self.folder / DECISIONS
+        return locate_decisions(self.ledger)
 
     @property
     def lock(self) -> Path:
@@ -70,6 +74,11 @@ class Home(Value):
     def halt_file(self) -> Path:
         """A file that halts the bot as long as it exists."""
         return self.folder / "trade.halt"
+
+    @property
+    def reserve(self) -> Path:
+        """Room on the disk for the last things that the bot must write."""
+        return self.folder / ".reserve"
 
     @property
     def shadow(self) -> Path:
@@ -102,6 +111,15 @@ class Home(Value):
     def training_lock(self) -> Path:
         """The lock of one retrain."""
         return self.models / ".training.lock"
+
+    @property
+    def registry_rebuilt(self) -> Path:
+        """A registry that is being rebuilt, until it takes the place of the damaged one."""
+        return self.models / ".registry.rebuilt"
+
+    def registry_found_damaged(self, stamp: str) -> Path:
+        """Return where the registry that was found damaged is kept. stamp: when it was found, as a model's id is."""
+        return self.models / f"registry.{stamp}.damaged"
 
     @property
     def csv(self) -> Path:
@@ -141,6 +159,10 @@ class Home(Value):
 
     # The rest.
 
+    def failure_note(self, service: str) -> Path:
+        """Return the note that a service such as "trade" ended by a failure, which a person was not told of yet."""
+        return self.root / f".stopped-{service}"
+
     @property
     def configuration(self) -> Path:
         """The path of the configuration that this home was last used with, where that lies elsewhere."""
@@ -150,6 +172,10 @@ class Home(Value):
     def bars(self) -> Path:
         """The folder of the stored minute bars."""
         return self.root / "bars"
+
+    def feed_bars(self, feed: str) -> Path:
+        """Return the folder of the bars of a feed that is not the source: each would throw the other's away."""
+        return self.bars / f"feed-{feed}"
 
     @property
     def files_index(self) -> Path:
@@ -181,6 +207,11 @@ class Home(Value):
         return self.root / "backtest"
 
     @property
+    def backtest_lock(self) -> Path:
+        """The lock of one backtest."""
+        return self.backtest / ".lock"
+
+    @property
     def searches(self) -> Path:
         """The trials of each search, which may be deleted at any time: a search then begins over."""
         return self.root / "search.sqlite"
@@ -204,3 +235,55 @@ class Home(Value):
     def alerts_lock(self) -> Path:
         """The lock of the one process that sends alerts."""
         return self.root / ".alerts.lock"
+
+
+def read_claim(path: Path) -> str:
+    """Return the id of the model that a file of CLAIMS reserves."""
+    return path.name.removeprefix(".model_").removesuffix(".claim")
+
+
+def locate_paper(folder: Path) -> Path:
+    """Return the account of the broker `paper` that is handed `folder`: apart from the ledger, as a broker's books are.
+
+    >>> locate_paper(Home(Path("/var/lib/hftcl")).shadow).as_posix()
+    '/var/lib/hftcl/shadow/paper.sqlite'
+    """
+    return folder / "paper.sqlite"
+
+
+def locate_strict_paper(folder: Path) -> Path:
+    """Return what happened at the broker `strict-paper` that is handed `folder`, a line each."""
+    return folder / "strict-paper.jsonl"
+
+
+def locate_decisions(ledger: Path) -> Path:
+    """Return the folder beside a ledger that keeps the decisions of its ended sessions."""
+    return ledger.parent / "decisions"
+
+
+def locate_synthetic(bars: Path) -> Path:
+    """Return where the made-up bars of a store lie, so that they are never mistaken for real ones."""
+    return bars / "synthetic"
+
+
+def locate_collection_lock(bars: Path) -> Path:
+    """Return the lock beside the bars: two collections would write the same files and ask the vendor twice."""
+    return bars / ".collect.lock"
+
+
+def locate_columns(bars: Path, name: str) -> Path:
+    """Return the folder of the bars with further columns. name: of the set of columns.
+
+    No ticker's folder is called so: lower case is encoded there.
+    """
+    return bars / "with" / name
+
+
+def locate_month(folder: Path, month: str) -> Path:
+    """Return the file of a month such as "2026-01", of a ticker's bars or of decisions."""
+    return folder / f"{month}.parquet"
+
+
+def locate_month_record(month: Path) -> Path:
+    """Return the record of what the file of a month of bars holds, beside it."""
+    return month.with_suffix(".json")

@@ -7,13 +7,13 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import hftcl
+from tests.package_text import PACKAGE, Source, list_sources, read_source
 
-PACKAGE = Path(hftcl.__file__).parent
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "architecture.md"
 INDENT = 2  # spaces in the picture for each folder that a name lies in
 NAME = re.compile(r"[a-z0-9_]+(?:\.py|/)")
@@ -103,3 +103,20 @@ def test_each_library_that_is_imported_is_declared() -> None:
         if not declared & {owner.lower().replace("_", "-") for owner in owners.get(name, [name])}
     }
     assert sorted(undeclared) == []
+
+
+def list_shared_names(sources: Iterable[Source]) -> dict[str, list[str]]:
+    """Return by name the modules of each public class whose name stands in two; a section of settings is no second."""
+    modules = defaultdict(list)
+    for source in sources:
+        if source.room != "settings":  # `settings.Edge` is what may be set of an `exam.edge.Edge`
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    modules[node.name].append(source.name)
+    return {name: places for name, places in modules.items() if len(places) > 1}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    assert list_shared_names(list_sources()) == {}
+    twice = [read_source("class Look: ...", f"hftcl.{room}") for room in ("archive.looks", "settings.judging", "bot")]
+    assert list_shared_names(twice) == {"Look": ["hftcl.archive.looks", "hftcl.bot"]}

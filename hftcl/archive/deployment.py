@@ -149,11 +149,11 @@ class Archive(Registry):
         with self.hold_registry(now, "archiving the model") as (db, _):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
             state = self.read_state_in(db)
-            twins = [model_id for model_id, old in state.rows.items() if old["sha256"] == row["sha256"]]
-            if twins or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
+            equal = [model_id for model_id, old in state.rows.items() if old["sha256"] == row["sha256"]]
+            if equal or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
                 raise IntegrityError(
                     f"Model {model.model_id} cannot be archived: "
-                    f"{f'its file is that of model {twins[0]}' if twins else 'its id is taken'}. Train it again."
+                    f"{f'its file is that of model {equal[0]}' if equal else 'its id is taken'}. Train it again."
                 )
             try:
                 write_verified(self.onnx_path(model.model_id), onnx)
@@ -336,7 +336,7 @@ class Archive(Registry):
             state = self.read_state_in(db)
             needed = {*list(reversed(state.rows))[:keep], state.live_id, state.intended_id}
             needed |= {*state.list_ancestors(state.live_id), *state.list_ancestors(state.intended_id)}
-            needed |= {twin for twin, refit in state.refits.items() if refit in needed}
+            needed |= {examined for examined, refit in state.refits.items() if refit in needed}
             gone = tuple(model_id for model_id in state.rows if state.rows[model_id]["kept"] and model_id not in needed)
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
                 db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(model_id,) for model_id in gone])

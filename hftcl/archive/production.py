@@ -16,7 +16,7 @@ from hftcl.archive.records import Deployment, Kind, Switched
 from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
-from hftcl.home import CLAIMS, Home
+from hftcl.home import CLAIMS, MODELS, PICKLES, Home, read_claim
 from hftcl.sqlite import require_sound_pages, transaction
 
 
@@ -137,12 +137,12 @@ def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     """Delete temporary files, the files of pruned models, and what a killed `add` left under the id it had claimed."""
     durable.sweep_temporary(registry.home, [registry.production.name, registry.production_pkl.name])
     scores = Home(registry.home).session_scores.name
-    durable.sweep_temporary(registry.folder, [registry.csv.name, scores, "model_*.onnx", "model_*.pkl"])
+    durable.sweep_temporary(registry.folder, [registry.csv.name, scores, MODELS, PICKLES])
     rows = {row["model_id"]: row["kept"] for row in db.execute("SELECT model_id, kept FROM models")}
     for model_id in (row_id for row_id, kept in rows.items() if not kept):
         _delete(registry, model_id)
     for claim in sorted(registry.folder.glob(CLAIMS)):
-        model_id = claim.name.removeprefix(".model_").removesuffix(".claim")
+        model_id = read_claim(claim)
         with contextlib.suppress(LockHeldError), durable.lock(claim, "training"):  # held: somebody trains it now
             if model_id not in rows and _delete(registry, model_id):
                 yield f"Model {model_id} had been archived by half when its process ended; its files were deleted."

@@ -292,7 +292,7 @@ def _list_deployments(
 def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
     """Put a registry with `rows` in the place of the old one, which is kept beside it. Killed, either is there."""
     path = registry.database
-    made = path.with_name(".registry.rebuilt")
+    made = registry.files.registry_rebuilt
     sqlite.remove(made)
     models = {row["model_id"] for row in rows["models"]}
     with contextlib.closing(sqlite.open_to_write(made, REGISTRY)) as db, sqlite.transaction(db):
@@ -303,10 +303,10 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
     if path.exists():
-        kept = path.with_name(f"registry.{build_model_id(now)}.damaged")
+        kept = registry.files.registry_found_damaged(build_model_id(now))
         durable.write_atomically(kept, path.read_bytes())
         yield f"The damaged registry was kept as {kept}."
-    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)  # it is of the damaged file
+    sqlite.remove_journal(path)  # it is of the damaged file
     made.replace(path)
     durable.sync_folder(path.parent)
     yield f"{path} was rebuilt with {count(len(models), 'model')}; pin and record hold where their rows were whole."

@@ -99,8 +99,8 @@ class RegistryState:
     def refits(self) -> dict[str, str]:
         """For each examined model that was refitted and deployed as such, the refit."""
         reports = {model_id: _decode_report(self.rows[model_id]) for model_id in self.parents}
-        twins = {model_id: Judgement.from_report(report).twin for model_id, report in reports.items()}
-        return {twin: model_id for model_id, twin in twins.items() if twin}
+        examined = {model_id: Judgement.from_report(report).twin for model_id, report in reports.items()}
+        return {model: refit for refit, model in examined.items() if model}
 
     def list_ancestors(self, model_id: str | None) -> tuple[str, ...]:
         """Return the models that `model_id` stands on, nearest first."""
@@ -213,9 +213,9 @@ class Registry:
         return state.find_record(state.live_id) if state.live_id else None
 
     def find_examined(self, model: ModelRecord) -> ModelRecord:
-        """Return the model that stands for `model` in an exam: its twin where it is a refit, else itself.
+        """Return the model that stands for `model` in an exam: the examined one where it is a refit, else itself.
 
-        Raises ModelNotFoundError where the registry has lost the twin.
+        Raises ModelNotFoundError where the registry has lost the examined one.
         """
         return self.find(model.twin) if model.twin else model
 

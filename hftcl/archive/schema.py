@@ -90,7 +90,7 @@ REGISTRY: Final = sqlite.Database(
     },  # since version 3
     small=True,
 )
-_SHOWN: Final = Path("models/registry.sqlite")
+_SHOWN: Final = Home(Path()).registry
 _CSV_HEAD: Final = b"model_id,trained_date,val_sharpe,is_deployed,outcome,"  # of our export; a user's own has another
 _TAIL_BYTES: Final = 82  # a model file's last entry: 18 bytes of head and key's frame, 64 of the digest
 

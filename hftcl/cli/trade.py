@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hftcl.settings import Settings
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.controls import Controls
-    from hftcl.views.bot_events import Service
+    from hftcl.trading.run.present import Service
 
 
 @app.command(epilog=example("trade --replay 2026-01-05..2026-01-09"))

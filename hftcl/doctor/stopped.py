@@ -16,6 +16,7 @@ from hftcl import durable
 from hftcl.alerts import Alert, Kind
 from hftcl.doctor.units import NAMES
 from hftcl.errors import ConfigError
+from hftcl.home import Home
 
 _LARGEST: Final = 4096  # bytes: a note is one line of facts
 # Each fact by its name for ExecStopPost=, systemd.exec(5), then for a unit of OnFailure=, which is called MONITOR_...
@@ -44,7 +45,7 @@ def read_failure(environ: Mapping[str, str]) -> Failure | None:
 
 def keep_failure(home: Path, name: str, failure: Failure) -> None:
     """Note `failure` in the home, with those of `name` that were not told yet. Raises StorageError."""
-    path = _note(home, name)
+    path = Home(home).failure_note(name)
     before = _read(path)
     kept = Failure(**{**asdict(failure), "times": failure.times + (before.times if before else 0)})
     with durable.convert_storage_faults("noting the end of the service"):
@@ -54,16 +55,12 @@ def keep_failure(home: Path, name: str, failure: Failure) -> None:
 def take_failures(home: Path) -> Iterator[tuple[str, Failure]]:
     """Yield (service, failure) for each note in the home; each is deleted once the caller has dealt with it."""
     for name in NAMES:
-        path = _note(home, name)
+        path = Home(home).failure_note(name)
         failure = _read(path)
         if failure is not None:
             yield name, failure
             with durable.convert_storage_faults("deleting the note of a failure"):
                 path.unlink(missing_ok=True)
-
-
-def _note(home: Path, name: str) -> Path:
-    return home / f".stopped-{name}"
 
 
 def _read(path: Path) -> Failure | None:

@@ -59,7 +59,7 @@ def build_error_alert(error: BaseException, doing: str, at: datetime) -> Alert:
 
 
 def build_digest(settings: Settings, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
-    """Return what happened from `since` to `now` (UTC). extra: what the caller has to add, such as missed duties.
+    """Return what happened from `since` to `now` (UTC). extra: what the caller has to add, such as missed jobs.
 
     Raises HftclError where the registry cannot be read.
     """

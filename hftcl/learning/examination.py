@@ -49,7 +49,7 @@ class ExamOutcome:
 
 
 def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
-    """Return the model that serves, None where none does; an examined twin stands for a refit."""
+    """Return the model that serves, None where none does; the examined model stands for a refit."""
     live = archive.find_live()
     if live is None:
         return None
@@ -57,7 +57,7 @@ def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champi
     if excused is not None:
         return Champion(record=live, excused=excused)
     try:
-        examined = archive.find_examined(live)  # a refit has seen the exam; its twin has not
+        examined = archive.find_examined(live)  # a refit has seen the exam; the examined model has not
         path = archive.production if examined is live else archive.onnx_path(examined.model_id)
         market = find_market_kind(settings)
         model = load_fit(path, sha256=examined.sha256, market=market, features=data.features)

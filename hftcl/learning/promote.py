@@ -80,8 +80,8 @@ class Promotion:
         return report
 
     def _archive(self, candidate: Candidate, report: RetrainReport, record: Record | None) -> None:
-        """Add the model with its verdict and what that changes in the record; a refit with the verdict of its twin,
-        whose exam it is, and whose record: None.
+        """Add the model with its verdict and what that changes in the record; a refit with the verdict of the model
+        that was examined, whose exam it is, and whose record: None.
         """
         meta, exam = candidate.model.meta, report.exam
         self.archive.add(
@@ -114,10 +114,10 @@ class Promotion:
     def _refit(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
         """Train the same again on every session of the window; where that fails, the examined model itself serves.
 
-        What the twin chose stands: to choose again would be to choose by the sessions of the exam.
+        What the examined model chose stands: to choose again would be to choose by the sessions of the exam.
         """
         meta = candidate.model.meta
-        twin, model_id, settings = meta.model_id, None, adopt_choices(self.settings, meta)
+        examined, model_id, settings = meta.model_id, None, adopt_choices(self.settings, meta)
         try:
             model_id = self.archive.claim_id(self.now)
             refit = train_candidate(
@@ -133,11 +133,11 @@ class Promotion:
                 coverage=self.data.coverage,
                 on_event=self.on_event,
             )
-            refit_report = _describe_refit(report, refit, twin)
+            refit_report = _describe_refit(report, refit, examined)
             with critical():
                 self._archive(refit, refit_report, None)
         except HftclError as fault:
-            self._warn(f"the refit on all sessions failed, so the examined model {twin} itself serves: {fault}")
+            self._warn(f"the refit on all sessions failed, so the examined model {examined} itself serves: {fault}")
             return report
         else:
             return refit_report
@@ -177,13 +177,13 @@ def adopt_choices(settings: Settings, meta: ModelMeta) -> Settings:
     return replace(settings, strategy=strategy)
 
 
-def _describe_refit(report: RetrainReport, refit: Candidate, twin: str) -> RetrainReport:
-    """Return the report of a twin's exam with what is true of its refit alone."""
+def _describe_refit(report: RetrainReport, refit: Candidate, examined: str) -> RetrainReport:
+    """Return the report of the examined model's exam with what is true of its refit alone."""
     meta = refit.model.meta
     return replace(
         report,
         model_id=meta.model_id,
-        twin=twin,
+        twin=examined,
         rows=refit.rows,
         sessions=refit.sessions,
         threshold=meta.threshold,

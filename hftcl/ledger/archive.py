@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hftcl import durable, sqlite
 from hftcl.errors import IntegrityError
-from hftcl.home import DECISIONS as FOLDER
+from hftcl.home import locate_decisions, locate_month
 from hftcl.ledger.rows import BOOKS, LedgerEvent, MonthFile
 from hftcl.ledger.schema import ARCHIVES, DECIDED, DECISIONS, EVENTS, LEDGER, Table, microseconds, moment
 from hftcl.sqlite import Sync, transaction
@@ -51,7 +51,7 @@ def archive_decisions(path: Path, before: datetime, *, sync: Sync | None = None)
     it goes on where it was. Raises IntegrityError for a damaged file or row, StorageError, LockHeldError: then what is
     not moved yet stays where it is.
     """
-    folder = path.parent / FOLDER
+    folder = locate_decisions(path)
     with (
         sqlite.faults("archiving decisions", path, LEDGER),
         closing(sqlite.open_to_write(path, LEDGER, sync=sync)) as db,
@@ -67,7 +67,7 @@ def archive_decisions(path: Path, before: datetime, *, sync: Sync | None = None)
 
 def delete_archive(path: Path) -> None:
     """Delete what was archived of the ledger at `path`. Raises OSError."""
-    folder = path.parent / FOLDER
+    folder = locate_decisions(path)
     durable.sweep_temporary(folder, ["*.parquet"])
     for file in sorted(folder.glob("*.parquet")) if folder.is_dir() else []:
         file.unlink()
@@ -76,7 +76,7 @@ def delete_archive(path: Path) -> None:
 def require_ledger(path: Path) -> None:
     """Raise IntegrityError where there is no ledger at `path`, but decisions that one archived."""
     if not path.exists() and (months := list_files(path)):
-        folder = path.parent / FOLDER
+        folder = locate_decisions(path)
         raise IntegrityError(
             f"{path} is missing, and its decisions of {', '.join(months)} are in {folder}. Restore both from one "
             "backup; or move that folder away, and hftcl begins a new ledger: positions that the broker still holds "
@@ -86,7 +86,7 @@ def require_ledger(path: Path) -> None:
 
 def list_files(path: Path) -> list[str]:
     """Return the months, YYYY-MM, of which a file lies beside the ledger at `path`, oldest first."""
-    return sorted(file.stem for file in (path.parent / FOLDER).glob("[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"))
+    return sorted(file.stem for file in locate_decisions(path).glob("[0-9][0-9][0-9][0-9]-[0-9][0-9].parquet"))
 
 
 def compute_digest(data: bytes) -> str:
@@ -105,7 +105,7 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
 
     Raises IntegrityError where it is not what `row` says.
     """
-    file = path.parent / FOLDER / f"{row.month}.parquet"
+    file = locate_month(locate_decisions(path), row.month)
     try:
         data = durable.read_file(file)
     except FileNotFoundError:
@@ -147,7 +147,7 @@ def _find_first(db: sqlite3.Connection, end: int) -> int | None:
 
 
 def _archive_month(db: sqlite3.Connection, path: Path, month: str, end: int) -> int:
-    bounds, file = _find_bounds(month, end), path.parent / FOLDER / f"{month}.parquet"
+    bounds, file = _find_bounds(month, end), locate_month(locate_decisions(path), month)
     row = _take_up_month(db, month, file)
     old = read_month(path, row)
     newest = db.execute("SELECT max(last) FROM decided WHERE hour >= ? AND hour < ?", bounds).fetchone()[0]

@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from hftcl.durable import make_folder, read_file, write_together
+from hftcl.home import locate_columns, locate_month, locate_month_record
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.columns import extend_schema
@@ -31,7 +32,6 @@ _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.")
 _RESERVED: Final = frozenset(
     {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(10))}
 )
-_WITH: Final = "with"  # no ticker's folder is called so: lower case is encoded there
 _LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the month and a temporary name
 
 
@@ -78,7 +78,7 @@ class MonthFiles:
     """
 
     def __init__(self, folder: Path, source: str, calendar: str, columns: tuple[str, ...] = ()) -> None:
-        self._folder = folder / _WITH / _name_set(columns) if columns else folder
+        self._folder = locate_columns(folder, _name_set(columns)) if columns else folder
         self._source = source
         self._calendar = calendar
         self._schema = extend_schema(FILE_SCHEMA, sorted(columns))
@@ -92,7 +92,7 @@ class MonthFiles:
 
     def find_path(self, ticker: str, month: str) -> Path:
         """Return where the bars of a month such as "2026-01" lie; the record is beside them, in .json."""
-        return self._folder / folder_name(ticker) / f"{month}.parquet"
+        return locate_month(self._folder / folder_name(ticker), month)
 
     def read(
         self, ticker: str, month: str, fingerprint: str
@@ -102,7 +102,7 @@ class MonthFiles:
         fingerprint: of the bars that the source would give. None where nothing is stored.
         """
         path = self.find_path(ticker, month)
-        written, stored = _read_bytes(path.with_suffix(".json")), _read_bytes(path)
+        written, stored = _read_bytes(locate_month_record(path)), _read_bytes(path)
         if written is None and stored is None:
             return None
 
@@ -148,7 +148,7 @@ class MonthFiles:
                 sessions={day: session for day, session in sorted(held.items()) if format_month(day) == month},
             )
             files.append((path, buffer.getvalue()))
-            files.append((path.with_suffix(".json"), msgspec.json.format(msgspec.json.encode(record.add_seal()))))
+            files.append((locate_month_record(path), msgspec.json.format(msgspec.json.encode(record.add_seal()))))
         if files:
             make_folder(self.find_path(ticker, "").parent)
             write_together(files)

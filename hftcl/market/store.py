@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
@@ -17,6 +16,7 @@ from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.formats import moment
+from hftcl.home import locate_collection_lock, locate_synthetic
 from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
@@ -28,8 +28,6 @@ from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import build_findings
 from hftcl.market.sources import BarSource, as_local
-
-_LOCK: Final = ".collect.lock"  # beside the bars: two collections would write the same files and ask the vendor twice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class BarStore:
     """The bars of one source under `folder`; those of a synthetic source lie apart, in the folder `synthetic`."""
 
     def __init__(self, folder: Path, source: BarSource, calendar: Calendar) -> None:
-        self._folder = folder / "synthetic" if source.synthetic else folder
+        self._folder = locate_synthetic(folder) if source.synthetic else folder
         self._source = source
         self._calendar = calendar
         self._columns = tuple(getattr(source, "columns", ()))
@@ -190,7 +188,7 @@ class BarStore:
         with contextlib.ExitStack() as stack:
             with convert_storage_faults("preparing the folder of bars"):
                 make_folder(self._folder)
-                stack.enter_context(lock(self._folder / _LOCK, "collection of bars"))
+                stack.enter_context(lock(locate_collection_lock(self._folder), "collection of bars"))
             yield
 
     def _explain_absence(self, ticker: str) -> str:

@@ -94,12 +94,11 @@ NET: Final = pl.col("moved") - pl.col("commission") + pl.col("charges")
 class Attribution:
     """P&L by key, the trades that ended in the order of their end, and what is still held.
 
-    booked: a row each `Key`, in the order in which they were first booked on, with the columns of `Key` and AMOUNTS.
+    booked: a row each `Key`, in the order in which they were first booked on; its columns and AMOUNTS.
     trades: a row each held interval of a ticker, from flat, or from the other side, until flat or the other side.
     model_id, hour: of the fill that opened it. session: in which it ended. opened, closed: ts of the bars of its first
     and last fill, UTC. quantity: the largest it held, in shares, negative for a short. entry, exit: mean prices. net:
-    USD after
-    commission; over all trades and what is still open they add up to the P&L of the fills. fills: how many.
+    USD after commission; over all trades and what is still open they add up to the P&L of the fills. fills: how many.
     held: shares by ticker, - for short, in the order of the tickers' first fills.
     """
 

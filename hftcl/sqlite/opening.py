@@ -16,6 +16,7 @@ from hftcl.sqlite.transactions import transaction
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
 # The database, its write-ahead log and its index, https://www.sqlite.org/wal.html: none without the others.
 _SUFFIXES: Final = ("", "-wal", "-shm")
+_JOURNAL: Final = "-journal"  # what SQLite writes beside a database that has no log
 _CREATE: Final = "CREATE TABLE "
 
 
@@ -57,7 +58,7 @@ def open_to_read(path: Path, database: Database) -> sqlite3.Connection:
     _require_file(path)
     # mode=rw, not ro: it creates no database either, opens one that may not be written, and can read one whose writer
     # was killed; with neither log nor leave to make one, nobody writes, and the file is all there is.
-    alone = database.journal == "WAL" and not path.with_name(path.name + "-wal").exists()
+    alone = database.journal == "WAL" and not locate_log(path).exists()
     try:
         return _open_as(path, database, "mode=rw")
     except sqlite3.OperationalError:
@@ -120,7 +121,7 @@ def _open_empty(database: Database) -> sqlite3.Connection:
 
 def _require_file(path: Path) -> None:
     """Raise StorageError for a pipe, socket or device in the place of a file: to open one can wait for ever."""
-    for suffix in (*_SUFFIXES, "-journal"):
+    for suffix in (*_SUFFIXES, _JOURNAL):
         name = path.with_name(path.name + suffix)
         durable.require_regular(name)
 
@@ -192,10 +193,23 @@ def _read_columns(schema: str) -> dict[str, frozenset[str]]:
         }
 
 
+def locate_log(path: Path) -> Path:
+    """Return the log beside the database at `path`, which holds what was written last, where it has one."""
+    return path.with_name(path.name + "-wal")
+
+
 def remove(path: Path) -> None:
     """Delete the database at `path` and its logs; nothing happens where it is missing. Raises OSError."""
     for suffix in reversed(_SUFFIXES):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def remove_journal(path: Path) -> None:
+    """Delete the rollback journal of the database at `path`, which would be played back into another one put there.
+
+    Nothing happens where there is none. Raises OSError.
+    """
+    path.with_name(path.name + _JOURNAL).unlink(missing_ok=True)
 
 
 def _read_version(db: sqlite3.Connection, path: Path, database: Database) -> int:

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Callable
 from datetime import datetime
 from io import TextIOBase
-from typing import Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from hftcl.events import BANNER, Event, Level, OnEvent, ignore
 from hftcl.formats import clock_second
 from hftcl.views.blocks import write_out
 from hftcl.views.terminal import LastingTerminal
+
+if TYPE_CHECKING:  # no view needs the bot itself
+    from hftcl.trading.run.present import Service
 
 log = logging.getLogger("hftcl.trade")
 
@@ -46,15 +49,6 @@ class Logging:
             log.log(level, "%s", event.text)
 
 
-class Service(Protocol):
-    """Who supervises the bot; `systemd.Notifier` is one."""
-
-    def ready(self) -> None: ...
-    def alive(self) -> None: ...
-    def status(self, text: str) -> None: ...
-    def stopping(self) -> None: ...
-
-
 class StatusLine(TextIOBase):
     """One line at the foot of a terminal: what the bot waits for or trades, and a clock that shows that it lives.
 
@@ -62,7 +56,7 @@ class StatusLine(TextIOBase):
     through it goes above the line.
     """
 
-    def __init__(self, terminal: TextIO, service: Service, clock: Callable[[], datetime]) -> None:
+    def __init__(self, terminal: TextIO, service: "Service", clock: Callable[[], datetime]) -> None:
         super().__init__()
         self._terminal, self._service, self._clock = LastingTerminal(terminal), service, clock
         self._doing = "starting"

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from hftcl.errors import BrokerBusyError, OrderRefusedError
+from hftcl.home import locate_strict_paper
 from hftcl.settings import Settings
 from hftcl.trading.brokers.refusals import BY_CODE, REFUSALS, classify
-from hftcl.trading.brokers.strict import FILE, StrictPaper
+from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_account import StrictAccount
 from hftcl.trading.brokers.strict_rules import RefusedError, Rules
 from hftcl.trading.brokers.strict_state import AccountState, make_uuid
@@ -200,7 +201,7 @@ def test_the_account_in_its_file_is_the_one_that_was_left_also_after_a_torn_line
     broker.split("AAPL", 2.0, at(3))
     before = json.dumps(list_facts(broker.account_now), default=str)
     broker.close()
-    with (tmp_path / FILE).open("ab") as file:
+    with locate_strict_paper(tmp_path).open("ab") as file:
         file.write(b'{"what": "fill", "client_or')
     again = StrictPaper(settings(weather="fair"), folder=tmp_path, durable=False)
     assert json.dumps(list_facts(again.account_now), default=str) == before

@@ -17,6 +17,7 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import list_sessions
 from hftcl.formats import count
+from hftcl.home import Home
 from hftcl.learning.backtest.courses import Loop, build_attempt, compute_first_record, run_policies
 from hftcl.learning.backtest.plan import (
     History,
@@ -31,7 +32,7 @@ from hftcl.learning.backtest.report import build_report
 from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.scores import score_all
 from hftcl.learning.backtest.searched import SearchOfWeeks, WeekSearch, report_searched, search_weeks
-from hftcl.learning.backtest.trainings import Task, build_shop, cache_folder, train_all
+from hftcl.learning.backtest.trainings import Task, build_shop, train_all
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import Window, find_warm_up
 from hftcl.learning.search.space import apply_choice
@@ -199,8 +200,8 @@ class _Trainer:
 def _hold_lock(settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         with durable.convert_storage_faults("preparing the folder of the backtest"):
-            durable.make_folder(cache_folder(settings))
-            stack.enter_context(durable.lock(cache_folder(settings) / ".lock", "backtest"))
+            durable.make_folder(Home.of(settings).backtest)
+            stack.enter_context(durable.lock(Home.of(settings).backtest_lock, "backtest"))
         yield
 
 

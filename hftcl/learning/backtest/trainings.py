@@ -108,7 +108,7 @@ class Workshop:
     @property
     def folder(self) -> Path:
         """The cache of these settings, this code and this source; others lie beside it."""
-        return cache_folder(self.settings) / self._compute_digest()[:16]
+        return Home.of(self.settings).backtest / self._compute_digest()[:16]
 
     def prepare(self, units: Sequence[Unit]) -> list["Task"]:
         """Return the units as tasks, each with the place of its file."""
@@ -185,11 +185,6 @@ def build_shop(
         synthetic=data.synthetic,
         frame_minutes=frame_minutes or settings.model.target_minutes,
     )
-
-
-def cache_folder(settings: Settings) -> Path:
-    """Return the folder of all caches; it may be deleted whenever no backtest runs."""
-    return Home.of(settings).backtest
 
 
 def train_all(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> tuple[dict[str, str], int]:

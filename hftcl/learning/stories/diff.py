@@ -94,7 +94,7 @@ def diff(home: Path, a: str, b: str) -> DiffReport:
 
 
 def _read_score(record: ModelRecord) -> Mapping[str, Any]:
-    """Return the score of the exam; a refit's is that of its twin, which was examined."""
+    """Return the score of the exam; a refit's is that of the examined model."""
     return record.report.get("challenger") or {}
 
 

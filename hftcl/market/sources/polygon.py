@@ -350,18 +350,18 @@ def _drop_repeats(splits: list[Split]) -> tuple[Split, ...]:
     """Drop each split that a later one within a month repeats: no share splits 10:1 twice in a week."""
     kept: list[Split] = []
     for split in splits:
-        twin = next(
+        earlier = next(
             (k for k in kept if k.ratio == split.ratio and split.execution_date - k.execution_date <= _SAME_SPLIT), None
         )
-        if twin is not None:
+        if earlier is not None:
             log.warning(
                 "split listed twice, the later day is kept ticker=%r ratio=%g dropped=%s kept=%s",
                 split.ticker,
                 split.ratio,
-                twin.execution_date,
+                earlier.execution_date,
                 split.execution_date,
             )
-            kept.remove(twin)
+            kept.remove(earlier)
         elif any(k.execution_date == split.execution_date for k in kept):
             log.warning("two splits on one day, both applied ticker=%r day=%s", split.ticker, split.execution_date)
         kept.append(split)

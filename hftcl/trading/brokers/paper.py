@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl import sqlite
 from hftcl.errors import OrderRefusedError, UsageError
+from hftcl.home import locate_paper
 from hftcl.ledger.account import DECIMALS, compute_account
 from hftcl.settings import Settings
 from hftcl.sqlite import transaction
@@ -41,7 +42,6 @@ from hftcl.trading.brokers.portion import compute_portion
 if TYPE_CHECKING:
     import polars as pl
 
-FILE: Final = "paper.sqlite"  # apart from the ledger, as a broker's books are: reconciliation compares the two
 _ON_REQUEST: Final = "canceled on request"  # told of an order before and after it is in the file
 _SPLIT: Final = "split-"  # begins the id of the order that stands for a split
 
@@ -65,7 +65,7 @@ class PaperBroker:
         self._rules = settings.paper
         self._collar = settings.risk.price_collar
         self.shorting = settings.paper.shorting
-        self._path = folder / FILE
+        self._path = locate_paper(folder)
         self._durable = durable
         self._doubted: dict[str, float] = {}
         self._room: float | None = None

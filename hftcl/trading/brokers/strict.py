@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl.durable import convert_storage_faults
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, IntegrityError, OrderRefusedError
+from hftcl.home import locate_strict_paper
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.refusals import BY_CODE
@@ -27,7 +28,6 @@ from hftcl.trading.brokers.strict_state import Happening, StrictOrder
 if TYPE_CHECKING:
     import polars as pl
 
-FILE: Final = "strict-paper.jsonl"
 _OVERLAP: Final = timedelta(minutes=10)  # as the broker `alpaca` looks back
 _START: Final = datetime(1970, 1, 1, tzinfo=UTC)  # before any fill: all of them are asked for
 
@@ -83,7 +83,7 @@ class StrictPaper:
 
         Raises IntegrityError for a file that is none of ours, StorageError.
         """
-        self._path, self._durable = folder / FILE, durable
+        self._path, self._durable = locate_strict_paper(folder), durable
         self._weather = WEATHER[settings.strict_paper.weather]
         self._random = random.Random(f"{settings.strict_paper.seed}-weather")  # noqa: S311 - reproducible, not secret
         rules = rules_of(settings)

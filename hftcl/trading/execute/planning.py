@@ -36,7 +36,7 @@ class Planning:
         context: MinuteContext,
         stale_bars: float,
     ) -> list[Order]:
-        """Return the orders that lead from `holdings` (shares by ticker, as they are when it is called) to `wishes`.
+        """Return the orders that lead from `holdings` (shares by ticker, as they are then) to `wishes`.
 
         stale_bars: minutes without a bar after which what would open in a ticker is taken back: it may be halted, and a
         market order fills at its reopening, whatever the price is then.

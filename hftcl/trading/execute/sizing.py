@@ -31,7 +31,7 @@ class Sizing:
         positions: Mapping[str, float],
         working: Mapping[str, list[WorkingOrder]],
     ) -> dict[str, float]:
-        """Return the shares by which position and open orders fall short of each wish, without those of none."""
+        """Return by how many shares holding and orders miss each wish; a ticker with none is not there."""
         quantities = {}
         for ticker, wish in wishes.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
@@ -51,7 +51,7 @@ class Sizing:
         return quantities
 
     def _compute_desired(self, ticker: str, wish: DesiredPosition) -> float:
-        """Return the shares of a wish: whole ones where the broker sells no parts short, none where it sells none."""
+        """Return the shares of a wish: whole ones where no parts are sold short, none where nothing is."""
         fractional = self.fractional and (self.fractional_shorts or not wish.target < 0)
         shares = compute_desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=fractional)
         if wish.target and shares == 0:

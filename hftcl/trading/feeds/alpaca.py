@@ -157,8 +157,8 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
     source = AlpacaSource(settings, keys=keys, sleep=sleep)
     # Bars of another source lie in the usual place: each would throw the other's away.
     shared = settings.market.source == source.name
-    folder = Home.of(settings).bars
-    store = BarStore(folder if shared else folder / "feed-alpaca", source, calendar)
+    home = Home.of(settings)
+    store = BarStore(home.bars if shared else home.feed_bars(source.name), source, calendar)
     service = DataService(settings, keys, timeout_s=min(settings.alpaca.timeout_s, _TIMEOUT_S), sleep=sleep)
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:

@@ -66,9 +66,9 @@ def _beginning(
     """Return what prepares a session; its waits end when `stop` is set. Raises ConfigError where there is no key."""
     source = PolygonSource(settings, sleep=sleep_until(stop))
     # Bars of another source lie in the usual place: each would throw the other's away.
-    folder = Home.of(settings).bars
+    home = Home.of(settings)
     shared = settings.market.source == source.name
-    store = BarStore(folder if shared else folder / "feed-polygon", source, calendar)
+    store = BarStore(home.bars if shared else home.feed_bars(source.name), source, calendar)
     return prepare_sessions(store, source, calendar, settings.market, extended, on_event)
 
 

@@ -19,7 +19,7 @@ from hftcl.durable import convert_storage_faults, make_folder
 from hftcl.errors import ConfigError, ModelNotFoundError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import describe_left_out
-from hftcl.home import Home
+from hftcl.home import Home, locate_paper, locate_strict_paper
 from hftcl.ledger.archive import delete_archive
 from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import find_hours
@@ -27,8 +27,6 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, open_source
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker, traits_of
-from hftcl.trading.brokers.paper import FILE as PAPER_FILE
-from hftcl.trading.brokers.strict import FILE as STRICT_FILE
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds.replay import StoredFeed
@@ -112,9 +110,9 @@ def _empty_and_assemble(
 ) -> tuple[Loop, Tally]:
     with convert_storage_faults("beginning the ledger of the replay"):
         delete_archive(home.ledger)  # first: files without their ledger are a lost ledger
-        for path in (home.ledger, home.folder / PAPER_FILE, home.shadow / PAPER_FILE):
+        for path in (home.ledger, locate_paper(home.folder), locate_paper(home.shadow)):
             sqlite.remove(path)
-        (home.folder / STRICT_FILE).unlink(missing_ok=True)
+        locate_strict_paper(home.folder).unlink(missing_ok=True)
     ledger, tally = Ledger(home.ledger, durable=False), Tally()
     broker = _open_broker(settings, home, rehearse=rehearse)
 

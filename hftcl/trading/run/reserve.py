@@ -10,10 +10,10 @@ from typing import Final
 
 from hftcl import durable
 from hftcl.errors import StorageError
+from hftcl.home import Home
 
 log = logging.getLogger(__name__)
 
-FILE: Final = ".reserve"
 _BYTES: Final = 8 * 1024 * 1024
 """A latch, a minute's closing orders of 500 tickers, their fills and an alert take less than 2 MB in ledger, log of the
 ledger and outbox together."""
@@ -30,7 +30,7 @@ class Reserve:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self.home / FILE
+        return Home(self.home).reserve
 
     def keep(self) -> bool:
         """Have the room set aside; False where the disk has none."""

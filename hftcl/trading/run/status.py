@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hftcl import sqlite
 from hftcl.archive.schema import find_fault
 from hftcl.durable import read_stamp
 from hftcl.formats import moment
@@ -121,8 +122,7 @@ def read_stamps(settings: Settings) -> tuple[object, ...]:
     """Return what changes whenever `status` may say something else; opens no database. Raises OSError."""
     home = Home.of(settings).root
     bots = (Home.live(home), Home.replay(home))
-    names = ("", "-wal")  # the bot writes the one or the other
-    files = [bot.ledger.with_name(bot.ledger.name + name) for bot in bots for name in names]
+    files = [file for bot in bots for file in (bot.ledger, sqlite.locate_log(bot.ledger))]  # it writes one or the other
     files += [bot.halt_file for bot in bots]
     stamps = [read_stamp(path) for path in (*files, bots[0].registry)]
     return (*stamps, *(_find_holder(bot.lock) for bot in bots))
