@@ -317,8 +317,7 @@ class _Watch:
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
         left = iter(enumerate(tasks))
         try:
-            for number, task in islice(left, self._most_sent):
-                self._begin(number, task)
+            yield from self._begin_next(left, self._most_sent)
             while self._begun:
                 try:
                     future = self._ended.get(timeout=_GLANCE_S)
@@ -337,14 +336,33 @@ class _Watch:
                     self._begin(ended.number, ended.task, ended.tries + 1)
                     continue
                 try:
-                    for number, task in islice(left, 1):  # before the caller does its part with the result
-                        self._begin(number, task)
+                    yield from self._begin_next(left, 1)  # before the caller does its part with the result
                 except Exception:
-                    yield ended.number, result  # it is here, whatever keeps the next task from being sent
+                    yield ended.number, result
                     raise
                 yield ended.number, result
         finally:
             self._engine.cancel([begun.future for begun in self._begun.values()])
+
+    def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> Iterator[tuple[int, Any]]:
+        """Begin the next tasks. Where one cannot be sent, yield what has ended meanwhile before that is raised."""
+        try:
+            for number, task in islice(left, most):
+                self._begin(number, task)
+        except Exception:
+            yield from self._take_ended()
+            raise
+
+    def _take_ended(self) -> Iterator[tuple[int, Any]]:
+        """Yield the results that are there, up to the first one that fails: a fault ends the work already."""
+        for ended in [begun for begun in self._begun.values() if begun.future.done()]:
+            del self._begun[ended.future.key]
+            try:
+                result = self._fetch(ended)
+            except Exception:  # noqa: BLE001 - the fault that ended the work is the one to tell
+                return
+            if not isinstance(result, _Lost):
+                yield ended.number, result
 
     def _hear(self, key: str, worker: str, event: Event) -> None:
         if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again

@@ -734,18 +734,34 @@ def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
     assert team.at_once == 1
 
 
-def test_a_result_that_is_here_is_given_also_where_the_next_task_cannot_be_sent(
-    cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize("most_sent", [1, 2, None])
+def test_all_results_that_are_here_are_given_before_it_is_told_that_the_next_task_cannot_be_sent(
+    most_sent: int | None, cluster: Cluster, tmp_path: Path
 ) -> None:
+    here: list[threading.Event] = []
+
+    class Watched(ClusterEngine):
+        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
+            future = super().submit(task, topic, look)
+            here.append(threading.Event())
+            future.add_done_callback(lambda _, one=here[-1]: one.set())
+            return future
+
     def find_no_room() -> pl.DataFrame:
+        assert all(one.wait(PATIENCE_S) for one in here)
         raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
 
-    first, second = task_of(0, tmp_path), task_of(1, tmp_path, rows=Rows(table=Table(find_no_room)))
-    with ClusterEngine(configured(cluster.url)) as engine:
-        done = ClusterTeam(engine=engine, at_once=1, most_sent=1).run([first, second])
-        assert next(done)[0] == 0
-        with pytest.raises(NoRoomError, match="No space left"):
-            next(done)
+    tasks = [*(task_of(number, tmp_path) for number in range(most_sent or 3))]
+    last = task_of(9, tmp_path, rows=Rows(table=Table(find_no_room)))
+    given: list[int] = []
+
+    def take() -> None:
+        for number, _ in ClusterTeam(engine=engine, at_once=1, most_sent=most_sent).run([*tasks, last]):
+            given.append(number)
+
+    with Watched(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
+        take()
+    assert sorted(given) == list(range(len(tasks)))
 
 
 def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(
