@@ -30,7 +30,7 @@ class _Raised:
 
 _raised: _Raised | None = None  # of the process, as signals are
 _held = 0  # of the main thread, where signal handlers run: how many `hold_back` it is within
-_waiting: BaseException | None = None
+_waiting: _Raised | None = None
 
 
 class _Hold:
@@ -46,13 +46,13 @@ class _Hold:
             _held += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        global _held, _waiting
+        global _held, _waiting, _raised
         if threading.current_thread() is not threading.main_thread():
             return
         _held -= 1
         if not _held and (waiting := _waiting):
-            _waiting = None
-            raise waiting
+            _waiting, _raised = None, waiting
+            raise waiting.error
 
 
 _HOLD: Final = _Hold()  # it keeps nothing, so one serves all
@@ -75,13 +75,14 @@ def raise_from_handler(
     the error, see `repeat_what_finalizers_lose`: a handler that raises once may do so once more.
     """
     global _raised, _waiting
-    if _held:
-        _waiting = _waiting or error
-        return
     handler = sys._getframe(1)
     while handler.f_back is not None and handler.f_back is not interrupted:
         handler = handler.f_back
-    _raised = _Raised(error, handler.f_code, signum, on_lost)
+    raised = _Raised(error, handler.f_code, signum, on_lost)
+    if _held:
+        _waiting = _waiting or raised
+        return
+    _raised = raised
     raise error
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hftcl import sqlite
-from hftcl.interrupts import hold_back, raise_from_handler, raise_lost
+from hftcl.interrupts import hold_back, let_out, raise_from_handler, raise_lost
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.schema import LEDGER
 from tests.ledger.ledger_cases import write_ledger
@@ -178,6 +179,27 @@ def test_what_another_thread_holds_does_not_hold_back_the_main_one() -> None:
     finally:
         done.set()
         other.join()
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_that_a_stranger_keeps_to_itself_is_let_out_also_where_it_was_held_back() -> None:
+    def keep() -> None:
+        with let_out(), contextlib.suppress(SystemExit), hold_back():
+            signal.raise_signal(signal.SIGALRM)
+
+    with pytest.raises(SystemExit) as stopped:
+        keep()
+    assert stopped.value.code == 128 + signal.SIGALRM
+
+
+@pytest.mark.usefixtures("handled")
+def test_a_stop_of_the_main_thread_is_let_out_by_no_other_one() -> None:
+    with ThreadPoolExecutor(1) as other:
+        block = let_out()
+        other.submit(block.__enter__).result()
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGALRM)
+        other.submit(block.__exit__, None, None, None).result()
 
 
 FINALIZER = """

@@ -233,14 +233,21 @@ def _archive_file(archive: Archive, path: Path, meta: artifact.ModelMeta, traine
         if meta.model_id in archive.read_state_in(db).rows or (target.exists() and target != path):
             raise IntegrityError(f"the archive has another model {meta.model_id}.")
         durable.require_space(archive.folder, 2 * len(data) + _SPARE_BYTES, "archiving a model file")
-        if target != path:
-            write_verified(target, data)
-        if pkl_sha256 is not None and not pkl_target.exists():
-            write_verified(pkl_target, pkl.read_bytes())
-        row = build_row(meta, meta.model_id, trained_at, sha256, compute_digest(pkl_target) or "")
-        row["reason"] = f"{row['reason']}; adopted from {path.name}"
-        with transaction(db):
-            db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})", row)  # noqa: S608 - our names
+        written = [] if target == path else [target]
+        try:
+            if written:
+                write_verified(target, data)
+            if pkl_sha256 is not None and not pkl_target.exists():
+                written.append(pkl_target)
+                write_verified(pkl_target, pkl.read_bytes())
+            row = build_row(meta, meta.model_id, trained_at, sha256, compute_digest(pkl_target) or "")
+            row["reason"] = f"{row['reason']}; adopted from {path.name}"
+            with transaction(db):
+                db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})", row)  # noqa: S608 - our names
+        except IntegrityError:  # of either: the other one would be taken for another model's the next time
+            for one in written:
+                one.unlink(missing_ok=True)
+            raise
 
 
 def insert_adopted(db: sqlite3.Connection, models: Iterable[AdoptedModel], *, at: str) -> int:

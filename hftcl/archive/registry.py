@@ -373,7 +373,15 @@ def _look(path: Path) -> tuple[bool, str | None]:
 
 
 def write_verified(path: Path, data: bytes) -> None:
-    """Replace `path` and read it again. Raises IntegrityError where it does not hold `data` now: it is deleted then."""
+    """Replace `path` and read it again. Raises IntegrityError where it does not hold `data` now: it is deleted then.
+
+    And for more than a file of the archive may have, of which no later look would take the digest.
+    """
+    if len(data) > _LARGEST:
+        raise IntegrityError(
+            f"{path} would have {len(data):,} bytes, and no file of the archive may have more than {_LARGEST:,}. "
+            "Make the model smaller, and run it again."
+        )
     durable.write_atomically(path, data)
     if read_verified(path, hashlib.sha256(data).hexdigest()) is None:
         path.unlink(missing_ok=True)

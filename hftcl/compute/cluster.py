@@ -10,8 +10,8 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, wait
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -116,31 +116,33 @@ class ClusterEngine:
         at_once = wanted.limit(min(threads, count_usable_cores()))
         return ClusterTeam(engine=self, at_once=at_once, most_sent=at_once)
 
-    def submit(self, task: Task[Any], topic: str = "") -> Any:
+    def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
         """Send a task, with the blocks of its rows that are not there yet, and return Dask's future of it.
 
-        topic: under which it tells of its steps, see `listen`; "" where none is to be told.
+        topic: under which it tells of its steps, see `listen`; "" where none is to be told. `look` is called before
+        each block and while it travels; where it raises, that block is not sent.
         """
-        blocks = self._send(task.rows)
+        blocks = self._send(task.rows, look)
         # packed here: then a worker of other versions, which might not even open it, says so
         packed = pickle.dumps((task.function, choose_opener(task.rows), task.order, topic))
         key = f"hftcl {task.name} {uuid.uuid4().hex}"  # of its own: what another command asked for is not this
         return self._client.submit(run_task, blocks, packed, describe_versions(), key=key, pure=False)
 
-    def _send(self, rows: Rows | Arrays) -> list[Any]:
+    def _send(self, rows: Rows | Arrays, look: Callable[[], None]) -> list[Any]:
         source = rows if isinstance(rows, Arrays) else rows.table
         with self._lock:
             sent = self._tables.get(source)
             if sent is None or any(block.is_lost for block in sent):
                 here = {block.digest: block for block in sent or () if not block.is_lost}
-                sent = [here.get(block.digest) or self._place(block) for block in divide_rows(rows)]
+                sent = [here.get(block.digest) or self._place(block, look) for block in divide_rows(rows)]
                 self._tables[source] = sent
         return [block.place for block in sent if block.is_read(rows)]
 
-    def _place(self, block: Block) -> _Sent:
-        return _Sent(first=block.first, last=block.last, digest=block.digest, place=self._find_place(block))
+    def _place(self, block: Block, look: Callable[[], None]) -> _Sent:
+        look()
+        return _Sent(first=block.first, last=block.last, digest=block.digest, place=self._find_place(block, look))
 
-    def _find_place(self, block: Block) -> Any:
+    def _find_place(self, block: Block, look: Callable[[], None]) -> Any:
         folder, digest = self._settings.compute.storage, block.digest
         if folder:
             return store(block, Path(folder))
@@ -148,19 +150,40 @@ class ClusterEngine:
         if future is None or future.status in _LOST:
             key = f"hftcl-rows-{digest}-{uuid.uuid4().hex[:8]}"  # a block that was lost has its name still
             self.sent_bytes += len(block.data)
-            future = self._futures[digest] = self._scatter(key, block.data)
+            future = self._futures[digest] = self._scatter(key, block.data, look)
         return future
 
-    def _scatter(self, key: str, data: bytes) -> Any:
-        """Send a block to one worker; to another one where that has just died, which the scheduler may not know yet."""
+    def _scatter(self, key: str, data: bytes, look: Callable[[], None]) -> Any:
+        """Send a block to one worker; to another one where that has just died, which the scheduler may not know yet.
+
+        A worker that has stopped answers nothing, and Dask takes it for dead after five minutes.
+        """
         began = time.monotonic()
         while True:
+            sending = self._await(self._client.scatter({key: data}, asynchronous=True), look)
             try:
-                return self._client.scatter({key: data})[key]
+                return sending.result(0)[key]
             except OSError:  # CommClosedError and TimeoutError are
                 self.require_running()
                 self.require_worker(time.monotonic() - began)
+                look()
                 time.sleep(_GLANCE_S)
+
+    def _await(
+        self, coroutine: Coroutine[Any, Any, R], look: Callable[[], None], *, is_shared: bool = False
+    ) -> "Future[R]":
+        """Return what the client's own loop came to, once it is done; `look` is called at each glance until then.
+
+        Where `look` raises, the coroutine is cancelled, unless others may wait for the same.
+        """
+        coming = asyncio.run_coroutine_threadsafe(coroutine, self._client.loop.asyncio_loop)
+        try:
+            while not wait([coming], timeout=_GLANCE_S).done:
+                look()
+        finally:
+            if not is_shared:
+                coming.cancel()  # of one that is done it says nothing
+        return coming
 
     def fetch(self, future: Any, look: Callable[[], None]) -> Any:
         """Return the result of a task that has ended, or raise what it raised; `look` is called while it travels.
@@ -168,12 +191,8 @@ class ClusterEngine:
         Raises ComputeError where the scheduler is gone. Only the waiting ends where `look` raises: Dask gathers what
         several threads want in one go, and who cancels its own share, as a timeout does, cancels all of it.
         """
-        # the client's own loop: a result whose last worker dies now is waited for until a worker has it again
-        coming = asyncio.run_coroutine_threadsafe(
-            self._client.gather(future, asynchronous=True), self._client.loop.asyncio_loop
-        )
-        while not wait([coming], timeout=_GLANCE_S).done:
-            look()
+        # at glances: a result whose last worker dies now is waited for until a worker has it again
+        coming = self._await(self._client.gather(future, asynchronous=True), look, is_shared=True)
         try:
             return coming.result(0)
         except OSError as error:
@@ -214,11 +233,15 @@ class ClusterEngine:
     def _describe_loss(self) -> ComputeError:
         return ComputeError(f"The Dask scheduler {self.url} is gone. {_GONE}")
 
-    def list_workers(self) -> frozenset[str]:
-        """Return the addresses of the workers that are there. Raises ComputeError where the scheduler is gone."""
+    def list_workers(self, look: Callable[[], None]) -> frozenset[str]:
+        """Return the addresses of the workers that are there. Raises ComputeError where the scheduler is gone.
+
+        `look` is called while the scheduler does not answer.
+        """
         self.require_running()
+        asked = self._await(self._client.nthreads(asynchronous=True), look)
         try:
-            return frozenset(self._client.nthreads())
+            return frozenset(asked.result(0))
         except OSError as error:
             raise self._describe_loss() from error
 
@@ -294,8 +317,7 @@ class _Watch:
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
         left = iter(enumerate(tasks))
         try:
-            for number, task in islice(left, self._most_sent):
-                self._begin(number, task)
+            yield from self._begin_next(left, self._most_sent)
             while self._begun:
                 try:
                     future = self._ended.get(timeout=_GLANCE_S)
@@ -314,14 +336,33 @@ class _Watch:
                     self._begin(ended.number, ended.task, ended.tries + 1)
                     continue
                 try:
-                    for number, task in islice(left, 1):  # before the caller does its part with the result
-                        self._begin(number, task)
+                    yield from self._begin_next(left, 1)  # before the caller does its part with the result
                 except Exception:
-                    yield ended.number, result  # it is here, whatever keeps the next task from being sent
+                    yield ended.number, result
                     raise
                 yield ended.number, result
         finally:
             self._engine.cancel([begun.future for begun in self._begun.values()])
+
+    def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> Iterator[tuple[int, Any]]:
+        """Begin the next tasks. Where one cannot be sent, yield what has ended meanwhile before that is raised."""
+        try:
+            for number, task in islice(left, most):
+                self._begin(number, task)
+        except Exception:
+            yield from self._take_ended()
+            raise
+
+    def _take_ended(self) -> Iterator[tuple[int, Any]]:
+        """Yield the results that are there, up to the first one that fails: a fault ends the work already."""
+        for ended in [begun for begun in self._begun.values() if begun.future.done()]:
+            del self._begun[ended.future.key]
+            try:
+                result = self._fetch(ended)
+            except Exception:  # noqa: BLE001 - the fault that ended the work is the one to tell
+                return
+            if not isinstance(result, _Lost):
+                yield ended.number, result
 
     def _hear(self, key: str, worker: str, event: Event) -> None:
         if self._on_told is not None and key in self._begun:  # else it has ended, or was begun again
@@ -329,7 +370,7 @@ class _Watch:
             self._on_told(self._begun[key].number, event)
 
     def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
-        future = self._engine.submit(task, self._topic)
+        future = self._engine.submit(task, self._topic, self._look)
         self._begun[future.key] = _Begun(number, task, future, tries)
         future.add_done_callback(self._ended.put)
 
@@ -340,7 +381,7 @@ class _Watch:
         now = time.monotonic()
         if now - self._looked_at >= _LOOK_S:
             self._looked_at = now
-            if workers := self._engine.list_workers():
+            if workers := self._engine.list_workers(self._require_going):
                 self._worked_at = now
                 self._tell_waiting(now, workers)
             self._engine.require_worker(now - self._worked_at)
@@ -353,7 +394,7 @@ class _Watch:
         """
         silent_s = now - self._heard_at
         begun = any(one.told_by in workers for one in self._begun.values())
-        if self._on_told is not None and silent_s >= _LOOK_S and not begun:
+        if self._on_told is not None and self._begun and silent_s >= _LOOK_S and not begun:
             number = next(iter(self._begun.values())).number
             self._on_told(number, Event(_STAGE, text=f"waiting for the cluster, {silent_s:.0f} s"))
 

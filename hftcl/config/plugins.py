@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
 from hftcl.durable import is_passing
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError, StorageError
-from hftcl.interrupts import let_out
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ def _add_section(kinds: dict[str, type[Any]], key: str, point: "EntryPoint") -> 
     section, name = key.split(".")
     plugin = f"The plug-in {point.name!r} of [{section}] {name}"
     try:
-        with let_out():
-            brought = point.load()
+        brought = load_plug_in(point)
     except Exception as error:  # a stranger's import may raise anything
         if isinstance(error, OSError) and is_passing(error):
             raise StorageError(

@@ -315,12 +315,13 @@ def _check_together(promises: Findings, broker: Broker, order: Order, trade: Cal
     kept = [one for one in undone if broker.find(one.client_order_id) is not None]
     is_undone = not kept and abs(_count_shares(broker, order.ticker) - held) <= _SHARES
     promises.check(is_undone, "together() keeps nothing of what is submitted in a block that an exception leaves")
-    for one in kept:  # or it would be told as a fault of what follows, too
+    for one in kept:  # or the money would not be enough for what follows
         broker.cancel(one.client_order_id)
     with broker.together():
         _submit_each(promises, broker, orders)
     states = [broker.find(one.client_order_id) for one in orders]
     promises.check(None not in states, "together() takes what is submitted within it")
+    taken = [one for one, state in zip(orders, states, strict=True) if state is not None]
     open_before = [state.client_order_id for state in states if state is not None and state.working]
     _leave_together(promises, broker, lambda: _cancel_each(promises, broker, orders))
     left = [state.client_order_id for state in map(broker.find, open_before) if state is not None and state.working]
@@ -329,12 +330,11 @@ def _check_together(promises: Findings, broker: Broker, order: Order, trade: Cal
     )
     with broker.together():
         _cancel_each(promises, broker, orders)
-    states = [broker.find(one.client_order_id) for one in orders]
+    states = [broker.find(one.client_order_id) for one in taken]
     done = all(state is not None and not state.working for state in states)
     promises.check(done, "an order that was canceled in together() is done at its end")
     trade()
-    for one in (*kept, *orders):
-        _sell_what_filled(broker, one, trade)
+    _sell_what_is_left(broker, order, held, trade)
 
 
 def _leave_together(promises: Findings, broker: TakesTogether, act: Callable[[], None]) -> None:
@@ -384,6 +384,14 @@ def _sell_what_filled(broker: Broker, canceled: Order, trade: Callable[[], None]
     state = broker.find(canceled.client_order_id)
     if state is not None and state.filled:
         broker.submit(replace(canceled, client_order_id=f"{canceled.client_order_id}-b", quantity=-state.filled))
+        trade()
+
+
+def _sell_what_is_left(broker: Broker, order: Order, held: float, trade: Callable[[], None]) -> None:
+    """Sell what came into the account in blocks, whatever the broker says of its orders, or it would be told twice."""
+    left = _count_shares(broker, order.ticker) - held
+    if abs(left) > _SHARES:
+        broker.submit(replace(order, client_order_id=f"{order.client_order_id}-b", quantity=-left))
         trade()
 
 

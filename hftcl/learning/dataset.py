@@ -300,7 +300,7 @@ def to_pandas(frame: pl.DataFrame) -> "pd.DataFrame":
     """Return the frame for a researcher: NaN where a feature or the target is not known."""
     import pandas as pd
 
-    # Column by column through numpy: polars' own conversion asks for pyarrow, which nothing else here needs.
+    # Column by column: polars' own conversion makes a time of each date.
     columns = {}
     for name, dtype in frame.schema.items():
         values = frame[name]

@@ -3,6 +3,7 @@ where it passed.
 """
 
 import contextlib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -64,8 +65,13 @@ class Promotion:
             self._archive(candidate, report, record)
         except HftclError as fault:
             with contextlib.suppress(HftclError):  # a disk that takes no model may take no row: `fault` is told
-                self._record_attempt("failed", str(fault), None)
+                self._record_attempt("failed", str(fault), self._find_archived(candidate))
             raise
+
+    def _find_archived(self, candidate: Candidate) -> str | None:
+        """Return the id of a model that is archived though that raised, as where only a copy of the registry failed."""
+        own = candidate.model.meta.model_id, hashlib.sha256(candidate.onnx).hexdigest()  # its id may be another's
+        return own[0] if own in {(model.model_id, model.sha256) for model in self.archive.models()} else None
 
     def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
         """model_id: None where there is no such model."""

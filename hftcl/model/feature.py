@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from hftcl.model.grid import GRID_COLUMNS
+from hftcl.model.grid import GRID_COLUMNS, TRAINING_COLUMNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,8 +40,8 @@ class Feature:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What it reads beside the columns of the grid, sorted."""
-        return tuple(sorted({*self.expr.meta.root_names()} - GRID_COLUMNS))
+        """What it reads beside the columns of the grid that the bot has too, sorted."""
+        return tuple(sorted({*self.expr.meta.root_names()} - (GRID_COLUMNS - TRAINING_COLUMNS)))
 
 
 def list_columns(table: Sequence[Feature]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from hftcl.market.bars import BAR_SCHEMA, PRICES
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.feature import Feature, list_columns, value
 from hftcl.model.features import evaluate
-from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
+from hftcl.model.grid import EARLIER_SESSIONS, TRAINING_COLUMNS, Grid, build_grid
 from hftcl.model.made_up_market import MINUTES, Samples, make_market, sample_columns
 from hftcl.model.streaming import StreamingFeatures
 
@@ -124,8 +124,11 @@ def _list_readable(features: Sequence[Feature]) -> list[Feature]:
 
 
 def _find_reading_error(feature: Feature) -> str:
-    """Return why it cannot be said what the feature reads, without which there is no grid for it; "" where it can."""
-    return _name_error(lambda: feature.columns)
+    """Return why there is no grid for a feature: what it reads cannot be said, or the bot does not have it; else ""."""
+    if error := _name_error(lambda: feature.columns):
+        return error
+    unknown = sorted(TRAINING_COLUMNS.intersection(feature.columns))
+    return f"the bot has no column {', '.join(unknown)}" if unknown else ""
 
 
 def _find_error(feature: Feature, grid: Grid) -> str:

@@ -76,6 +76,8 @@ GRID_COLUMNS: Final = frozenset(
     ]
 )
 """What a grid has for every feature; what one reads beside them is a further column of the bars."""
+TRAINING_COLUMNS: Final = frozenset({"session_no", "first", "ts"})
+"""Those by which whole sessions are put together: the bot, which has one minute at a time, keeps none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class Grid:
     frame: sorted by ticker, session, minute. Columns:
         part UInt32: number of the ticker's session; windows run `.over("part")`.
         minute Int32: from the session's open. age Int32: from the part's first bar.
-        seen Boolean: a bar of this minute exists. ts: its start, null where it does not.
+        seen Boolean: a bar of this minute exists. ts: its start, null where it does not; no feature may read it.
         open, high, low, close Float64: prices, all the last close where not seen. v Int64: volume in VOLUME_UNIT.
         turnover Float64: (high + low + close) / 3 * v. volume_5 Int64: sum of v over the last 5 minutes, or fewer.
         first_open, first_close, session_low, session_high Float64: of the part so far. session_volume Int64,

@@ -99,7 +99,7 @@ def _refuse_names(columns: Sequence[str]) -> None:
 
 def _require_columns(features: "Sequence[Feature]", columns: Sequence[str], context: Sequence[str]) -> None:
     """Refuse a feature of the user that reads what the bars will not have, or that has a column's name."""
-    from hftcl.model.grid import GRID_COLUMNS
+    from hftcl.model.grid import GRID_COLUMNS, TRAINING_COLUMNS
 
     for feature in features:
         if feature.name in columns:
@@ -114,7 +114,7 @@ def _require_columns(features: "Sequence[Feature]", columns: Sequence[str], cont
             )
         lacking = [name for name in feature.columns if name not in columns and " " not in name]
         if lacking:
-            close = get_close_matches(lacking[0], sorted({*GRID_COLUMNS, *columns}), n=1)
+            close = get_close_matches(lacking[0], sorted({*(GRID_COLUMNS - TRAINING_COLUMNS), *columns}), n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise ConfigError(
                 f"[features] modules: the feature {feature.name} reads {', '.join(lacking)}, which is no column of the "

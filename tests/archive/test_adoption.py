@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from hftcl import ContinuousLearning
+from hftcl import ContinuousLearning, durable
+from hftcl.archive.adoption import adopt
+from hftcl.archive.deployment import Archive
 from hftcl.archive.registry import Registry
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import contents
 from tests.in_process import answer_here, call
 from tests.installed import one_line, run
-from tests.loop_cases import RETRAIN, deploy_once
+from tests.loop_cases import NOW, RETRAIN, deploy_once
 from tests.trained import Homes
 
 SCRIPT = """\
@@ -100,6 +102,30 @@ def test_a_model_file_of_hftcl_from_elsewhere_is_archived_and_serves_by_a_person
     answer_here(home, "rollback", report["model_id"], "--yes", "--reason", "as before the move")
     assert [row["is_deployed"] for row in answer_here(home, "history")].count(True) == 1
     assert (home / f"old_{name}.onnx").exists()
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pkl"])
+def test_a_model_file_that_comes_out_wrong_in_the_archive_leaves_nothing_there_and_is_adopted_the_next_time(
+    kind: str, tmp_path: Path, homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, other = tmp_path / "home", tmp_path / "other"
+    homes.copy(other, deploy_once)
+    live = Registry(other).find_live()
+    assert live is not None
+    home.mkdir()
+    for suffix in (".onnx", ".pkl"):
+        shutil.copy(other / "models" / f"model_{live.model_id}{suffix}", home / f"old{suffix}")
+    write = durable.write_atomically
+
+    def damage(path: Path, data: bytes) -> None:
+        write(path, data[:-1] + b"x" if path.match(f"models/model_*.{kind}") else data)
+
+    monkeypatch.setattr(durable, "write_atomically", damage)
+    report = adopt(Archive(home), NOW)
+    assert (report.models, sum("did not come to hold" in text for text in report.left)) == ((), 1)
+    assert list((home / "models").glob("model_*")) == []
+    monkeypatch.undo()
+    assert adopt(Archive(home), NOW).models == (live.model_id,)
 
 
 def test_models_whose_registry_is_lost_are_rebuilt_by_it(tmp_path: Path, homes: Homes) -> None:

@@ -17,8 +17,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from hftcl import durable
+from hftcl.archive import registry
 from hftcl.archive.records import parse_model_id
-from hftcl.archive.registry import Registry
+from hftcl.archive.registry import Registry, write_verified
 from hftcl.errors import (
     IntegrityError,
     ModelNotFoundError,
@@ -369,3 +371,19 @@ def test_the_csv_is_the_history_in_a_readable_form(tmp_path: Path) -> None:
     assert (rows[0]["trained_date"], rows[0]["source"]) == ("2026-01-12T02:00:00+00:00", "synthetic")
     assert rows[0]["sha256"] == archive.find(second).sha256
     assert json.loads(rows[0]["served"]) == [["2026-01-12T02:00:00+00:00", None]]
+
+
+def test_what_did_not_come_to_hold_what_was_written_is_deleted_and_what_is_too_long_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "model", durable.write_atomically
+    monkeypatch.setattr(registry, "_LARGEST", 4)
+    monkeypatch.setattr(durable, "write_atomically", lambda path, data: write(path, data[:-1] + b"x"))
+    with pytest.raises(IntegrityError, match="did not come to hold"):
+        write_verified(path, b"1234")
+    assert not path.exists()
+    with pytest.raises(IntegrityError, match=r"would have 5 bytes, and no file of the archive may have more than 4\."):
+        write_verified(path, b"12345")
+    monkeypatch.undo()
+    write_verified(path, b"1234")
+    assert path.read_bytes() == b"1234"

@@ -55,4 +55,4 @@ def measure_sleepers(threads: int) -> float:
 
 def wait_for_workers(settings: Settings, workers: int) -> None:
     with ClusterEngine(settings) as engine:
-        wait_until(lambda: len(engine.list_workers()) == workers)
+        wait_until(lambda: len(engine.list_workers(lambda: None)) == workers)

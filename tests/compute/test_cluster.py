@@ -2,9 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -271,9 +272,9 @@ def test_workers_are_counted_while_tasks_tell_something_all_the_time(cluster: Cl
     """A worker that was lost for a moment then counts as missing from that moment on, not from the first event."""
 
     class Counted(ClusterEngine):
-        def list_workers(self) -> frozenset[str]:
+        def list_workers(self, look: Callable[[], None]) -> frozenset[str]:
             (tmp_path / "asked").touch()
-            return super().list_workers()
+            return super().list_workers(look)
 
     with Counted(configured(cluster.url)) as engine:
         task = task_of(1, tmp_path, tell_often, wait_for="asked", seconds=20.0)
@@ -430,6 +431,60 @@ def test_work_that_is_not_wanted_any_more_is_cancelled(cluster: Cluster, tmp_pat
             team.call(task_of(1, tmp_path, wait_for="go"), stop)
         (tmp_path / "go").touch()
         assert team.call(task_of(2, tmp_path), lambda: None)[0] == 2, "and the others go on"
+
+
+class StandingError(Exception):
+    """What waits for processes that stand still is not wanted any more."""
+
+
+@contextmanager
+def stand_still(*processes: "subprocess.Popen[bytes]") -> Iterator[Callable[[], None]]:
+    """Stop processes, which go on at the end, or after a minute; give what raises StandingError where it is called for
+    the third time while they stand.
+    """
+    over = threading.Event()
+    glances = 0
+
+    def go_on() -> None:
+        over.set()
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+    def look() -> None:
+        nonlocal glances
+        glances += 1
+        if glances >= 3 and not over.is_set():
+            raise StandingError
+
+    later = threading.Timer(60, go_on)
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    later.start()
+    try:
+        yield look
+    finally:
+        later.cancel()
+        go_on()
+
+
+def test_rows_on_their_way_to_workers_that_stand_still_are_waited_for_no_longer_than_is_wanted(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Dask takes such a worker for dead after five minutes, and a training may have less left."""
+    with ClusterEngine(configured(cluster.url)) as engine:
+        team = engine.gather(WANTED)
+        with stand_still(*cluster.workers) as look, pytest.raises(StandingError):
+            list(team.run([task_of(1, tmp_path)], lambda number, event: None, look))
+        assert team.call(task_of(2, tmp_path), lambda: None)[0] == 2, "and where it is wanted they are sent again"
+    assert list(tmp_path.glob("begun_1_*")) == []
+
+
+def test_a_scheduler_that_stands_still_is_asked_for_its_workers_no_longer_than_is_wanted(cluster: Cluster) -> None:
+    with ClusterEngine(configured(cluster.url)) as engine:
+        engine.gather(WANTED)
+        with stand_still(cluster.scheduler) as look, pytest.raises(StandingError):
+            engine.list_workers(look)
+        assert len(engine.list_workers(lambda: None)) == 2
 
 
 def test_a_training_that_is_not_wanted_any_more_ends_on_its_worker(cluster: Cluster, tmp_path: Path) -> None:
@@ -672,25 +727,41 @@ def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
     with ClusterEngine(configured("", jobs=3)) as engine:
         team = engine.gather(WANTED)
         done = list(team.run([task_of(number, tmp_path, work_alone, seconds=0.2) for number in range(6)]))
-        assert len(engine.list_workers()) == 3
+        assert len(engine.list_workers(lambda: None)) == 3
         asked = Wanted(rows_bytes=0, stage="search", workers=2)
         assert engine.gather(asked).at_once == 2, "[search] workers is what a person wants"
     assert [number for number, _ in done] == list(range(6))
     assert team.at_once == 1
 
 
-def test_a_result_that_is_here_is_given_also_where_the_next_task_cannot_be_sent(
-    cluster: Cluster, tmp_path: Path
+@pytest.mark.parametrize("most_sent", [1, 2, None])
+def test_all_results_that_are_here_are_given_before_it_is_told_that_the_next_task_cannot_be_sent(
+    most_sent: int | None, cluster: Cluster, tmp_path: Path
 ) -> None:
+    here: list[threading.Event] = []
+
+    class Watched(ClusterEngine):
+        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
+            future = super().submit(task, topic, look)
+            here.append(threading.Event())
+            future.add_done_callback(lambda _, one=here[-1]: one.set())
+            return future
+
     def find_no_room() -> pl.DataFrame:
+        assert all(one.wait(PATIENCE_S) for one in here)
         raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
 
-    first, second = task_of(0, tmp_path), task_of(1, tmp_path, rows=Rows(table=Table(find_no_room)))
-    with ClusterEngine(configured(cluster.url)) as engine:
-        done = ClusterTeam(engine=engine, at_once=1, most_sent=1).run([first, second])
-        assert next(done)[0] == 0
-        with pytest.raises(NoRoomError, match="No space left"):
-            next(done)
+    tasks = [*(task_of(number, tmp_path) for number in range(most_sent or 3))]
+    last = task_of(9, tmp_path, rows=Rows(table=Table(find_no_room)))
+    given: list[int] = []
+
+    def take() -> None:
+        for number, _ in ClusterTeam(engine=engine, at_once=1, most_sent=most_sent).run([*tasks, last]):
+            given.append(number)
+
+    with Watched(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
+        take()
+    assert sorted(given) == list(range(len(tasks)))
 
 
 def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(

@@ -3,14 +3,21 @@
 import json
 import os
 import signal
-from importlib.metadata import EntryPoint
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hftcl.cli.process import _unwind
 from hftcl.config.plugins import _add_section
+from hftcl.entry_points import list_entry_points
+from hftcl.market.layouts import find_layouts
+from hftcl.market.sources import find_source
+from hftcl.model.families import find_family
+from hftcl.trading.brokers import find_broker
+from hftcl.trading.feeds import find_feed
 from tests.installed import one_line, run
+from tests.test_entry_points import install
 
 PLUGIN = '''
 from dataclasses import dataclass
@@ -172,16 +179,29 @@ def test_a_stranger_whose_section_has_a_number_without_bounds_is_refused(home: P
     assert (done.returncode, "acme.drift is a number without a least and a greatest value" in done.stderr) == (78, True)
 
 
+@pytest.mark.parametrize(
+    ("group", "load"),
+    [
+        ("sources", lambda: _add_section({}, "market.source", list_entry_points("hftcl.sources")["mine"])),
+        ("sources", lambda: find_source("mine")),
+        ("families", lambda: find_family("mine")),
+        ("feeds", lambda: find_feed("mine")),
+        ("brokers", lambda: find_broker("mine")),
+        ("layouts", find_layouts.__wrapped__),
+    ],
+    ids=["section", "source", "family", "feed", "broker", "layout"],
+)
 def test_a_plug_in_that_makes_something_else_of_a_stop_is_stopped_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    group: str, load: Callable[[], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = "import os\ntry:\n    os.kill(os.getpid(), 15)\nexcept BaseException:\n    raise ImportError from None\n"
     (tmp_path / "that_is_stopped.py").write_text(text)
+    install(tmp_path, "that_is_stopped", f"hftcl.{group}", "mine")
     monkeypatch.syspath_prepend(tmp_path)
     before = signal.signal(signal.SIGTERM, _unwind)
     try:
         with pytest.raises(SystemExit) as stopped:
-            _add_section({}, "market.source", EntryPoint("mine", "that_is_stopped:Source", "hftcl.sources"))
+            load()
     finally:
         signal.signal(signal.SIGTERM, before)
     assert stopped.value.code == 128 + signal.SIGTERM

@@ -68,8 +68,7 @@ def assert_recorded_with_its_model(home: Path) -> None:
     """Both the model that a retrain archives and what that changed in the record are there, or neither is."""
     archive = archive_in(home)
     recorded = {row.model_id for row, _ in read_all(archive, synthetic=True)}
-    assert recorded in ({model.model_id for model in archive.models() if model.trained_at >= NOW}, set())
-    assert recorded <= {model.model_id for model in archive.models()}
+    assert recorded == {model.model_id for model in archive.models() if model.trained_at >= NOW}
 
 
 def live_until_killed(home: Path, seed: int) -> None:
@@ -196,7 +195,8 @@ def every_fault(
             assert now == before, told
             assert re.fullmatch(r"hftcl: [^\n]+\n", done.stderr), told
         try:
-            assert_recorded_with_its_model(home)
+            if command == "retrain":  # the others archive models that change no record
+                assert_recorded_with_its_model(home)
             assert_whole(home)
         except (AssertionError, HftclError) as error:
             raise AssertionError(told) from error

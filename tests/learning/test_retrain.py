@@ -1,11 +1,13 @@
 """The loop from bars to the model that serves, in this process, on the small synthetic market."""
 
 import contextlib
+import errno
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,15 +18,15 @@ from hftcl.archive import artifact
 from hftcl.archive.deployment import Archive
 from hftcl.archive.looks import read_looks
 from hftcl.archive.policy import hash_policy
-from hftcl.archive.record import read_all, read_sessions
+from hftcl.archive.record import RecordedSession, read_all, read_sessions
 from hftcl.archive.registry import Registry
-from hftcl.errors import IntegrityError, NoDataError, TrainingError, UsageError
+from hftcl.errors import IntegrityError, NoDataError, StorageError, TrainingError, UsageError
 from hftcl.events import Event, hold_signals_by, ignore
 from hftcl.learning.alert_texts import build_retrain_alerts
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record
-from hftcl.learning.reports import document
+from hftcl.learning.reports import RetrainReport, document
 from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, first_retrain, small
@@ -220,10 +222,23 @@ def test_a_signal_may_cut_the_refit_but_neither_the_archiving_before_it_nor_the_
     ]
 
 
-def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_that_failed(
-    homes: Homes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a first retrain has made, archived once more in an empty home: nothing is trained here."""
+@dataclass(frozen=True, slots=True)
+class OnceMore:
+    """What a first retrain has made, to be archived once more in an empty home: nothing is trained here."""
+
+    home: Path
+    report: RetrainReport
+    rows: tuple[RecordedSession, ...]
+    promotion: Promotion
+    candidate: Candidate
+
+    def archive_and_deploy(self) -> RetrainReport:
+        record = Record(recorded_sessions=(), added=self.rows, cost_bps=1.0)
+        return self.promotion.archive_and_deploy(self.candidate, self.report, champion=None, record=record)
+
+
+@pytest.fixture
+def once_more(homes: Homes, tmp_path: Path) -> OnceMore:
     report = homes.copy(tmp_path / "done", first_retrain, promote={"min_sharpe": -100})
     done, home = Registry(tmp_path / "done"), tmp_path / "home"
     rows = tuple(row for row, _ in read_all(done, synthetic=True))
@@ -238,23 +253,52 @@ def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_t
         sessions=1,
     )
     promotion = Promotion(Archive(home), small(home), None, {}, NOW, None, ignore)  # type: ignore[arg-type]
-    record = Record(recorded_sessions=(), added=rows, cost_bps=1.0)
+    return OnceMore(home, report, rows, promotion, candidate)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pkl"])
+def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_that_failed(
+    once_more: OnceMore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write = durable.write_atomically
 
     def damage(path: Path, data: bytes) -> None:
-        write(path, data[:-1] + b"x" if path.match("models/model_*.onnx") else data)
+        write(path, data[:-1] + b"x" if path.match(f"models/model_*.{kind}") else data)
 
     monkeypatch.setattr(durable, "write_atomically", damage)
     with pytest.raises(IntegrityError, match="did not come to hold what was written"):
-        promotion.archive_and_deploy(candidate, report, champion=None, record=record)
+        once_more.archive_and_deploy()
     monkeypatch.undo()
-    registry = Registry(home)
+    registry = Registry(once_more.home)
+    assert list(registry.folder.glob("model_*")) == []
     assert (registry.models(), read_all(registry, synthetic=True)) == ((), ())
     (attempt,) = registry.attempts()
     assert (attempt.outcome, attempt.model_id) == ("failed", None)
     assert "did not come to hold" in attempt.reason
-    assert promotion.archive_and_deploy(candidate, report, champion=None, record=record).serves == report.model_id
-    assert tuple(row for row, _ in read_all(registry, synthetic=True)) == rows
+    assert once_more.archive_and_deploy().serves == once_more.report.model_id
+    assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
+
+
+def test_a_candidate_that_is_archived_though_its_copies_could_not_be_written_is_named_by_the_attempt(
+    once_more: OnceMore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, model_id = durable.write_atomically, once_more.report.model_id
+    full = [True]  # for a moment: else no attempt could be written either
+
+    def fill(path: Path, data: bytes) -> None:
+        if full and path.suffix == ".csv" and str(model_id).encode() in data:
+            full.clear()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, data)
+
+    registry = Registry(once_more.home)
+    monkeypatch.setattr(durable, "write_atomically", fill)
+    with pytest.raises(StorageError, match="No space left on device"):
+        once_more.archive_and_deploy()
+    assert [model.model_id for model in registry.models()] == [model_id]
+    assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
+    (attempt,) = registry.attempts()
+    assert (attempt.outcome, attempt.model_id) == ("failed", model_id)
 
 
 def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_model_serves(

@@ -25,7 +25,7 @@ from hftcl import sqlite
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
 from hftcl.ledger.account import compute_account
 from hftcl.ledger.reader import LedgerReader
-from hftcl.ledger.rows import RANKS, CloseRow, EquityRow, FillOpen, LedgerEvent, OrderUpdate, State
+from hftcl.ledger.rows import RANKS, STATED, CloseRow, EquityRow, FillOpen, LedgerEvent, OrderUpdate, State
 from hftcl.ledger.schema import LEDGER
 from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Code
@@ -400,6 +400,24 @@ def test_a_book_beside_production_has_an_account_of_its_own(path: Path) -> None:
         ledger.write_outcomes(fills=[a_fill(1), replace(a_fill(2, quantity=-3.0), book="shadow", fill_id="s")])
         assert (ledger.positions(), ledger.positions("shadow")) == ({"AAPL": 10.0}, {"AAPL": -3.0})
         assert ledger.fills("shadow").height == 1
+
+
+def test_the_fills_whose_open_is_awaited_are_those_of_a_book_and_session_that_its_broker_told_of_its_orders(
+    path: Path,
+) -> None:
+    records = [a_record(minute) for minute in range(4)]
+    in_shadow = a_record(4, book="shadow")
+    earlier, opened, awaited = (a_fill(minute=minute) for minute in (1, 2, 3))
+    stated = a_fill(minute=4, fill_id=f"{STATED}{records[3].client_order_id}")  # booked by what the broker said of it
+    of_shadow, of_no_order = a_fill(minute=5, book="shadow"), a_fill(minute=6)
+    with Ledger(path) as ledger:
+        ledger.write_decisions([a_decision(minute) for minute in range(5)], [*records, in_shadow])
+        ledger.write_outcomes(
+            fills=[earlier, opened, awaited, stated, of_shadow, of_no_order],
+            opens=[FillOpen(fill_id=opened.fill_id, open=100.0)],
+        )
+        assert ledger.list_unopened("production", at(2)) == {awaited.fill_id: ("AAPL", at(3))}
+        assert ledger.list_unopened("shadow", at(2)) == {of_shadow.fill_id: ("AAPL", at(5))}
 
 
 def test_questions_can_be_bounded_by_time(path: Path) -> None:

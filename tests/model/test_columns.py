@@ -174,6 +174,8 @@ def ask(folder: Path, expr: str, *, columns: tuple[str, ...] = (), context: tupl
         ('pl.col("imbalance")', (), "lean reads imbalance, which is no column of the grid"),
         ('pl.col("imbalence")', ("imbalance",), "Did you mean imbalance?"),
         ('pl.col("clsoe") / 2', (), "Did you mean close?"),
+        ('pl.col("ts").dt.hour()', (), "lean reads ts, which is no column of the grid"),
+        ('pl.col("session_n")', (), "Did you mean session_low?"),  # not session_no
         ('pl.col("close")', ("ret_5",), r"\[market\] columns: the name ret_5 is taken"),
         ('pl.col("close")', ("vol",), r"\[market\] columns: the name vol is taken"),
         ('pl.col("close")', ("lean",), r"the name lean is one of \[market\] columns"),

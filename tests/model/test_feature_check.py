@@ -108,6 +108,8 @@ def test_what_is_no_expression_or_reads_no_column_of_the_grid_is_a_fault_of_its_
         "number": (5, "AttributeError: 'int' object has no attribute 'meta'"),
         "nothing": (None, "AttributeError: 'NoneType' object has no attribute 'meta'"),
         "traded": (pl.col("volume"), 'ColumnNotFoundError: unable to find column "volume"'),  # of bars; the grid has v
+        "timed": (pl.col("ts").dt.hour(), "the bot has no column ts"),
+        "counted": (pl.col("session_no") - pl.col("first"), "the bot has no column first, session_no"),
         "absent": (pl.col("nowhere"), 'ColumnNotFoundError: unable to find column "nowhere"'),
     }
     lame = [a_feature(name, expr) for name, (expr, _) in reasons.items()]  # type: ignore[arg-type]

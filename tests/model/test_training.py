@@ -291,6 +291,41 @@ def test_a_training_that_was_stopped_has_the_last_of_what_it_said_too(
     assert "waiting for a lock" in "".join(caught.value.__notes__)
 
 
+TALKER = """
+import os, sys, time
+from pathlib import Path
+from hftcl.model.families.ridge import Ridge
+class talker(Ridge):
+    name = "talker"
+    def fit(self, X, y, params, **more):
+        if (heard := Path({heard!r})).with_name("fail").exists():
+            raise ValueError("no rows")
+        os.write(2, b"of the first")
+        more["on_step"](0, 1)
+        end = time.time() + {most_s}
+        while not heard.exists() and time.time() < end:
+            time.sleep(0.01)
+        return super().fit(X, y, params, **more)
+"""
+
+
+def test_what_one_training_said_is_no_note_on_the_next_one_of_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "talker", "")
+    (tmp_path / "talker.py").write_text(TALKER.format(heard=str(tmp_path / "heard"), most_s=LATE_S))
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = task(family="talker", params={})
+    with TrainingPool() as pool:
+        pool.train(asked, lambda event: (tmp_path / "heard").touch())
+        children = find_trainers(os.getpid())
+        (tmp_path / "fail").touch()
+        with pytest.raises(TrainingError, match="no rows") as caught:
+            pool.train(asked)
+        assert len(children) == 1
+    assert "of the first" not in "".join(caught.value.__notes__)
+
+
 GARBAGE = """for number in range(3, 64):
             try:
                 if os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe"): os.write(number, {line!r} * {times})

@@ -247,30 +247,56 @@ class ForgetsOrders(FillsAtOnce):
 
 
 UNDONE = "together() keeps nothing of what is %s in a block that an exception leaves"
+SUBMITTED = "find() and submit() know within together() what was submitted in it"
+CANCELED = "find() knows within together() what was canceled in it"
+DONE = "an order that was canceled in together() is done at its end"
+THROUGH = "together() lets an exception through, as it is"
 
 
 @pytest.mark.parametrize(
-    ("kind", "promise"),
+    ("kind", "broken"),
     [
-        (OneByOne, UNDONE % "submitted"),
-        (OneByOne, UNDONE % "canceled"),
-        (KeepsOrders, UNDONE % "submitted"),
-        (KeepsOrders, "find() knows within together() what was canceled in it"),
-        (FillsAtOnce, UNDONE % "submitted"),
-        (ForgetsOrders, UNDONE % "submitted"),
-        (TurnsExceptions, "together() lets an exception through, as it is"),
-        (DropsOrders, "together() takes what is submitted within it"),
-        (DropsOrders, "find() and submit() know within together() what was submitted in it"),
-        (DropsCancellations, "an order that was canceled in together() is done at its end"),
-        (DropsCancellations, "together() lets an exception through, as it is"),
-        (Forgetful, "submit() of an id that is known answers with the known order"),
-        (Lossy, "the fills of an order add up to its quantity"),
-        (Deaf, "an order that was canceled is done"),
+        (OneByOne, (UNDONE % "submitted", UNDONE % "canceled")),
+        (KeepsOrders, (UNDONE % "submitted", CANCELED)),
+        (FillsAtOnce, (UNDONE % "submitted",)),
+        (ForgetsOrders, (UNDONE % "submitted",)),
+        (TurnsExceptions, (THROUGH,)),
+        (DropsOrders, (SUBMITTED, "together() takes what is submitted within it")),
+        (DropsCancellations, (THROUGH, CANCELED, DONE)),
+        (
+            Forgetful,
+            (
+                "submit() of an id that is known answers with the known order",
+                "account() holds what filled",
+                SUBMITTED,
+                "submit() refuses nan shares with OrderRefusedError",
+                "submit() refuses 0.0 shares with OrderRefusedError",
+                "selling what was bought leaves the position as it was",
+            ),
+        ),
+        (
+            Lossy,
+            (
+                "the fills of an order add up to its quantity",
+                "the fills of an order add up to what find() tells",
+            ),
+        ),
+        (Deaf, ("an order that was canceled is done", CANCELED, DONE)),
     ],
 )
-def test_a_broker_that_breaks_a_promise_is_told_which(tmp_path: Path, kind: type[PaperBroker], promise: str) -> None:
+def test_a_broker_that_breaks_promises_is_told_which_and_no_other(
+    tmp_path: Path, kind: type[PaperBroker], broken: tuple[str, ...]
+) -> None:
     broker = kind(Settings(), folder=tmp_path, durable=False)
-    assert promise in check_broker(broker, an_order(0), with_bars(broker))
+    assert check_broker(broker, an_order(0), with_bars(broker)) == broken
+    broker.close()
+
+
+def test_what_a_broker_keeps_of_a_block_that_failed_takes_no_money_from_the_next_one(tmp_path: Path) -> None:
+    settings = Settings()
+    with_little = replace(settings, paper=replace(settings.paper, cash=1250.0, leverage=2.0))  # two orders and a half
+    broker = KeepsOrders(with_little, folder=tmp_path, durable=False)
+    assert check_broker(broker, an_order(0), with_bars(broker)) == (UNDONE % "submitted", CANCELED)
     broker.close()
 
 

@@ -7,9 +7,11 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from hftcl.errors import BrokerError
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.writer import Ledger
@@ -19,25 +21,26 @@ from tests.trading.bot_stand import TICKERS, archived, session_minutes, some_min
 
 FIRST, COUNT = 35, 5
 """Minutes that are traded: behind the warm-up, so that orders go from the first of them on."""
+RICH: dict[str, dict[str, object]] = {"paper": {"cash": 1e6, "max_volume_share": 1.0}}
 FILLS = "SELECT fill_id, client_order_id, ticker, quantity, price, commission, ts FROM fills ORDER BY number"
 
 
-def trade(home: Path, copies: Path | None = None, step: int = 1) -> int:
-    """Trade from wherever the ledger stopped; leave in `copies` the home as it was before each `step`-th statement.
+def trade(home: Path, copies: Path | None = None, step: int = 1, count: int = COUNT) -> int:
+    """Trade `count` minutes less those in the ledger; leave in `copies` the home before each `step`-th statement.
 
     Returns how many statements there were.
     """
     with Ledger(Home.live(home).ledger, durable=False) as ledger:
         decided = ledger.find_last_decided()
     begin = FIRST if decided is None else session_minutes().index(decided) + 1
-    bot = stand(home, begin, sections={"paper": {"cash": 1e6, "max_volume_share": 1.0}})
+    bot = stand(home, begin, sections=RICH)
     assert isinstance(bot.broker, PaperBroker)
     numbers = itertools.count()
     if copies is not None:
         for db in (bot.ledger._db, bot.broker._db):
             db.set_trace_callback(lambda _: _copy(home, copies, next(numbers), step))
     assert reconcile(bot.ledger, bot.broker, bot.start).agrees
-    bot.run(minutes=some_minutes(begin, FIRST + COUNT - begin))
+    bot.run(minutes=some_minutes(begin, FIRST + count - begin))
     bot.close()
     return next(numbers)
 
@@ -83,3 +86,25 @@ def test_a_bot_that_is_killed_before_any_statement_goes_on_and_loses_and_doubles
             working = {name for name, status in orders if status in {"open", "partially_filled"}}
             assert {order.client_order_id for order in ledger.working_orders()} == working, bot.name
             assert ledger.latches() == (), bot.name
+
+
+def test_fills_of_minutes_in_which_the_broker_was_silent_have_their_opens_after_a_start(tmp_path: Path) -> None:
+    archived(tmp_path, threshold=0.0)
+    trade(tmp_path, count=3)
+    silent = stand(tmp_path, FIRST + 3, sections=RICH)
+    assert isinstance(silent.broker, PaperBroker)
+    assert reconcile(silent.ledger, silent.broker, silent.start).agrees
+    silent.run(minutes=some_minutes(FIRST + 3, 1))
+    booked = len(silent.ledger.fills())
+
+    def give_no_answer(since: str | None) -> NoReturn:
+        raise BrokerError("no answer")
+
+    silent.broker.fills = give_no_answer  # type: ignore[method-assign]
+    silent.run(minutes=some_minutes(FIRST + 4, 2))
+    assert len(silent.ledger.fills()) == booked
+    silent.close()
+    trade(tmp_path, count=8)
+    with LedgerReader(Home.live(tmp_path).ledger) as ledger:
+        assert len(ledger.fills()) > booked
+        assert set(ledger.fills()["fill_id"]) == set(ledger.opens()["fill_id"])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError
 from hftcl.market.layouts.sheet import Sheet
 
@@ -96,7 +96,7 @@ def find_layouts() -> Mapping[str, Layout]:
     """Return every layout that is installed, by name. Raises ConfigError for an entry point that is no Layout."""
     layouts = {GENERIC.name: GENERIC}
     for _, point in sorted(list_entry_points("hftcl.layouts").items()):
-        layout = point.load()
+        layout = load_plug_in(point)
         if not isinstance(layout, Layout):
             raise ConfigError(
                 f"The layout {point.name!r} ({point.value}) is no hftcl.market.layouts.Layout. "

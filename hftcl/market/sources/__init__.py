@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.columns import choose_columns
 from hftcl.settings import Settings
@@ -156,7 +156,7 @@ def find_source(name: str) -> Callable[[Settings], BarSource]:
         raise ConfigError(
             f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."
         )
-    return cast("Callable[[Settings], BarSource]", points[name].load())
+    return cast("Callable[[Settings], BarSource]", load_plug_in(points[name]))
 
 
 def open_source(settings: Settings) -> BarSource:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def find_family(name: str) -> Family:
         raise ConfigError(
             f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(points))}."
         )
-    return cast("Family", points[name].load()())
+    return cast("Family", load_plug_in(points[name])())
 
 
 def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
@@ -299,7 +299,7 @@ def find_broker(name: str) -> BrokerFactory:
             f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."
         )
     try:
-        return cast("BrokerFactory", points[name].load())
+        return cast("BrokerFactory", load_plug_in(points[name]))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "hftcl":
             raise

@@ -113,6 +113,7 @@ class Bot:
         self._price_what_is_held()
         for side in self.active:
             side.desk.open(hours.session, hours.begins, self._last_prices.prices, before)
+            side.desk.take_opens(morning.so_far)
         self._tell_too_dear(now)
         self.production.desk.splits.tell_awaited(now)
         self.production.desk.book_cash(now)

@@ -235,14 +235,23 @@ class Desk:
             self.broker.on_bars(bars, context.now)
         except BrokerError as error:
             self._faults.note(error, context.now)
-        opens = self._news.opens.note(bars, context.now)
+        opens = self._news.opens.note(bars)
         updates = self._news.collect(context.now)
+        self._news.opens.forget(context.now)
         row = self.value_book(context.session, context.minute, context.prices)
         self._unwritten.add(updates=updates, equity=[row], opens=opens, meta=meta)
         if not trades:
             self._unwritten.write(self.ledger)
         self._look_at_account(context.now)
         return row
+
+    def take_opens(self, so_far: pl.DataFrame) -> None:
+        """Write down the opens of fills whose bars came before a start within a session; keep those of fills to come.
+
+        so_far: the bars of the session up to now.
+        """
+        if opens := self._news.opens.begin(so_far):
+            self.ledger.write_outcomes(opens=opens)
 
     def collect(self, context: MinuteContext) -> None:
         """Book what has filled or ended, without bars."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
+from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError
 from hftcl.market.columns import choose_columns
 from hftcl.settings import Settings
@@ -112,7 +112,7 @@ def find_feed(name: str) -> FeedFactory:
         raise ConfigError(
             f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."
         )
-    return cast("FeedFactory", found[name].load())
+    return cast("FeedFactory", load_plug_in(found[name]))
 
 
 def require_columns(feed: Feed, settings: Settings) -> None:
