@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import browser as real_browser
-from tests.shared_work import TESTS, rewrite_share, tell_ids
+from tests.shared_work import TESTS, keep_constants_of_share, rewrite_share, tell_ids
 from tests.trained import Homes
 
 if TYPE_CHECKING:
@@ -102,7 +102,9 @@ def pytest_collection(session: pytest.Session) -> None:
     """Have each worker do its share of what all need, before it collects."""
     given = getattr(session.config, "workerinput", None)
     if given:
-        rewrite_share(session.config, TESTS, int(given["workerid"].removeprefix("gw")), given["workercount"])
+        number, workers = int(given["workerid"].removeprefix("gw")), given["workercount"]
+        rewrite_share(session.config, TESTS, number, workers)
+        keep_constants_of_share((ROOT / "hftcl", TESTS), number, workers)
         from tests.calendars import read_shared_calendar  # here: the controller of xdist needs none of what it loads
 
         read_shared_calendar()

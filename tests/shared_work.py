@@ -1,15 +1,18 @@
-"""What each worker of xdist would do again at its start, done once for all: rewritten asserts, ids.
+"""What each worker of xdist would do again at its start, done once for all: rewritten asserts, ids, constants.
 
-Touches the folder of the session, which the workers share, and the compiled files beside the tests.
+Touches the folder of the session, which the workers share, the compiled files beside the tests, and what Hypothesis
+keeps of our modules.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
 from _pytest.assertion import rewrite
+from hypothesis.internal import constants_ast
 
 TESTS: Final = Path(__file__).resolve().parent
 _REWRITING: Final = ("PYC_TAIL", "assertstate_key", "get_cache_dir", "try_makedirs", "_read_pyc", "_rewrite_test",
@@ -44,6 +47,24 @@ def rewrite_share(config: pytest.Config, folder: Path, number: int, workers: int
             rewrite._write_pyc(state, code, source, kept)
             written.append(file)
     return written
+
+
+def keep_constants_of_share(folders: Sequence[Path], number: int, workers: int) -> list[Path]:
+    """Have Hypothesis find the constants of each `workers`-th module under `folders`, from the `number`-th on.
+
+    Return those modules. It draws of them in each property, reads all of our modules for them, and keeps what it found
+    in a folder of its own: in a fresh clone each worker would read all, for two seconds. Nothing where Hypothesis has
+    another name for it, which is no promise of its.
+    """
+    find = getattr(constants_ast, "constants_from_module", None)
+    if find is None:
+        return []
+    files = sorted(file for folder in folders for file in folder.rglob("*.py"))[number::workers]
+    for file in files:
+        module = ModuleType(file.stem)
+        module.__file__ = str(file)
+        find(module)
+    return files
 
 
 def tell_ids(config: pytest.Config, ids: Sequence[str], session_home: Path) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 from _pytest.config import get_config
+from hypothesis import configuration
 
 from hftcl import logs
 from hftcl.settings import Log
 from tests import browser
 from tests.conftest import ROOT
-from tests.shared_work import IDS, read_ids_of_another, rewrite_share
+from tests.shared_work import IDS, keep_constants_of_share, read_ids_of_another, rewrite_share
 
 _WHOLE = 2000  # ids: more than any room has
 _LONGEST = 120  # characters between the brackets: four values of the length that conftest.py gives
@@ -99,6 +100,20 @@ def test_workers_rewrite_the_asserts_of_each_file_once_between_them(
     assert [len(files) for files in rewritten] == [2, 2, 1]
     assert sorted(file for files in rewritten for file in files) == sorted(tmp_path.glob("*.py"))
     assert rewrite_share(pytestconfig, tmp_path, 0, 1) == [], "pytest finds each one, and takes it"
+
+
+def test_workers_find_the_constants_of_each_module_once_between_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        (tmp_path / f"m{number}.py").write_text(f"WANTED = {9_990_001 + number}")
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(configuration, "__hypothesis_home_directory", kept)
+    found = [keep_constants_of_share([tmp_path], worker, 3) for worker in range(3)]
+    assert [len(files) for files in found] == [2, 2, 1]
+    assert sorted(file for files in found for file in files) == sorted(tmp_path.glob("*.py"))
+    told = "".join(file.read_text() for file in (kept / "constants").iterdir())
+    assert all(str(9_990_001 + number) in told for number in range(5)), "where Hypothesis looks for them"
 
 
 def test_a_test_file_with_a_syntax_error_ends_no_worker_before_pytest_tells_it(

@@ -1,6 +1,7 @@
 """Which code and libraries a figure came from: what was kept by other ones is computed again."""
 
 import hashlib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -23,8 +24,12 @@ _LIBRARIES: Final = (
 )
 
 
+@cache  # a process keeps the code that it has loaded, whatever is installed under it later
 def hash_code() -> str:
-    """Return a hash of the whole package: a list of the files that matter is wrong one day, and an old model lives."""
+    """Return a hash of the whole package as this process first met it.
+
+    Not of some files: a list of those that matter is wrong one day, and an old model lives.
+    """
     package = Path(hftcl.__file__).parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):

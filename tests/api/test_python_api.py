@@ -169,7 +169,8 @@ def test_it_works_on_stdin(tmp_path: Path) -> None:
         "print(json.dumps({'rows': report.rows}))\n"
     )
     (tmp_path / "hftcl.toml").write_text(
-        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 40\n[model]\nfamily = "ridge"\n'
+        '[market]\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 20\n[model]\nfamily = "ridge"\n'
+        "[exam]\nsessions = 5\nmin_sessions = 5\n"
     )
     done = subprocess.run(
         [sys.executable, "-"], input=script, cwd=tmp_path, capture_output=True, text=True, check=False

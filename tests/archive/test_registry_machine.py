@@ -214,7 +214,7 @@ def bounded(examples: int, steps: int) -> settings:
 
 @pytest.mark.hazard(8)
 def test_any_order_of_changes_and_damage_leaves_the_model_that_was_chosen() -> None:
-    run_state_machine_as_test(ArchiveMachine, settings=bounded(12, 25))
+    run_state_machine_as_test(ArchiveMachine, settings=bounded(8, 25))
 
 
 @pytest.mark.slow

@@ -15,10 +15,11 @@ from hftcl.cli.process import load_app
 from hftcl.errors import HftclError
 from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
-from tests.in_process import call
+from tests.in_process import answer_here, call
 from tests.installed import HFTCL, PATIENCE_S, run
 from tests.loop_cases import SMALL_TOML
 from tests.polygon_server import PolygonServer
+from tests.processes import wait_until
 from tests.trading.bot_stand import archived
 from tests.trading.websocket_server import PolygonSocket, minute_message
 
@@ -75,16 +76,21 @@ def test_once_decides_on_the_newest_minute_of_a_live_market(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["mode"], report["decisions"]) == ("paper", 1)
-    status = json.loads(run(home, "trade", "--status", "--json").stdout)
+    status = read_status(home)
     assert (status["running"], status["mode"], status["source"]) == (False, "paper", "polygon")
     assert status["model_id"] == report["model_id"]
     assert datetime.fromisoformat(status["last_decision"]) >= datetime.fromisoformat(report["started_at"]) - timedelta(
         minutes=2
     )
     assert status["data_lag_s"] < 90
-    again = run(home, "trade", "--once")
+    again = call(home, "trade", "--once")
     assert again.returncode == 0
     assert "One minute of session" in again.stdout
+
+
+def read_status(home: Path) -> dict[str, Any]:
+    status: dict[str, Any] = answer_here(home, "trade", "--status", "--json")
+    return status
 
 
 def lines_until(bot: "subprocess.Popen[str]", what: str) -> list[str]:
@@ -111,8 +117,8 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
             assert socket.topics == [{f"AM.{TICKER}"}]
             row = service.bars[TICKER][-60]
             socket.send(minute_message(TICKER, row["t"], (row["o"], row["h"], row["l"], row["c"], row["v"])))
-            assert run(home, "trade", "--once").returncode == 75, "one bot a home"
-            status = json.loads(run(home, "trade", "--status", "--json").stdout)
+            assert call(home, "trade", "--once").returncode == 75, "one bot a home"
+            status = read_status(home)
             assert (status["running"], status["pid"], status["halted"]) == (True, bot.pid, None)
 
             now = datetime.now(UTC).replace(microsecond=0)  # noqa: TID251 - a market of the present
@@ -123,13 +129,11 @@ def test_a_running_bot_reloads_halts_is_cleared_and_stops_by_signals(home: Path,
             assert told[-1].endswith(new)
 
             bot.send_signal(signal.SIGUSR1)
-            for _ in range(50):
-                status = json.loads(run(home, "trade", "--status", "--json").stdout)
-                if status["halted"]:
-                    break
+            wait_until(lambda: read_status(home)["halted"], "The halt")
+            status = read_status(home)
             assert "kill_switch" in status["halted"]
             assert (status["model_id"], status["reloads"]) == (new, 1)
-            cleared = json.loads(run(home, "trade", "--clear", "--yes", "--json").stdout)
+            cleared = json.loads(call(home, "trade", "--clear", "--yes", "--json").stdout)
             assert cleared["cleared"] == ["kill_switch"]
 
             bot.send_signal(signal.SIGTERM)

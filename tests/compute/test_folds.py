@@ -42,6 +42,7 @@ def is_of_a_fold_that_trains(event: Event) -> bool:
     return event.stage == "record" and event.text == "walk-forward, entry threshold"
 
 
+@pytest.mark.slow  # has its like, as the next: the worker that is killed while trees grow, in test_tree_blocks
 def test_a_worker_that_is_killed_in_the_middle_of_a_fold_costs_nothing_but_time(
     here: tuple[object, ...], tmp_path: Path
 ) -> None:

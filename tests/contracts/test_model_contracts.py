@@ -13,6 +13,7 @@ from hftcl.contracts import check_family, check_feature
 from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import Fitted, find_finish, find_grower
 from hftcl.model.families.forest import Forest
+from hftcl.model.feature_check import find_faults
 from hftcl.model.features import FEATURES, Feature
 from hftcl.settings import setting
 
@@ -493,9 +494,12 @@ def a_feature(expr: pl.Expr, **changes: Any) -> Feature:
 close, volume, log_return = pl.col("close"), pl.col("v"), pl.col("r")
 
 
-@pytest.mark.parametrize("name", ["ret_1", "volume_vs_earlier_sessions", "watchlist_ret_15", "gap_overnight"])
-def test_our_features_keep_their_promises(name: str) -> None:
-    assert check_feature(next(feature for feature in FEATURES if feature.name == name)) == ()
+def test_our_features_keep_their_promises() -> None:
+    """One by one `check_feature` asks the same: its example is one of ours."""
+    names = {"ret_1", "volume_vs_earlier_sessions", "watchlist_ret_15", "gap_overnight"}
+    features = [feature for feature in FEATURES if feature.name in names]
+    others = [feature.name for feature in FEATURES if feature.name not in names]
+    assert (len(features), find_faults(features, taken=others)) == (4, ())
 
 
 @pytest.mark.parametrize(
@@ -508,14 +512,7 @@ def test_our_features_keep_their_promises(name: str) -> None:
             {"formula": " ", "lookback": 901},
             "it has a group, a formula, which a model's hash covers, and a reason",
         ),
-        (log_return, {"sessions": 6}, "it reads 0 to 900 minutes, and 0 to 5 earlier sessions"),
-        (pl.lit(1.0), {}, "it has values, and not one and the same everywhere"),
-        (close.log() / volume, {}, "it is null where it has no value, and never NaN or infinite"),
-        (close.shift(-1) / close, {}, "a value never changes when later bars arrive"),
-        (close / close.max(), {}, "a value never changes when later bars arrive"),
-        (close / pl.col("previous_close"), {}, "it reads no more than the 0 earlier sessions that it names"),
         (close / close.shift(45), {}, "the bot, which sees the last 30 minutes named in `lookback`, finds the same"),
-        (close, {}, "the unit of prices and volumes is no matter"),
         (pl.col("no_such_column"), {}, "its expression can be computed: ColumnNotFoundError"),
     ],
 )
@@ -524,6 +521,27 @@ def test_a_feature_that_breaks_one_promise_is_told_which(expr: pl.Expr, changes:
     assert any(line.startswith(promise) for line in broken), broken
 
 
+def test_of_features_that_break_different_promises_each_is_told_its_own() -> None:
+    """All at once: the made-up markets are built for all of them."""
+    breaking: list[tuple[pl.Expr, int, str]] = [
+        (log_return, 6, "it reads 0 to 900 minutes, and 0 to 5 earlier sessions"),
+        (pl.lit(1.0), 0, "it has values, and not one and the same everywhere"),
+        (close.log() / volume, 0, "it is null where it has no value, and never NaN or infinite"),
+        (close.shift(-1) / close, 0, "a value never changes when later bars arrive"),
+        (close / close.max(), 0, "a value never changes when later bars arrive"),
+        (close / pl.col("previous_close"), 0, "it reads no more than the 0 earlier sessions that it names"),
+        (close, 0, "the unit of prices and volumes is no matter"),
+    ]
+    features = [
+        a_feature(expr, name=f"mine_{at}", sessions=sessions) for at, (expr, sessions, _) in enumerate(breaking)
+    ]
+    faults = find_faults(features)
+    for feature, (_, _, promise) in zip(features, breaking, strict=True):
+        broken = [str(fault) for fault in faults if fault.feature == feature.name]
+        assert any(line.startswith(promise) for line in broken), broken
+
+
 def test_a_feature_that_says_how_far_it_reads_may_read_that_far() -> None:
-    assert check_feature(a_feature(close / close.shift(45), lookback=45)) == ()
-    assert check_feature(a_feature(close / pl.col("previous_close"), sessions=1)) == ()
+    far = a_feature(close / close.shift(45), lookback=45)
+    over_night = a_feature(close / pl.col("previous_close"), name="over_night", sessions=1)
+    assert find_faults([far, over_night]) == ()

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -263,6 +263,7 @@ def measure(
         return [own[place] if part is None else part.result() for place, part in enumerate(submitted)]
 
 
+@cache  # it parses each file of tests
 def list_tests() -> dict[int, list[str]]:
     """Return for each hazard the tests that are marked with it, as "file::name", in the order of the files."""
     tests: dict[int, list[str]] = defaultdict(list)
@@ -271,7 +272,7 @@ def list_tests() -> dict[int, list[str]]:
             if isinstance(node, ast.FunctionDef):
                 for number in re.findall(r"mark\.hazard\((\d+)\)", " ".join(map(ast.unparse, node.decorator_list))):
                     tests[int(number)].append(f"{path.relative_to(REPOSITORY / 'tests')}::{node.name}")
-    return tests
+    return dict(tests)
 
 
 def read_figures(file: Path = STORED) -> list[Figure]:

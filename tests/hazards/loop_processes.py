@@ -1,21 +1,32 @@
 """`hftcl` as a process of its own, to be killed, starved of disk or raced: see test_loop_hazards, test_loop_inputs."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
+import sys
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from hftcl.archive import artifact
 from hftcl.archive.registry import Registry
-from tests.installed import HFTCL, PATIENCE_S
+from tests.installed import HFTCL, PATIENCE_S, give_calendar
 from tests.processes import wait_until
 
 _MARK = "LC_HFTCL_CASE"  # the training process inherits LC_*, so that the mark is on it too
+_REPOSITORY = Path(__file__).resolve().parents[2]
+_CALL_EACH = """
+import json, sys
+from pathlib import Path
+from tests.in_process import call
+asked = json.load(sys.stdin)
+told = [call(Path(home), *arguments) for home, arguments in asked]
+print(json.dumps([[done.returncode, done.stdout, done.stderr] for done in told]))
+"""
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 24, 1, 2  # linux/prctl.h, linux/capability.h
 
 
@@ -108,3 +119,24 @@ def without_the_rights_of_root() -> None:
         for capability in (_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH):
             if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
                 raise OSError(ctypes.get_errno(), "prctl(PR_CAPBSET_DROP)")
+
+
+def call_without_rights(calls: Sequence[tuple[Path, Sequence[str]]]) -> "list[subprocess.CompletedProcess[str]]":
+    """Run each `hftcl` in its home, one after the other, all in one process without the rights of root."""
+    for home, _ in calls:
+        give_calendar(home)  # here, to whom nothing is forbidden
+    done = subprocess.run(
+        [sys.executable, "-c", _CALL_EACH],
+        cwd=_REPOSITORY,
+        input=json.dumps([(str(home), arguments) for home, arguments in calls]),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+        preexec_fn=without_the_rights_of_root,
+    )
+    assert done.returncode == 0, done.stderr
+    return [
+        subprocess.CompletedProcess(["hftcl", *arguments], *told)
+        for (_, arguments), told in zip(calls, json.loads(done.stdout), strict=True)
+    ]

@@ -7,6 +7,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,13 +25,14 @@ from tests.archive.sample_models import archive_in
 from tests.hazards.loop_processes import (
     Case,
     assert_production_is_whole,
+    call_without_rights,
     contents,
     left_behind,
     without_the_rights_of_root,
 )
 from tests.in_process import answer_here, call
 from tests.installed import HFTCL, PATIENCE_S, answer, give_calendar, one_line, run, run_after, says_nothing_but_why
-from tests.loop_cases import FOREST_TOML, QUICK_TOML, RETRAIN, deploy_once
+from tests.loop_cases import AS_OF, FOREST_TOML, QUICK_TOML, RETRAIN, deploy_once
 from tests.trained import Homes
 
 pytestmark = pytest.mark.usefixtures("warm_trainers")
@@ -283,24 +285,23 @@ def forbid(home: Path) -> None:
 
 
 @pytest.mark.hazard(2)
-@pytest.mark.parametrize("models", [True, False], ids=["with models", "empty"])
 def test_in_a_home_that_a_user_cannot_write_reading_works_and_changing_is_one_line(
-    trained: Path, tmp_path: Path, models: bool
+    trained: Path, tmp_path: Path
 ) -> None:
-    home = tmp_path / "forbidden"
-    if models:
-        shutil.copytree(trained, home)
-    else:
-        home.mkdir()
-        (home / "hftcl.toml").write_text(QUICK_TOML)
-        give_calendar(home)  # else the first `run` would, to whom nothing is forbidden
-    forbid(home)
+    homes = [Path(shutil.copytree(trained, tmp_path / "with models")), tmp_path / "empty"]
+    homes[1].mkdir()
+    (homes[1] / "hftcl.toml").write_text(QUICK_TOML)
+    for home in homes:
+        give_calendar(home)
+        forbid(home)
     try:
-        before = contents(home)
-        assert_reads_and_does_not_write(home, "set [paths] home", preexec=without_the_rights_of_root)
-        assert contents(home) == before
+        before = [contents(home) for home in homes]
+        calls = [(home, command) for home in homes for command in (*list_changing(home), *READING)]
+        for (home, _), done in zip(calls, call_without_rights(calls), strict=True):
+            assert_read_and_did_not_write(home, done, "set [paths] home")
+        assert [contents(home) for home in homes] == before
     finally:
-        for path in (home, *home.rglob("*")):  # so that pytest may remove it
+        for path in tmp_path.rglob("*"):  # so that pytest may remove it
             path.chmod(0o755)
 
 
@@ -309,35 +310,63 @@ def test_on_a_disk_mounted_read_only_reading_works_and_changing_is_one_line(trai
     with small_disk(tmp_path / "small", "40m") as home:
         shutil.copytree(trained, home, dirs_exist_ok=True)
         remount(home, "ro")
-        assert_reads_and_does_not_write(home, "Mount that file system writable")
+        for command in (*list_changing(home), *READING):
+            assert_read_and_did_not_write(home, call(home, *command), "Mount that file system writable")
         remount(home, "rw")
         assert answer_here(home, "rollback", "--yes")["rolled_back"] is True
 
 
-def assert_reads_and_does_not_write(home: Path, remedy: str, preexec: Callable[[], None] | None = None) -> None:
-    """Only what first loses its rights has to be a process of its own."""
+READING = (("history", "--json"), ("check", "--json", "--as-of", AS_OF))
 
-    def ask(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        return run_after(preexec, home, *arguments) if preexec else call(home, *arguments)
 
-    for arguments in (RETRAIN, ("rollback", "--yes"), ("unpin",)):
-        done = ask(*arguments)
-        if not (home / PRODUCTION).exists() and arguments[0] == "rollback":
-            continue  # nothing to roll back is what it says there
-        assert done.returncode == 1, (arguments, done.stderr)
+def list_changing(home: Path) -> tuple[tuple[str, ...], ...]:
+    """Return commands that change something; a home without a model has nothing to roll back, and says that."""
+    return (RETRAIN, *([("rollback", "--yes")] if (home / PRODUCTION).exists() else []), ("unpin",))
+
+
+def assert_read_and_did_not_write(home: Path, done: "subprocess.CompletedProcess[str]", remedy: str) -> None:
+    if tuple(done.args[1:]) in READING:
+        assert done.returncode == 0, (done.args, done.stderr)
+        json.loads(done.stdout)
+    else:
+        assert done.returncode == 1, (done.args, done.stderr)
         assert says_nothing_but_why(done.stdout, 1)
         told = one_line(done)
         assert remedy in told
         assert str(home) in told
-    for reading in (("history", "--json"), ("check", "--json", "--as-of", "2025-12-15")):
-        done = ask(*reading)
-        assert done.returncode == 0, (reading, done.stderr)
-        json.loads(done.stdout)
 
 
 # --- races ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.hazard(6)
+def test_while_one_retrain_works_each_other_exits_75_in_one_line_and_only_the_one_is_archived(home: Path) -> None:
+    before = {row["model_id"] for row in answer_here(home, "history")}
+    case = Case()
+    first = case.start(home, *RETRAIN)
+    try:
+        assert first.stderr is not None
+        while not first.stderr.readline().startswith("fit"):
+            assert first.poll() is None
+        first.send_signal(signal.SIGSTOP)  # so that it is at work however long the others take
+        refused = run(home, *RETRAIN)
+        again = call(home, "retrain", "--force", "--as-of", AS_OF)
+    finally:
+        first.send_signal(signal.SIGCONT)
+        out, err = first.communicate(timeout=PATIENCE_S)
+    for done in (refused, again):
+        assert done.returncode == 75, done.stderr
+        assert done.stderr.count("\n") == 1, "it did nothing and said so in one line"
+        assert done.stderr.startswith("hftcl: Another retrain has been running")
+        assert str(first.pid) in done.stderr
+    assert says_nothing_but_why(refused.stdout, 75)
+    assert again.stdout == ""
+    assert first.returncode == 0, err
+    assert_archived_only(home, before, [json.loads(out)])
+    case.assert_nothing_survives()
+
+
+@pytest.mark.slow
 @pytest.mark.hazard(6)
 def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(home: Path) -> None:
     (home / "hftcl.toml").write_text(FOREST_TOML)
@@ -355,13 +384,18 @@ def test_of_three_retrains_at_once_one_works_at_a_time_and_the_others_exit_75(ho
         assert says_nothing_but_why(out, 75)
         assert err.count("\n") == 1, "it did nothing and said so in one line"
         assert err.startswith("hftcl: Another retrain has been running")
+    assert_archived_only(home, before, worked)
+    for case in cases:
+        case.assert_nothing_survives()
+
+
+def assert_archived_only(home: Path, before: set[str], reports: Sequence[dict[str, Any]]) -> None:
+    """Assert that since `before` the models of these reports came to the archive, and that it is whole."""
     after = {row["model_id"] for row in answer_here(home, "history")}
-    assert after - before == {report["model_id"] for report in worked}
+    assert after - before == {report["model_id"] for report in reports}
     assert_production_is_whole(home)
     assert archive_in(home).verify_all() == ()
     assert left_behind(home) == []
-    for case in cases:
-        case.assert_nothing_survives()
 
 
 # --- production, by hand ----------------------------------------------------------------------------------------------
@@ -391,27 +425,23 @@ def _pipe(home: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("check", "--as-of", "2025-12-15"),
+def test_locks_of_another_user_and_what_he_alone_may_read_are_told_in_one_line(home: Path, tmp_path: Path) -> None:
+    commands = [
+        ("check", "--as-of", AS_OF),
         ("unpin",),
         ("rollback", "--yes"),
-        ("trade", "--replay", "2025-12-15"),
+        ("trade", "--replay", AS_OF),
         ("trade", "--status"),
-    ],
-    ids=lambda command: "_".join(command[:2]),
-)
-def test_locks_of_another_user_and_what_he_alone_may_read_are_told_in_one_line(
-    home: Path, command: tuple[str, ...]
-) -> None:
-    give_to_another_user(home)
-    done = run_after(without_the_rights_of_root, home, *command)
-    assert "unexpected" not in done.stderr
-    assert "Traceback" not in done.stderr
-    if done.returncode:
-        assert done.returncode == 1
-        assert "Permission denied" in one_line(done)
+    ]
+    calls = [(Path(shutil.copytree(home, tmp_path / "_".join(command))), command) for command in commands]
+    for place, _ in calls:
+        give_to_another_user(place)
+    for done in call_without_rights(calls):
+        assert "unexpected" not in done.stderr
+        assert "Traceback" not in done.stderr
+        if done.returncode:
+            assert done.returncode == 1
+            assert "Permission denied" in one_line(done)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -438,10 +468,26 @@ def give_to_another_user(home: Path) -> None:
         os.chown(home / name, 65534, 65534)
 
 
+@contextlib.contextmanager
+def fail_where_it_waits() -> Iterator[None]:
+    """Fail after `PATIENCE_S` what still waits in this thread: the signal cuts the call that opens a pipe."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("it waits")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(PATIENCE_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.mark.hazard(88)
 def test_a_pipe_in_place_of_any_kept_file_is_never_waited_for(home: Path) -> None:
     (month, *_) = sorted(path.relative_to(home) for path in (home / "bars").rglob("*.parquet"))
-    check = ("check", "--as-of", "2025-12-15")
+    check = ("check", "--as-of", AS_OF)
     for name, command in {
         ".configuration": check,
         ".calendar-XNYS": check,
@@ -454,7 +500,8 @@ def test_a_pipe_in_place_of_any_kept_file_is_never_waited_for(home: Path) -> Non
         whole = (home / name).read_bytes() if (home / name).exists() else None
         (home / name).unlink(missing_ok=True)
         os.mkfifo(home / name)
-        done = run(home, *command)
+        with fail_where_it_waits():  # this process knows the calendar, and reads none
+            done = run(home, *command) if name == ".calendar-XNYS" else call(home, *command)
         assert "unexpected" not in done.stdout + done.stderr, (name, done.stderr)
         told = "is a pipe" in done.stdout + done.stderr
         assert (done.returncode == 0) or told, (name, done.stdout, done.stderr)

@@ -82,11 +82,11 @@ def start_and_wait_until_it_trains(home: Path, case: Case, *arguments: str) -> "
 
 
 @pytest.mark.hazard(41)
-def test_of_four_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
+def test_of_two_schedulers_at_once_one_does_the_job(tmp_path: Path) -> None:
     home = a_home(tmp_path / "home", due="digest")
-    processes = [Case().start(home, "schedule", "--once", "--json") for _ in range(4)]
+    processes = [Case().start(home, "schedule", "--once", "--json") for _ in range(2)]
     answers = [process.communicate(timeout=PATIENCE_S) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, answers
+    assert [process.returncode for process in processes] == [0] * 2, answers
     did = [each for out, _ in answers for each in json.loads(out) if each["state"] == "done"]
     assert [each["job"] for each in did] == ["digest"]
     assert [(each.job, each.state) for each in accounted(home)] == [("digest", "done")]

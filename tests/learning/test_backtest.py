@@ -272,6 +272,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path: Path) -> None:
     """Killed as it is about to keep its third training."""
     (tmp_path / "hftcl.toml").write_text(

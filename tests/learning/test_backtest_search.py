@@ -236,6 +236,7 @@ def test_a_second_run_tries_and_trains_nothing_and_its_progress_begins_where_it_
     assert shown[0] == (2 * TRIALS, 2 * TRIALS)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_goes_on_and_says_the_same(
     report: BacktestReport, home: Path, tmp_path: Path
 ) -> None:

@@ -119,10 +119,14 @@ def settings_of(home: Path, family: str = "watched") -> Settings:
     )
 
 
-def retrain(home: Path, on_event: Callable[[Event], None], family: str = "watched") -> tuple[RecordedSession, ...]:
+def retrain(home: Path, on_event: Callable[[Event], None]) -> tuple[RecordedSession, ...]:
     """Retrain for the first time, and return the record."""
-    learning = ContinuousLearning(settings_of(home, family), clock=lambda: NOW, on_event=on_event)
+    learning = ContinuousLearning(settings_of(home), clock=lambda: NOW, on_event=on_event)
     assert learning.retrain(force=True).record_sessions == 15
+    return read_record(home)
+
+
+def read_record(home: Path) -> tuple[RecordedSession, ...]:
     return tuple(row for row, _ in read_all(Registry(home), synthetic=True))
 
 
@@ -167,21 +171,21 @@ class Walk:
     data: Dataset
     division: ExamSplit
     parts: tuple[ExamSplit, ...]
+    pool: TrainingPool
 
     def train(self, part: ExamSplit) -> Candidate:
-        with TrainingPool() as pool:
-            return train_candidate(
-                self.data.frame,
-                part,
-                self.settings,
-                model_id="20260109_070000",
-                params=merge_params(self.settings),
-                features=self.data.features,
-                source="synthetic",
-                synthetic=True,
-                pool=pool,
-                on_event=ignore,
-            )
+        return train_candidate(
+            self.data.frame,
+            part,
+            self.settings,
+            model_id="20260109_070000",
+            params=merge_params(self.settings),
+            features=self.data.features,
+            source="synthetic",
+            synthetic=True,
+            pool=self.pool,
+            on_event=ignore,
+        )
 
     def walk_forward(self, candidate: Candidate, mix_up: Callable[[Engine], Engine] = lambda engine: engine) -> Any:
         scorer = RecordScorer(Registry(self.home), self.data, self.settings, merge_params(self.settings), ignore)
@@ -190,7 +194,7 @@ class Walk:
 
 
 @pytest.fixture(scope="module")
-def walk(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Walk:
+def walk(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
     home = tmp_path_factory.mktemp("walk") / "home"
     homes.copy(home, first_retrain, **CHOSEN)
     settings = small(home, **CHOSEN)
@@ -208,7 +212,8 @@ def walk(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Walk:
         )
 
     parts = tuple(cut(start, 5) for start in (0, 5, 10))
-    return Walk(home=home, settings=settings, data=data, division=cut(0, 15), parts=parts)
+    with TrainingPool() as pool:
+        yield Walk(home=home, settings=settings, data=data, division=cut(0, 15), parts=parts, pool=pool)
 
 
 def test_each_week_of_the_walk_forward_is_scored_by_the_model_that_was_trained_just_before_it(walk: Walk) -> None:
@@ -219,7 +224,7 @@ def test_each_week_of_the_walk_forward_is_scored_by_the_model_that_was_trained_j
         earned = examine(model, walk.data.frame, part.exam_days, cost_bps=1.0, watchlist=watchlist).simulation
         columns = (earned.net.tolist(), earned.gross.tolist(), earned.turnover.tolist())
         by_hand += zip(part.exam_days, *columns, strict=True)
-    record = [row for row, _ in read_all(Registry(walk.home), synthetic=True)]
+    record = read_record(walk.home)
     assert [(row.session, row.net, row.gross, row.turnover) for row in record] == by_hand, "to the bit"
     assert len({row.net for row in record}) == 15
 
@@ -243,7 +248,7 @@ def test_a_model_that_comes_back_as_that_of_another_fold_scores_nothing(walk: Wa
         walk.walk_forward(candidate, MixedUpEngine)
 
 
-@pytest.mark.parametrize("fold", [1, 2])
+@pytest.mark.parametrize("fold", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_model_that_has_seen_a_week_of_the_walk_forward_does_not_score_it(walk: Walk, fold: int) -> None:
     seen = walk.parts[fold].train_days[-1]
     with pytest.raises(
@@ -302,7 +307,7 @@ def test_folds_train_one_after_the_other_only_where_one_fit_keeps_all_cores(
 
 
 def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(
-    plan: Callable[[str], None], tmp_path: Path
+    walk: Walk, plan: Callable[[str], None], tmp_path: Path
 ) -> None:
     seen: list[Event] = []
 
@@ -313,8 +318,7 @@ def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(
 
     together = retrain(tmp_path / "together", listen)
     assert len(list((tmp_path / "plugin").glob("met_*"))) == 2
-    alone = retrain(tmp_path / "alone", lambda event: None, family="ridge")
-    assert figures(together) == figures(alone)
+    assert figures(together) == figures(read_record(walk.home)), "as of a ridge of ours"
     progress = [(event.done / event.total, event.text) for event in seen if event.level is Level.PROGRESS]
     shares = [share for share, text in progress if text.startswith("walk-forward")]
     assert shares == sorted(shares)
@@ -323,12 +327,12 @@ def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(
 
 
 def test_folds_of_so_many_rows_that_one_fills_the_cores_train_one_after_the_other(
-    plan: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    walk: Walk, plan: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folds, "_FULL_ROWS", 1)
     in_turn = retrain(tmp_path / "in turn", lambda event: None)
     assert len(list((tmp_path / "plugin").glob("fitted_*"))) == 1, "a second process has trained"
-    assert figures(in_turn) == figures(retrain(tmp_path / "alone", lambda event: None, family="ridge"))
+    assert figures(in_turn) == figures(read_record(walk.home))
 
 
 def test_a_fold_that_was_killed_for_lack_of_memory_is_trained_again(

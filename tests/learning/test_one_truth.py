@@ -153,7 +153,7 @@ def test_no_story_takes_an_emptied_registry_for_a_home_without_models(tmp_path: 
 def test_a_model_of_another_market_is_neither_what_prove_looks_at_nor_what_features_weighs(tmp_path: Path) -> None:
     """Whatever lies in the production file: the bot would refuse it here."""
     archived(tmp_path, calendar="XLON")
-    loop = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR)
+    loop = ContinuousLearning(settings_of(tmp_path, market={"lookback_days": 25}), clock=lambda: TRAINED + HOUR)
     proof = loop.prove(cases=1)
     assert proof.model_id is None
     assert "was trained on sessions of XLON" in (proof.unfit or "")

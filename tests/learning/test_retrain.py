@@ -332,7 +332,7 @@ def test_a_champion_that_was_trained_beyond_the_exam_leaves_it_inconclusive(home
 @pytest.mark.parametrize(
     ("market", "told"),
     [
-        ({"calendar": "24/7"}, "trained on sessions of XNYS"),
+        ({"calendar": "24/7", "lookback_days": 10}, "trained on sessions of XNYS"),
         ({"extended_hours": True}, "trained without extended hours"),
     ],
 )

@@ -355,9 +355,8 @@ def test_ctrl_c_is_heard_while_a_search_tries(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM trials").fetchone()[0] < 360
 
 
-@pytest.mark.parametrize(
-    "moments", [(2,), pytest.param((0, 1, 2, 3, 4, 5, 6), marks=pytest.mark.slow)], ids=["once", "often"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moments", [(2,), (0, 1, 2, 3, 4, 5, 6)], ids=["once", "often"])
 def test_a_search_that_is_killed_loses_no_finished_trial_and_counts_none_twice(
     report: SearchReport, tmp_path: Path, moments: tuple[int, ...]
 ) -> None:

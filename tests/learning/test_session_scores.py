@@ -124,7 +124,7 @@ def plant(home: Path, change: Callable[[dict[str, Any]], object]) -> None:
     path.write_bytes(msgspec.json.encode({**held, "seal": hashlib.sha256(plain).hexdigest()}))
 
 
-@pytest.mark.parametrize("column", ["close", "volume"])
+@pytest.mark.parametrize("column", [pytest.param("close", marks=pytest.mark.slow), "volume"])
 def test_a_corrected_bar_is_seen_also_one_before_the_first_session_that_is_scored(home: Path, column: str) -> None:
     settings, before = on_files(home), json.loads(kept(home).read_bytes())["sessions"]
     first = min(before)

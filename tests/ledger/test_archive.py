@@ -168,7 +168,7 @@ def test_a_report_of_the_last_days_reads_no_fill_of_before_the_close_ahead_of_th
 
 
 @pytest.mark.hazard(50)
-@pytest.mark.parametrize("steps", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("steps", [43, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_before_any_step_nothing_is_lost_and_nothing_doubled(tmp_path: Path, steps: int) -> None:
     written = tmp_path / "home" / "ledger.sqlite"
     write_ledger(written, first=date(2025, 6, 27), last=date(2025, 7, 1), tickers=("AAPL", "AMD"))

@@ -127,6 +127,7 @@ def test_it_keeps_what_a_family_promises_and_refuses_what_is_no_penalty() -> Non
         complete(Ridge(), {"n_estimators": 3})
 
 
+@pytest.mark.usefixtures("warm_trainers")
 def test_a_retrain_with_it_deploys_a_model_that_the_section_ridge_sets(tmp_path: Path) -> None:
     (tmp_path / "hftcl.toml").write_text(QUICK_TOML + "[ridge]\nalpha = 7\n")
     assert answer_here(tmp_path, *RETRAIN)["outcome"] == "deployed"

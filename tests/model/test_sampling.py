@@ -141,6 +141,7 @@ def test_trees_that_take_one_core_are_grown_at_the_same_time_and_come_out_the_sa
     assert alone.seen == {threading.main_thread().name}, "where memory has no room for two samples, they are not held"
 
 
+@pytest.mark.usefixtures("warm_trainers")
 def test_with_no_more_rows_than_it_may_hold_the_model_is_the_same_to_the_byte() -> None:
     with TrainingPool() as pool:
         plain = pool.train(build_task(max_rows=0, with_groups=False))
@@ -153,6 +154,7 @@ def test_with_no_more_rows_than_it_may_hold_the_model_is_the_same_to_the_byte() 
     assert (again.onnx, again.threshold, again.pkl) == (tight.onnx, tight.threshold, tight.pkl)
 
 
+@pytest.mark.usefixtures("warm_trainers")
 def test_a_model_that_no_file_will_hold_predicts_the_same_and_tells_less() -> None:
     with TrainingPool() as pool:
         kept = pool.train(build_task(max_rows=0, with_groups=False))

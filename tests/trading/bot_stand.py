@@ -1,7 +1,8 @@
 """A bot on a bench: a real model of the synthetic market, stored bars, a simulated clock, the real ledger and paper."""
 
+import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -140,8 +141,9 @@ def archived(
     **changes: object,
 ) -> str:
     """Archive a model that was trained at `at`, and deploy it; return its id."""
-    if report is None and not (home / "models").exists():
-        model_id, files = _files_of_first(at, seed, deploy, outcome, names, tuple(sorted(changes.items())))
+    if not (home / "models").exists() and all(isinstance(value, Hashable) for value in changes.values()):
+        told = "" if report is None else json.dumps(report)  # as the registry keeps it
+        model_id, files = _files_of_first(at, seed, deploy, outcome, told, names, tuple(sorted(changes.items())))
         for name, content in files.items():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_bytes(content)
@@ -151,12 +153,19 @@ def archived(
 
 @cache
 def _files_of_first(
-    at: datetime, seed: int, deploy: bool, outcome: str, names: tuple[str, ...], changes: tuple[tuple[str, object], ...]
+    at: datetime,
+    seed: int,
+    deploy: bool,
+    outcome: str,
+    told: str,
+    names: tuple[str, ...],
+    changes: tuple[tuple[str, object], ...],
 ) -> tuple[str, dict[str, bytes]]:
     """Return the id of the first model of a home, and all files of that home: hundreds of tests begin with them."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        model_id = _archive(home, at, seed, deploy, outcome, None, names, dict(changes))
+        report = json.loads(told) if told else None
+        model_id = _archive(home, at, seed, deploy, outcome, report, names, dict(changes))
         files = {str(file.relative_to(home)): file.read_bytes() for file in home.rglob("*") if file.is_file()}
     return model_id, files
 

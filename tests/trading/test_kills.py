@@ -52,7 +52,7 @@ def read_rows(path: Path, sql: str) -> list[tuple[object, ...]]:
         return db.execute(sql).fetchall()
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [43, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_bot_that_is_killed_before_any_statement_goes_on_and_loses_and_doubles_nothing(
     tmp_path: Path, step: int
 ) -> None:

@@ -273,7 +273,7 @@ def test_a_book_beside_production_does_not_halt_the_bot(ledger: Ledger, broker: 
 @pytest.mark.hazard(50)
 @pytest.mark.hazard(51)
 @pytest.mark.hazard(52)
-@pytest.mark.parametrize("step", [13, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [19, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_before_any_statement_and_started_again_no_order_doubles_and_no_fill_is_lost(
     tmp_path: Path, step: int
 ) -> None:
