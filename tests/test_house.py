@@ -17,12 +17,26 @@ FOR_A_TOOL = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:)")
 
 # fmt: off
 PARTICIPLES = frozenset({
-    "begun", "bound", "broken", "brought", "built", "caught", "chosen", "come", "done", "drawn", "driven", "fallen",
-    "felt", "found", "forgotten", "forgiven", "frozen", "given", "gone", "grown", "heard", "held", "hidden", "hung",
-    "kept", "known", "laid", "left", "lent", "lost", "made", "meant", "met", "paid", "proven", "said", "seen",
-    "sent", "shown", "sold", "sought", "spent", "spoken", "stuck", "sunk", "taken", "taught", "thrown", "thought",
-    "told", "torn", "understood", "woken", "won", "worn", "written",
+    "arisen", "awoken", "beaten", "befallen", "begun", "bent", "bereft", "beset", "bidden", "bitten", "bled",
+    "blown", "born", "borne", "bought", "bound", "bred", "broken", "brought", "built", "burnt", "caught", "chosen",
+    "clung", "come", "crept", "dealt", "dived", "done", "drawn", "dreamt", "driven", "drunk", "dug", "dwelt",
+    "eaten", "fallen", "fed", "felt", "fled", "flown", "flung", "forbidden", "forborne", "foregone", "foreseen",
+    "foretold", "forgiven", "forgotten", "forsaken", "fought", "found", "frozen", "given", "gone", "got", "gotten",
+    "grown", "heard", "held", "hewn", "hidden", "hung", "kept", "knelt", "known", "laid", "lain", "leapt",
+    "learnt", "led", "left", "lent", "lit", "lost", "made", "meant", "met", "mistaken", "misunderstood", "mown",
+    "outdone", "outgrown", "overdone", "overdrawn", "overheard", "overlaid", "overpaid", "overridden", "overseen",
+    "overshot", "overslept", "oversold", "overtaken", "overthrown", "paid", "partaken", "pled", "prepaid",
+    "proven", "rebuilt", "redone", "remade", "repaid", "reshown", "resold", "retaken", "rethought", "retold",
+    "rewound", "rewritten", "ridden", "risen", "rung", "said", "sawn", "seen", "sent", "sewn", "shaken", "shaven",
+    "shod", "shorn", "shot", "shown", "shrunk", "slain", "slept", "slid", "slung", "smelt", "sold", "sought",
+    "sown", "spelt", "spent", "spilt", "spoilt", "spoken", "sprung", "spun", "stolen", "stood", "strewn",
+    "stricken", "striven", "struck", "strung", "stuck", "stung", "sunburnt", "sung", "sunk", "swept", "swollen",
+    "sworn", "swum", "swung", "taken", "taught", "thought", "thriven", "thrown", "told", "torn", "trodden",
+    "unbroken", "unbuilt", "undergone", "underpaid", "understood", "undertaken", "undone", "undrawn", "unfrozen",
+    "unknown", "unmet", "unpaid", "unseen", "unsent", "unsold", "unspent", "untold", "unwound", "unwritten",
+    "upheld", "wept", "withdrawn", "withheld", "withstood", "woken", "won", "worn", "woven", "written", "wrung",
 })
+"""Irregular ones, but for those that are the verb as well: cut, put, read, run, set, split..."""
 # fmt: on
 VERBS_IN_ED = frozenset(
     {"bleed", "breed", "embed", "exceed", "feed", "need", "proceed", "seed", "shed", "speed", "succeed"}
@@ -33,6 +47,11 @@ FIXED_NAMES = {
     "hftcl.exam.metrics.expected_maximum": "the statistic's own name, as in the same paper",
 }
 """Functions that may be called by a participle, each with its reason."""
+
+FIXED_PROMISES = {
+    "known_until": "each source has it, a stranger's too: another name would break what they wrote",
+}
+"""Methods of a Protocol that may, and those of the classes that keep the promise."""
 
 MOST_LINES = 60  # of a function, its docstring included: about a screen
 MOST_FILE_LINES = 450  # of a module: each that had more was about two things when it was divided
@@ -184,16 +203,18 @@ def _is_property(node: FunctionNode) -> bool:
 
 
 def test_no_function_has_a_participle_for_a_name() -> None:
-    promised = frozenset(name for source in list_sources() for name in list_promised(source))
     sources = list_sources()
-    participles = {path for source in sources for path in list_participles(source, promised)}
+    promised = {name for source in sources for name in list_promised(source)}
+    participles = {path for source in sources for path in list_participles(source, frozenset(FIXED_PROMISES))}
     assert sorted(participles - FIXED_NAMES.keys()) == []
+    assert FIXED_PROMISES.keys() <= promised
     assert sorted(FIXED_NAMES.keys() - participles) == [], "these need no exception any more"
 
 
 def test_a_participle_is_noticed_wherever_the_function_stands() -> None:
     text = """
 def told(): ...
+def overdrawn(): ...
 def _begun_replay(): ...
 def embed(): ...
 def read_sent(): ...
@@ -216,6 +237,7 @@ if True:
     noticed = list(list_participles(source, frozenset(list_promised(source))))
     assert noticed == [
         "house.told",
+        "house.overdrawn",
         "house._begun_replay",
         "house.Desk.continued",
         "house.Desk.continued.shown",
