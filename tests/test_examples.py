@@ -1,9 +1,11 @@
 """Every example runs: those of docstrings through doctest, those of --help through the real parser."""
 
 import doctest
+import re
 import shlex
 from datetime import timedelta
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hftcl import ContinuousLearning, PerformanceTracker, contracts
 from hftcl.api import continuous_learning, performance_tracker
 from hftcl.cli.process import load_app
 from hftcl.events import ignore
+from hftcl.exam import metrics
 from hftcl.home import Home
 from tests.ledger.ledger_cases import write_ledger
 from tests.loop_cases import NOW, first_retrain, small
@@ -81,6 +84,16 @@ def test_no_example_leaves_its_value_out() -> None:
 @pytest.mark.parametrize("name", [name for name in hftcl.__all__ if name != "__version__"])
 def test_each_public_class_has_an_example(name: str) -> None:
     assert ">>> " in (getattr(hftcl, name).__doc__ or "")
+
+
+def test_what_the_page_on_python_imports_and_each_figure_of_merit_has_an_example() -> None:
+    page = (PACKAGE.parent / "docs" / "python.md").read_text()
+    lines = re.findall(r"^from (hftcl[\w.]*) import (.+)$", page, flags=re.MULTILINE)
+    named = [getattr(import_module(module), name) for module, names in lines for name in names.split(", ")]
+    figures = [each for each in vars(metrics).values() if isfunction(each) and each.__module__ == metrics.__name__]
+    ours = [each for each in (*named, *figures) if callable(each) and not each.__name__.startswith("_")]
+    assert len(ours) > 10
+    assert [each.__qualname__ for each in ours if ">>> " not in (each.__doc__ or "")] == []
 
 
 @pytest.mark.parametrize("kind", [ContinuousLearning, PerformanceTracker])
