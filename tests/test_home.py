@@ -50,6 +50,7 @@ ELSEWHERE = {
         "path.parent / 'home'",
     },
     # Parts of the installed package.
+    "hftcl.schedule.new_york": {"Path(__file__).with_name('new_york.json')"},
     "hftcl.dashboard.pages": {
         "_FOLDER / 'static'",
         "_FOLDER / 'templates'",

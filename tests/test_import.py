@@ -9,6 +9,7 @@ import pytest
 
 from tests.archive.sample_models import archive_in, deployed
 from tests.ledger.ledger_cases import write_ledger
+from tests.schedule.new_york import of_the_installed_library
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("sklearn", "pandas", "polars", "scipy", "onnxruntime", "onnx", "exchange_calendars", "numpy", "pydantic")
@@ -79,12 +80,25 @@ def test_the_help_waits_for_no_settings(tmp_path: Path) -> None:
     assert loaded.isdisjoint({"hftcl.settings", "msgspec", "zoneinfo", "sqlite3", "socket", "rich"})
 
 
-def test_a_preview_of_the_schedule_asks_the_calendar_once_and_what_it_kept_says_the_same(looked_at: Path) -> None:
+@of_the_installed_library
+@pytest.mark.parametrize("in_a_home", [True, False])
+def test_the_first_preview_of_the_schedule_waits_for_no_calendar(
+    looked_at: Path, tmp_path: Path, *, in_a_home: bool
+) -> None:
     look = "import contextlib\nsys.argv = ['hftcl', 'schedule', '--preview', '30']\nfrom hftcl.cli import main\n"
     run_it = f"{look}with contextlib.suppress(SystemExit):\n    main()"
-    assert "exchange_calendars" in loaded_after(run_it, looked_at)
-    loaded = loaded_after(run_it, looked_at)
+    loaded = loaded_after(run_it, looked_at if in_a_home else tmp_path)
+    assert "hftcl.schedule.plan" in loaded
     assert loaded.isdisjoint({*HEAVY, "typer", "importlib.metadata", "logging", "email", "hftcl.alerts"})
+
+
+def test_a_preview_of_another_exchange_asks_its_calendar_once(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "hftcl.toml").write_text('[market]\ncalendar = "XLON"\n')
+    look = "import contextlib\nsys.argv = ['hftcl', 'schedule', '--preview', '30']\nfrom hftcl.cli import main\n"
+    run_it = f"{look}with contextlib.suppress(SystemExit):\n    main()"
+    assert "exchange_calendars" in loaded_after(run_it, tmp_path)
+    assert loaded_after(run_it, tmp_path).isdisjoint(HEAVY)
 
 
 def test_the_end_of_a_session_loads_no_pandas(tmp_path: Path) -> None:

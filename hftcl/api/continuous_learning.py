@@ -64,7 +64,8 @@ class ContinuousLearning:
         [promote] min_sharpe.
     on_event: called with each `hftcl.events.Event`. Without it progress is shown: bars on a terminal or in a notebook,
         lines on stderr elsewhere; `hftcl.events.ignore` shows nothing. clock: returns the time, UTC.
-    Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do.
+    Raises ConfigError for invalid settings. The methods raise HftclError, whose message says what to do; in their
+    examples `learner` has a home with two models, 20260109_070000 and the one of an hour later, which serves.
 
     >>> import tempfile
     >>> from datetime import UTC, datetime
@@ -109,18 +110,31 @@ class ContinuousLearning:
 
     @property
     def home(self) -> Path:
-        """Folder of models, bars and registry."""
+        """Folder of models, bars and registry.
+
+        >>> (learner.home / "models" / "registry.sqlite").is_file()
+        True
+        """
         return Home.of(self.settings).root
 
     @_show
     def check(self, *, as_of: str | None = None) -> CheckReport:
-        """Return whether a retrain is due, every trigger with its evidence. Changes nothing."""
+        """Return whether a retrain is due, every trigger with its evidence. Changes nothing.
+
+        >>> report = learner.check()
+        >>> report.due, [trigger.name for trigger in report.triggers][:2]
+        (False, ['no_model', 'age'])
+        """
         from hftcl.learning.stories.check import check
 
         return check(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
     def should_retrain(self) -> tuple[bool, str]:
-        """Return whether a retrain is due, and why."""
+        """Return whether a retrain is due, and why.
+
+        >>> learner.should_retrain()[0]
+        False
+        """
         report = self.check()
         return report.due, report.reason
 
@@ -133,7 +147,11 @@ class ContinuousLearning:
         params: Mapping[str, object] | Sequence[str] | None = None,
         as_of: str | None = None,
     ) -> RetrainReport:
-        """Run the loop once: check, collect, train, examine, deploy what earned it. `force` skips the check only."""
+        """Run the loop once: check, collect, train, examine, deploy what earned it. `force` skips the check only.
+
+        >>> learner.retrain().outcome  # nothing is due
+        'skipped'
+        """
         from hftcl.model.training import TrainingPool
 
         with TrainingPool() as pool:
@@ -154,14 +172,23 @@ class ContinuousLearning:
 
     @_show
     def prove(self, *, cases: int = 200, seed: int = 0, as_of: str | None = None) -> ProofReport:
-        """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing."""
+        """Show on these bars that no feature, prediction, position or label looks ahead. Changes nothing.
+
+        >>> proof = learner.prove(cases=1)
+        >>> proof.proved, proof.differences
+        (True, 0)
+        """
         from hftcl.learning.stories.prove import prove
 
         return prove(self.settings, cases=cases, seed=seed, as_of=as_of, now=self._clock(), on_event=self._on_event)
 
     @_show
     def features(self, *, as_of: str | None = None) -> FeaturesReport:
-        """Return the features in force, and what each is worth on the training sessions. Changes nothing."""
+        """Return the features in force, and what each is worth on the training sessions. Changes nothing.
+
+        >>> len(learner.features().features)
+        31
+        """
         from hftcl.learning.stories.features import describe_features
 
         return describe_features(self.settings, as_of=as_of, now=self._clock(), on_event=self._on_event)
@@ -173,6 +200,10 @@ class ContinuousLearning:
         """Replay the loop over the sessions `from_` to `to` (dates or ISO texts), and compare ways to run it.
 
         Changes nothing that serves; trainings are kept under <home>/backtest, so that a second call goes on there.
+
+        >>> report = learner.backtest("2025-12-22", "2026-01-02")
+        >>> report.trainings, report.sessions, "never retrain" in report.policies
+        (3, 8, True)
         """
         from hftcl.learning.backtest.story import backtest
 
@@ -188,6 +219,9 @@ class ContinuousLearning:
 
         trials: in all, those of an earlier run counted; `[search] trials` where neither is given. minutes: no trial
         begins later. Changes no setting and nothing that serves. Needs the extra `hftcl[search]`.
+
+        >>> learner.search(trials=1).distinct
+        1
         """
         from hftcl.learning.search.story import search
 
@@ -200,6 +234,9 @@ class ContinuousLearning:
         """Score an archived model on the sessions `from_` to `to` (dates or ISO texts), none of which it has seen.
 
         Changes nothing. The values of `exam --json`.
+
+        >>> learner.exam("20260109_070000", "2025-12-29", "2026-01-08").sharpe > 0  # of a market with a planted edge
+        True
         """
         from hftcl.learning.stories.exam import score
 
@@ -210,6 +247,9 @@ class ContinuousLearning:
         """Return what a model makes of one bar, and why; changes nothing. The values of `explain --json`.
 
         at: ticker and time (ISO 8601, by the exchange's clock without an offset); None: the newest bar of each ticker.
+
+        >>> learner.explain("20260109_070000", ("AAPL", "2026-01-08T15:00")).family
+        'ridge'
         """
         from hftcl.learning.stories.explain import explain
 
@@ -217,7 +257,11 @@ class ContinuousLearning:
 
     @_show
     def reproduce(self, model_id: str) -> "ReproduceReport":
-        """Train an archived model again from the bars that it names, and compare; archives and deploys nothing."""
+        """Train an archived model again from the bars that it names, and compare; archives and deploys nothing.
+
+        >>> learner.reproduce("20260109_070000").equal
+        True
+        """
         from hftcl.learning.stories.reproduce import reproduce
 
         return reproduce(self.settings, model_id, now=self._clock(), on_event=self._on_event)
@@ -229,6 +273,10 @@ class ContinuousLearning:
         Columns: ticker, ts (start of the minute, UTC), session, minute, session_minutes, regular, open, high, low,
         close, volume, the features (float32), target (float32, in trailing volatilities), label_end (UTC). NaN
         where a feature or the target is not known. lookback_days: calendar days; [market] lookback_days if left out.
+
+        >>> df = learner.collect_training_data(lookback_days=7)
+        >>> list(df.columns[:3]), sorted(df["ticker"].unique()), df.attrs["synthetic"]
+        (['ticker', 'ts', 'session'], ['AAPL', 'AMD'], True)
         """
         from hftcl.learning.dataset import open_window, to_pandas
 
@@ -248,6 +296,10 @@ class ContinuousLearning:
 
         Returns the model (`model.predict(X)` takes float32 rows of its features), the figures of its exam as in
         `retrain --json` under "challenger", and the number of training rows.
+
+        >>> model, figures, rows = learner.train_new_model(learner.collect_training_data())
+        >>> figures["sharpe"] > 0, rows > 10_000, len(model.meta.feature_names)
+        (True, True, 31)
         """
         from hftcl.learning.stories.research import try_model
 
@@ -260,6 +312,9 @@ class ContinuousLearning:
         """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed.
 
         all: every column of `history --json`: outcome, reason, served, source, synthetic, ...
+
+        >>> learner.get_model_history()[["model_id", "is_deployed"]].values.tolist()
+        [['20260109_080000', True], ['20260109_070000', False]]
         """
         import pandas as pd
 
@@ -271,12 +326,21 @@ class ContinuousLearning:
         return frame if all else frame[list(_GUIDE_COLUMNS)]
 
     def rollback_to_previous_model(self, model_id: str | None = None, *, reason: str = "") -> RollbackReport:
-        """Go back to the model that served before, or to a named one, and pin it there."""
+        """Go back to the model that served before, or to a named one, and pin it there.
+
+        >>> report = learner.rollback_to_previous_model(reason="until I have looked")
+        >>> report.to_model, report.pinned
+        ('20260109_070000', True)
+        """
         plan = history.plan_rollback(self.settings, model_id)
         return history.rollback(self.home, model_id, plan, reason=reason, now=self._clock())
 
     def unpin(self) -> UnpinReport:
-        """Let automatic deployment run again after a rollback."""
+        """Let automatic deployment run again after a rollback.
+
+        >>> learner.unpin().unpinned
+        '20260109_070000'
+        """
         return history.unpin(self.home, now=self._clock())
 
     def note(
@@ -285,6 +349,10 @@ class ContinuousLearning:
         """Write a note on an archived model, put `tags` on it and take `untags` off; return all that is written on it.
 
         The values of `note --json`. Raises ModelNotFoundError; UsageError for a note or a tag that cannot be kept.
+
+        >>> written = learner.note("20260109_070000", "the first one", tags=["baseline"])
+        >>> [note.text for note in written.notes], written.tags
+        (['the first one'], ('baseline',))
         """
         for name, words in (("tags", tags), ("untags", untags)):
             if isinstance(words, str):  # a tuple of one without its comma, which would be a tag a letter
@@ -292,13 +360,21 @@ class ContinuousLearning:
         return history.note(self.home, model_id, text, tags, untags, now=self._clock())
 
     def list_record(self) -> "tuple[RecordRow, ...]":
-        """Return every recorded session of the policy, oldest first, and whether it counts."""
+        """Return every recorded session of the policy, oldest first, and whether it counts.
+
+        >>> len(learner.list_record())
+        10
+        """
         from hftcl.learning.stories.record import list_record
 
         return list_record(self.settings)
 
     def begin_record_over(self, reason: str) -> "tuple[RecordRow, ...]":
-        """Let nothing that was earned so far count, and return the record's rows; `reason` is kept and shown."""
+        """Let nothing that was earned so far count, and return the record's rows; `reason` is kept and shown.
+
+        >>> any(row.counts for row in learner.begin_record_over("another broker"))
+        False
+        """
         from hftcl.learning.stories.record import begin_over
 
         return begin_over(self.settings, reason=reason, now=self._clock())

@@ -22,6 +22,7 @@ class PerformanceTracker:
     settings: from `hftcl.config.load(...)`; without them those that a command in the current folder would use.
     replay: read the ledger of the last replay instead of the live one. Days are dates or ISO texts, both included.
     The methods raise HftclError; where nothing was traded `report` raises NoDataError, and `print_report` says so.
+    In their examples `tracker` reads the ledger of a month.
 
     >>> import tempfile
     >>> from hftcl.errors import NoDataError
@@ -46,6 +47,10 @@ class PerformanceTracker:
         """Return the figures of the sessions `start_date` to `end_date`: the values of `report --json`.
 
         all_trades: list every trade, not the newest 200.
+
+        >>> report = tracker.report("2025-06-02", "2025-06-06")
+        >>> len(report.pnl_by_session), [part.name for part in report.tickers]
+        (5, ['AAPL', 'AMD', 'TSLA'])
         """
         from hftcl.market.window import parse_day
         from hftcl.performance.reports import TRADES_SHOWN
@@ -60,7 +65,15 @@ class PerformanceTracker:
         )
 
     def print_report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> None:
-        """Print the same: tables on a terminal, one line a row elsewhere; a sentence where nothing was traded."""
+        """Print the same: tables on a terminal, one line a row elsewhere; a sentence where nothing was traded.
+
+        >>> from contextlib import redirect_stdout
+        >>> from io import StringIO
+        >>> with redirect_stdout(StringIO()) as printed:
+        ...     tracker.print_report("2025-06-02", "2025-06-06")
+        >>> printed.getvalue().splitlines()[0]
+        'bars from files, paper ledger, 5 sessions, 2025-06-02 to 2025-06-06, capital 100,000 USD'
+        """
         from hftcl.views import performance, say
 
         try:
@@ -71,7 +84,11 @@ class PerformanceTracker:
             performance.draw_performance(report)
 
     def html(self, report: "PerformanceReport") -> str:
-        """Return `report` as one self-contained page, with what its newest model looks at, and its tickers' prices."""
+        """Return `report` as one self-contained page, with what its newest model looks at, and its tickers' prices.
+
+        >>> tracker.html(tracker.report()).startswith("<!doctype html>")
+        True
+        """
         from hftcl import pages as page
         from hftcl.performance.prices import read_prices
         from hftcl.performance.story import read_importances

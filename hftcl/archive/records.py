@@ -60,7 +60,8 @@ class Judgement(Value):
     implausible: whether its figures are nearly always an error in the bars; doubted: whether that was the verdict: no
     person had confirmed the policy. calendar, extended_hours: of the sessions that it was judged on.
     as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
-    exam_days: ISO dates, oldest first, of the sessions that `sharpe` (net, annual) and its 90 % interval are about.
+    exam_pnl: by ISO date, oldest first, the net P&L (fraction of capital) of each session of the exam, which `sharpe`
+    (net, annual) and its 90 % interval are about; a refit's is that of its twin, which was examined.
     positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
     features: that it reads; dropped: those that left, by what the information coefficient loses without them.
     max_rows: most rows that a fit held where there were more, else 0.
@@ -83,16 +84,21 @@ class Judgement(Value):
     twin: str | None
     sharpe: float | None
     sharpe_interval: tuple[float, float] | None
-    exam_days: tuple[str, ...]
+    exam_pnl: Mapping[str, float]
     positions: str | None
     features: tuple[str, ...] = ()
     dropped: Mapping[str, float] = field(default_factory=dict)
     max_rows: int = 0
 
     @property
+    def exam_days(self) -> tuple[str, ...]:
+        """The sessions of the exam, ISO dates, oldest first."""
+        return tuple(self.exam_pnl)
+
+    @property
     def exam_sessions(self) -> int | None:
         """How many sessions `sharpe` is about; None where an earlier hftcl did not say."""
-        return len(self.exam_days) or None
+        return len(self.exam_pnl) or None
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
@@ -119,7 +125,7 @@ class Judgement(Value):
                 twin=_optional(str, report.get("twin")),
                 sharpe=_optional(float, score.get("sharpe")),
                 sharpe_interval=(float(interval[0]), float(interval[1])) if interval else None,
-                exam_days=tuple(score.get("pnl_by_session") or ()),
+                exam_pnl={str(day): float(net) for day, net in (score.get("pnl_by_session") or {}).items()},
                 positions=_optional(str, score.get("positions_sha256")),
                 features=tuple(str(name) for name in report.get("features") or ()),
                 dropped={

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta, check_graph
 from hftcl.contracts.findings import Findings
+from hftcl.contracts.offers import Problem, build_sampler, build_weights, check_offers
 from hftcl.errors import HftclError, IntegrityError, TrainingError, UsageError
 from hftcl.model.families import Family, Fitted, complete, find_finish, find_grower
 from hftcl.model.feature import Feature
@@ -27,7 +28,6 @@ from hftcl.settings import Model
 # A forest fits them in well under a second; a family that swaps two features is found by any number from 2.
 _ROWS, _FEATURES = 400, 5
 _INNER_ROWS: Final = 300  # as in a training: the first fit, which sets the threshold, sees a part of the rows
-_GROUPS: Final = 20  # of rows that stay together, so that samples of half of them differ
 _ALONE: Final = 20  # rows that are predicted alone, as the bot does each minute
 _LARGEST_SEED: Final = 2**32 - 1  # what [model] seed allows
 _SAME = 1e-4  # float32 against a library's float64 is 1e-6 apart on targets near 1; another model is 1e-2 or more
@@ -57,8 +57,9 @@ def check_family(family: Family) -> tuple[str, ...]:
 
     What it asks is what `retrain` and the bot will ask: parameters that survive the way into the child process, two
     fits one after the other on arrays that cannot be written to, a graph that a model file may hold and that is built,
-    loaded and asked as a model is, facts that JSON knows, an estimator that joblib can store. A family that passes here
-    is not refused after a training.
+    loaded and asked as a model is, facts that JSON knows, an estimator that joblib can store; and each keyword, method
+    and number that the family says it has, see `Family`: once alone, and the keywords together. A family that passes
+    here is not refused after a training.
 
     >>> from hftcl.model.families.ridge import Ridge
     >>> check_family(Ridge())
@@ -89,6 +90,14 @@ def check_family(family: Family) -> tuple[str, ...]:
     _check_file(promises, family, one, params, X)
     _check_estimator(promises, one, X)
     _check_growing(promises, family, params, X, y)
+    if promises.broken:  # of which the fits for what it offers would be an echo
+        return tuple(promises.broken)
+
+    def fit(X: FloatArray, y: FloatArray, params: Mapping[str, object], **options: Any) -> Fitted:
+        return _fit(family, X, y, params, seed=3, jobs=1, **options).fitted
+
+    problem = Problem(X=X, y=y, params=params, fit=fit, fitted=_INNER_ROWS, inner=inner.fitted, whole=one.fitted)
+    check_offers(promises, family, problem)
     return tuple(promises.broken)
 
 
@@ -121,16 +130,23 @@ def _check_growing(
     if find_grower(family) is None:
         return
     wants = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
-    groups = np.repeat(np.arange(_GROUPS, dtype=np.int32), _ROWS // _GROUPS)
     options: dict[str, Any] = {"jobs": 1, "on_step": lambda _done, _total: None}
-    mine, others = (Sampler(groups, np.arange(_ROWS), _ROWS // 2, seed) for seed in (3, 4))
+    mine, others = (build_sampler(_ROWS, _ROWS, seed) for seed in (3, 4))
     if not promises.check(bool(getattr(family, "takes_samples", False)), wants):
         return
+    weighted = options | {"weights": build_weights(_ROWS)} if getattr(family, "takes_weights", False) else options
     try:
         grown, foreign = (_grow_trees(family, sampler, params, X, y, options) for sampler in (mine, others))
-        options |= {"seed": 3, "sampler": mine}
-        whole = family.fit(X, y, params, **options)
-        joined, mixed = (family.fit(X, y, params, **(options | {"grown": trees})) for trees in (grown, foreign))
+        asked: dict[str, Any] = {"seed": 3, "sampler": mine}
+        whole = family.fit(X, y, params, **options, **asked)
+        joined, mixed = (
+            family.fit(X, y, params, **options, **(asked | {"grown": trees})) for trees in (grown, foreign)
+        )
+        if weighted is not options:
+            counted = _grow_trees(family, mine, params, X, y, weighted)
+            apart = family.fit(X, y, params, **weighted, **(asked | {"grown": counted})).onnx
+            same = apart == family.fit(X, y, params, **weighted, **asked).onnx
+            promises.check(same, "grow_tree() takes the weights of its rows, and grows the tree of fit() with them")
     except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
         promises.check(False, f"{wants}: it raised {type(error).__name__}: {error}")
         return
@@ -147,17 +163,18 @@ def _grow_trees(
     options: Mapping[str, Any],
 ) -> list[Any]:
     """Return the tree of each sample, as it comes out of another process."""
-    grown = []
+    grown, weights = [], options.get("weights")
     for number in range(family.count_trees(params)):
         rows, seed = sampler.draw(number), sampler.derive_seed(number)
-        tree = family.grow_tree(X[rows], y[rows], params, seed=seed, weights=None, **options)
+        own = {**options, "seed": seed, "weights": None if weights is None else weights[rows]}
+        tree = family.grow_tree(X[rows], y[rows], params, **own)
         grown.append(pickle.loads(pickle.dumps(tree)))  # noqa: S301 - of this process
     return grown
 
 
 def _check_prepare(promises: Findings, family: Family) -> None:
     """Call it where it is there, as a training does, which says nothing of what it raises."""
-    for name in ("prepare", "prepare_child"):
+    for name in ("require_installed", "prepare", "prepare_child"):
         prepare = getattr(family, name, None)
         if prepare is None:
             continue
@@ -229,14 +246,13 @@ def _fit(
     *,
     seed: int,
     jobs: int,
-    brief: bool = False,
+    **options: Any,
 ) -> _Trial:
     """Fit as the child process of a training does: the parameters come out of JSON."""
     steps: list[tuple[int, int]] = []
     arrived = json.loads(json.dumps(params, default=str))
-    option = {"brief": True} if brief else {}
     fitted = family.fit(
-        X, y, arrived, seed=seed, jobs=jobs, on_step=lambda done, total: steps.append((done, total)), **option
+        X, y, arrived, seed=seed, jobs=jobs, on_step=lambda done, total: steps.append((done, total)), **options
     )
     try:
         check_graph(fitted.onnx, _FEATURES)  # first: onnxruntime meets only what a model file may hold

@@ -8,17 +8,16 @@ from datetime import date, datetime, timedelta
 import polars as pl
 from polars.testing import assert_frame_equal
 
+from hftcl.contracts.broker_traits import SHARES, check_traits
 from hftcl.contracts.findings import Findings
 from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA, MINUTE, RAW_SCHEMA
 from hftcl.market.columns import extend_schema
 from hftcl.market.hours import Hours
-from hftcl.market.sources import BarSource
+from hftcl.market.sources import BarSource, Foresight, Question, Stepwise, as_local
 from hftcl.strategy.risk import Code
 from hftcl.trading.brokers import Account, Broker, Fill, Order, OrderState, TakesTogether
 from hftcl.trading.feeds import Delivery, Feed, Morning, VendorClock
-
-_SHARES: float = 1e-6  # brokers count in multiples of 1e-9 shares; a thousand of them is rounding, and buys nothing
 
 
 def check_source(source: BarSource, ticker: str, first: date, last: date, now: datetime) -> tuple[str, ...]:
@@ -38,6 +37,9 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
         bool(source.name) and isinstance(source.synthetic, bool), "it has a name, and says if it is synthetic"
     )
     promises.check_section(source)
+    _check_flags(promises, source, ticker)
+    if isinstance(source, Stepwise):
+        source.report_steps(lambda _step: None)
     mark = source.fingerprint(ticker)
     bars = source.minutes(ticker, first, last)
     schema = extend_schema(RAW_SCHEMA, getattr(source, "columns", ()))
@@ -45,6 +47,8 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
         bars.schema == schema, "minutes() has the columns and types of RAW_SCHEMA, and behind it the source's `columns`"
     ) and promises.check(bars.height > 0, f"minutes() has bars of {ticker} from {first} to {last}"):
         _check_bars(promises, bars, ticker, first, last)
+        if isinstance(source, Foresight):
+            source.expect((ticker,), first, (Question(ticker, first, last),), kept=True)
         promises.check(
             _is_equal(bars, source.minutes(ticker, first, last)), "minutes() asked twice gives the same bars"
         )
@@ -66,7 +70,23 @@ def check_source(source: BarSource, ticker: str, first: date, last: date, now: d
         known_until is not None and known_until.utcoffset() == timedelta(0) and known_until <= now,
         "known_until() is a time in UTC that is not after now",
     )
+    if isinstance(source, Stepwise):
+        source.report_steps(None)
     return tuple(promises.broken)
+
+
+def _check_flags(promises: Findings, source: BarSource, ticker: str) -> None:
+    flags = [getattr(source, name, False) for name in ("unchanging", "past", "label_known", "local")]
+    promises.check(
+        all(isinstance(flag, bool) for flag in flags), "unchanging, past, label_known and local are true or false"
+    )
+    local = as_local(source)
+    if local is not None:
+        has_both = all(callable(getattr(local, name, None)) for name in ("remember", "explain_absence"))
+        promises.check(
+            has_both and isinstance(local.explain_absence(ticker), str),
+            "with local it has remember(), and explain_absence() which is a text",
+        )
 
 
 def _check_bars(promises: Findings, bars: pl.DataFrame, ticker: str, first: date, last: date) -> None:
@@ -171,7 +191,8 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     """Return the promises that `broker` breaks; it trades, so let it be a simulated account.
 
     order: one to buy, that the account can pay for, in a ticker without a position or open order; its id and ids that
-        begin with it must be new. trade: lets time pass until whatever is open has filled.
+        begin with it must be new; where the broker has `shorting`, as many whole shares are sold short too. trade: lets
+        time pass until whatever is open has filled.
 
     >>> from pathlib import Path
     >>> from hftcl.market.bars import label
@@ -197,16 +218,17 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     trade()
     _check_fills(promises, broker, order, cursor)
     after = _count_shares(broker, order.ticker) - before.positions.get(order.ticker, 0.0)
-    promises.check(abs(after - order.quantity) <= _SHARES, "account() holds what filled")
+    promises.check(abs(after - order.quantity) <= SHARES, "account() holds what filled")
     _check_cancel(promises, broker, replace(order, client_order_id=f"{order.client_order_id}-c"), trade)
     _check_together(promises, broker, order, trade)
     _check_refusals(promises, broker, order)
     broker.submit(replace(order, client_order_id=f"{order.client_order_id}-s", quantity=-order.quantity))
     trade()
     promises.check(
-        abs(_count_shares(broker, order.ticker) - before.positions.get(order.ticker, 0.0)) <= _SHARES,
+        abs(_count_shares(broker, order.ticker) - before.positions.get(order.ticker, 0.0)) <= SHARES,
         "selling what was bought leaves the position as it was",
     )
+    check_traits(promises, broker, order, trade)
     broker.end_of_session(order.session)
     return tuple(promises.broken)
 
@@ -259,9 +281,9 @@ def _check_fills(promises: Findings, broker: Broker, order: Order, cursor: str) 
     fills = {fill.fill_id: fill for fill in news if fill.client_order_id == name}
     promises.check(all(_is_sound(fill, order) for fill in fills.values()), "fills() have the order's ticker and side")
     filled = math.fsum(fill.quantity for fill in fills.values())
-    promises.check(abs(filled - order.quantity) <= _SHARES, "the fills of an order add up to its quantity")
+    promises.check(abs(filled - order.quantity) <= SHARES, "the fills of an order add up to its quantity")
     promises.check(
-        state is not None and abs(state.filled - filled) <= _SHARES, "the fills of an order add up to what find() tells"
+        state is not None and abs(state.filled - filled) <= SHARES, "the fills of an order add up to what find() tells"
     )
     again, _ = broker.fills(newer)
     promises.check(
@@ -313,7 +335,7 @@ def _check_together(promises: Findings, broker: Broker, order: Order, trade: Cal
     held = _count_shares(broker, order.ticker)
     _leave_together(promises, broker, lambda: _submit_each(promises, broker, undone))
     kept = [one for one in undone if broker.find(one.client_order_id) is not None]
-    is_undone = not kept and abs(_count_shares(broker, order.ticker) - held) <= _SHARES
+    is_undone = not kept and abs(_count_shares(broker, order.ticker) - held) <= SHARES
     promises.check(is_undone, "together() keeps nothing of what is submitted in a block that an exception leaves")
     for one in kept:  # or the money would not be enough for what follows
         broker.cancel(one.client_order_id)
@@ -390,7 +412,7 @@ def _sell_what_filled(broker: Broker, canceled: Order, trade: Callable[[], None]
 def _sell_what_is_left(broker: Broker, order: Order, held: float, trade: Callable[[], None]) -> None:
     """Sell what came into the account in blocks, whatever the broker says of its orders, or it would be told twice."""
     left = _count_shares(broker, order.ticker) - held
-    if abs(left) > _SHARES:
+    if abs(left) > SHARES:
         broker.submit(replace(order, client_order_id=f"{order.client_order_id}-b", quantity=-left))
         trade()
 

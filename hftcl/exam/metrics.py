@@ -290,6 +290,9 @@ def compute_best_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | Non
     """Return the annual Sharpe ratio that the best of several worthless trials shows; see `deflated_sharpe`.
 
     0 below two weighted trials. Raises UndefinedStatisticError for none, or one that is not finite.
+
+    >>> round(compute_best_luck([0.4, -0.3, 1.1, 0.2, -0.8]), 2), compute_best_luck([0.4])
+    (0.86, 0.0)
     """
     trials = np.asarray(trial_sharpes, dtype=np.float64)
     if trials.size < 1 or not np.isfinite(trials).all():

@@ -1,7 +1,7 @@
 """When each job comes due, as the settings say: the rules, and the ends of the sessions that one of them follows.
 
-Reads the exchange's calendar, and keeps what it needs of it in a small file of the home: to load exchange_calendars and
-pandas takes longer than all the rest of `hftcl schedule --preview`.
+Reads the exchange's calendar where the table that is shipped does not tell, and keeps what it needs of it in a small
+file of the home: to load exchange_calendars and pandas takes longer than all the rest of `hftcl schedule --preview`.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from hftcl import durable
 from hftcl.config import times
 from hftcl.entry_points import find_version
 from hftcl.home import Home
+from hftcl.schedule.new_york import ShippedSessions, read_shipped
 from hftcl.schedule.rules import Job, Rule, SessionsRule, TimesRule
 from hftcl.settings import Settings
 
@@ -40,9 +41,10 @@ def build_rules(settings: Settings, *, writes: bool = True) -> tuple[Rule, ...]:
 
 
 class SessionEnds:
-    """The end (UTC) of each session's extended hours, from the calendar `name` or from what was kept of it in `home`.
+    """The end (UTC) of each session's extended hours, of the calendar `name`.
 
-    What was kept holds for the version of the library that it came from: the calendar alone is the truth.
+    From the table that is shipped, from what was kept in `home`, or from the calendar. Both the table and what was kept
+    hold for the version of the library that they came from: the calendar alone is the truth.
     """
 
     def __init__(self, home: Home, name: str, *, writes: bool = True) -> None:
@@ -50,6 +52,7 @@ class SessionEnds:
         self._home, self._path, self._name = home, home.session_ends, name
         self._ends: dict[date, datetime] = {}
         self._span: tuple[date, date] | None = None
+        self._shipped = self._find_shipped()
         self._read()
 
     def list_from(self, first: date) -> Iterator[tuple[date, datetime]]:
@@ -65,7 +68,21 @@ class SessionEnds:
         """Know the sessions of `first` to `last`; False where the calendar does not reach that far."""
         if self._span is not None and self._span[0] <= first and last <= self._span[1]:
             return True
-        return self._load(first)
+        return self._look_up(first) or self._load(first)
+
+    def _find_shipped(self) -> ShippedSessions | None:
+        shipped = read_shipped()
+        told = self._name in shipped.calendars and shipped.version == find_version(_LIBRARY)
+        return shipped if told else None
+
+    def _look_up(self, first: date) -> bool:
+        """Take from the shipped table what `_load` takes from the calendar; False where that does not have `first`."""
+        table = self._shipped
+        if table is None or not table.first <= first <= table.last:
+            return False
+        self._span = max(first - _BEFORE, table.first), min(first + _AHEAD, table.last)
+        self._ends = table.list_ends(*self._span)
+        return True
 
     def _load(self, first: date) -> bool:
         """Ask the calendar, from some weeks before `first` to some months after it, or to its end; keep the answer."""

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from io import StringIO
 from typing import TYPE_CHECKING, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from hftcl.formats import bars_of, interval, moment, number
@@ -110,6 +111,23 @@ def write_out(text: str) -> None:
     """Write to stdout, or nowhere where that takes no more."""
     with keep_output_from_ending():
         sys.stdout.write(text)
+
+
+def draw_lines(blocks: Sequence[Block], width: int, height: int) -> list[str]:
+    """Return `blocks` as the lines of a terminal, with its colours: at most `height` of at most `width` characters.
+
+    The last of them is an ellipsis where more would follow.
+    """
+    if not blocks or height < 1:
+        return []
+    from rich.console import Console
+
+    drawn = StringIO()
+    console = Console(file=drawn, force_terminal=True, width=width, highlight=False)
+    for block in blocks:
+        console.print(*build_renderables(block, width, boxed=False), sep="\n")
+    lines = drawn.getvalue().splitlines()
+    return lines if len(lines) <= height else [*lines[: height - 1], "…"]
 
 
 def build_renderables(block: Block, width: int, *, boxed: bool = True) -> "list[RenderableType]":

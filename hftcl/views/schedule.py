@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TextIO
 from hftcl.events import Event, Level, OnEvent
 from hftcl.formats import clock_second, moment, span
 from hftcl.schedule.interfaces import Observer
-from hftcl.views import Styled, draw_table, say
-from hftcl.views.terminal import LastingTerminal, breaks_lines_again, count_rows, draw_lines
+from hftcl.views import Styled, draw_lines, draw_table, say
+from hftcl.views.terminal import LastingTerminal, breaks_lines_again, count_rows
 
 if TYPE_CHECKING:
     from hftcl.schedule.claims import OccurrenceRecord

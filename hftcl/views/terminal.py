@@ -4,14 +4,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import StringIO
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import Final, TextIO
 
 from hftcl.durable import NO_ROOM
-
-if TYPE_CHECKING:
-    from hftcl.views.blocks import Block
-
 
 _BREAKING: Final = frozenset(
     {
@@ -44,26 +39,7 @@ def breaks_lines_again(environ: Mapping[str, str]) -> bool:
     return "TMUX" in environ or (not _BREAKING.isdisjoint(environ) and _CUTTING.isdisjoint(environ))
 
 
-def draw_lines(blocks: "Sequence[Block]", width: int, height: int) -> list[str]:
-    """Return `blocks` as the lines of a terminal, with its colours: at most `height` of at most `width` characters.
-
-    The last of them is an ellipsis where more would follow.
-    """
-    if not blocks or height < 1:
-        return []
-    from rich.console import Console
-
-    from hftcl.views import build_renderables
-
-    drawn = StringIO()
-    console = Console(file=drawn, force_terminal=True, width=width, highlight=False)
-    for block in blocks:
-        console.print(*build_renderables(block, width, boxed=False), sep="\n")
-    lines = drawn.getvalue().splitlines()
-    return lines if len(lines) <= height else [*lines[: height - 1], "…"]
-
-
-def count_rows(lines: "Sequence[str]", width: int) -> int:
+def count_rows(lines: Sequence[str], width: int) -> int:
     """Return how many rows `lines`, with their colours, take on a terminal that is, or was made, so many characters."""
     from rich.text import Text
 

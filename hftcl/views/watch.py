@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from hftcl.formats import moment_second
-from hftcl.views import find_terminal
+from hftcl.views import draw_lines, find_terminal
 from hftcl.views.blocks import Block, Line, format_plainly
-from hftcl.views.terminal import draw_lines
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ import pytest
 from sklearn.dummy import DummyRegressor
 
 from hftcl.contracts import check_family, check_feature
-from hftcl.errors import UsageError
+from hftcl.errors import TrainingError, UsageError
 from hftcl.model.families import Fitted, find_finish, find_grower
 from hftcl.model.families.forest import Forest
 from hftcl.model.feature_check import find_faults
@@ -34,6 +34,7 @@ class Quick(Forest):
 
 def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(Quick()) == ()
+    assert check_family(ChoosesDepth()) == ()
 
 
 def test_a_finish_or_a_tree_is_taken_for_no_fit_but_that_beside_it() -> None:
@@ -64,6 +65,10 @@ def test_a_finish_or_a_tree_is_taken_for_no_fit_but_that_beside_it() -> None:
 
 class WithoutName(Quick):
     name = ""
+
+
+class WithNumberForName(Quick):
+    name = 7  # type: ignore[assignment]
 
 
 class WithOpenSection(Quick):
@@ -243,6 +248,111 @@ class WithoutSamples(Quick):
     takes_samples = False
 
 
+class ChoosesDepth(Quick):
+    """Settles on what it held already, and says how many nodes it has: keeps every promise."""
+
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        return fitted, {**params, "max_depth": 9}
+
+    def require_installed(self) -> None:
+        """All is installed."""
+
+
+class WithoutWeights(Quick):
+    """Says that it takes weights, as `Forest` does, and does not."""
+
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, sampler: Any = None) -> Fitted:  # type: ignore[override]
+        return super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step, sampler=sampler)
+
+    tells_brief = False
+
+
+class WithIdleWeights(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, weights: Any = None, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **others)
+
+
+class WithoutSampler(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, jobs: int, on_step: Any, weights: Any = None) -> Fitted:  # type: ignore[override]
+        return super().fit(X, y, params, seed=seed, jobs=jobs, on_step=on_step, weights=weights)
+
+    tells_brief = False
+
+
+class WithIdleSampler(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, sampler: Any = None, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **others)
+
+
+class WithOneKeyword(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, weights: Any = None, sampler: Any = None, **others: Any) -> Fitted:
+        if weights is not None and sampler is not None:
+            raise ValueError("weights of a sample")
+        given = {"weights": weights} if sampler is None else {"sampler": sampler}
+        return super().fit(X, y, params, **given, **others)
+
+
+class WithUnweightedSamples(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, weights: Any = None, sampler: Any = None, **others: Any) -> Fitted:
+        given = {"weights": weights} if sampler is None else {"sampler": sampler}
+        return super().fit(X, y, params, **given, **others)
+
+
+class WithUnweightedTrees(Quick):
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return Quick().fit(X, y, params, **others)
+
+    def grow_tree(self, X: Any, y: Any, params: Any, **options: Any) -> Any:
+        return super().grow_tree(X, y, params, **{**options, "weights": None})
+
+
+class WithOneAnswer(ChoosesDepth):
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        return fitted
+
+
+class WithForgottenChoice(ChoosesDepth):
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        return fitted, {"max_depth": 9}
+
+
+class WithForeignChoice(ChoosesDepth):
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        return fitted, {**params, "max_depth": np.int64(9)}
+
+
+class WithImpossibleChoice(ChoosesDepth):
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        return fitted, {**params, "max_depth": 10_000}
+
+
+class WithFewNodes(Quick):
+    def count_nodes(self, params: Any, rows: int) -> int:
+        return 7
+
+
+class WithUncountedNodes(Quick):
+    def count_nodes(self, params: Any) -> int:  # type: ignore[override]
+        return 7
+
+
+class WithoutLibrary(Quick):
+    def require_installed(self) -> None:
+        raise TrainingError("pip install acme")
+
+
+class WithNeedOfRows(Quick):
+    """Has a graph that answers for no fewer than a row."""
+
+    def change(self, fitted: Fitted) -> Fitted:
+        import onnx
+
+        model = onnx.ModelProto.FromString(end_with(fitted, "Reshape", factor=0.0).onnx)
+        shape = onnx.helper.make_tensor("factor", onnx.TensorProto.INT64, [2], [0, -1])  # -1 of no rows can be anything
+        model.graph.node[-2].attribute[0].t.CopyFrom(shape)
+        return replace(fitted, onnx=model.SerializeToString(), estimator=None)
+
+
 class WithoutEngine(Quick):
     def change(self, fitted: Fitted) -> Fitted:
         return replace(fitted, engine="")
@@ -311,6 +421,7 @@ class WithOverflow(Quick):
 
 
 GRAPH = "the graph may go into a model file: "
+SETTLES = "settle() returns a fitted model, and all parameters as check() leaves and fit() takes: "
 GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
 
 
@@ -318,6 +429,7 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
     ("family", "promise"),
     [
         (WithoutName, "it has a name"),
+        (WithNumberForName, "a model file can be built and loaded: The new model has incomplete metadata: "),
         (WithOpenSection, "its SETTINGS are a section: SETTINGS must be a frozen dataclass"),
         (WithFailingPrepare, "prepare() takes nothing and raises nothing: it raised ImportError"),
         (WithListParameter, "parameters are finite numbers, texts, true, false or None, as JSON has them"),
@@ -344,6 +456,21 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithoutSamples, GROWS),
         (WithTreesGrownTwice, "fit() makes its graph of the trees that it is given as grown"),
         (WithOtherTrees, "trees that grow_tree() grew make the graph of fit(), byte by byte"),
+        (WithoutWeights, "with takes_weights fit() takes weights: it raised TypeError"),
+        (WithIdleWeights, "fit() makes another model of rows that count otherwise"),
+        (WithoutSampler, "with takes_samples fit() takes a sampler: it raised TypeError"),
+        (WithIdleSampler, "fit() with a sampler learns from no row but those that it draws"),
+        (WithOneKeyword, "fit() takes weights, sampler, brief together: it raised ValueError: weights of a sample"),
+        (WithUnweightedSamples, "fit() makes another model of samples whose rows count otherwise"),
+        (WithUnweightedTrees, "grow_tree() takes the weights of its rows, and grows the tree of fit() with them"),
+        (WithOneAnswer, SETTLES + "it raised TypeError"),
+        (WithForgottenChoice, SETTLES + "it raised ValueError: check() changes what settle() chose, or misses"),
+        (WithForeignChoice, SETTLES + "it raised TypeError: Object of type int64 is not JSON serializable"),
+        (WithImpossibleChoice, SETTLES + "it raised UsageError: "),
+        (WithFewNodes, "count_nodes() tells the most nodes that the trees can have"),
+        (WithUncountedNodes, "count_nodes() takes parameters and a number of rows: it raised TypeError"),
+        (WithoutLibrary, "require_installed() takes nothing and raises nothing: it raised TrainingError: pip"),
+        (WithNeedOfRows, "beside the graph of another ticker it predicts as alone, where it has no row too"),
         (WithoutEngine, "engine is a text that names what fitted it"),
         (WithLock, "joblib can store the estimator and read it back: "),
         (WithNoGraph, GRAPH + "The graph is not an ONNX model."),

@@ -1,9 +1,10 @@
 """What the models of a backtest earned: to the bit what an exam says of all its sessions, and no more of it."""
 
+import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -166,3 +167,16 @@ def test_where_a_model_cannot_be_read_no_other_one_is_begun(tasks: list[Task]) -
 
 def test_no_task_has_no_score(tmp_path: Path) -> None:
     assert score_all([], [WEEKS[0]], ignore) == {}
+
+
+def test_a_line_more_in_the_code_trains_a_week_of_the_backtest_again(
+    tasks: list[Task], change_code: Callable[[], None]
+) -> None:
+    shop, unit = tasks[0].shop, tasks[0].unit
+    assert [task.path for task in shop.prepare([unit])] == [tasks[0].path]
+    change_code()
+    (task,) = shop.prepare([unit])
+    assert task.path.parent != tasks[0].path.parent
+    with open_engine(shop.settings, ignore) as engine:
+        assert train_all([task], engine, ignore) == ({}, 0), "none was there"
+    shutil.rmtree(task.path.parent)

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -406,7 +406,7 @@ def test_another_space_or_other_bars_begin_a_new_search_and_say_so(home: Path, r
 
 
 def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothing_else(
-    home: Path, inner: InnerExam
+    home: Path, inner: InnerExam, change_code: Callable[[], None]
 ) -> None:
     settings, data = settings_of(home), inner.data
 
@@ -433,6 +433,10 @@ def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothin
     assert find_changed(search={"vary": ("horizon",)}) == ["space"]
     assert find_changed(replace(data, frame=data.frame.head(-1))) == ["bars"]
     assert find_changed(replace(data, features=our_features().narrow(["ret_5"]))) == ["features"]
+    before = name_study(settings, build_space(settings, our_features(settings)), data).parts
+    change_code()
+    after = name_study(settings, build_space(settings, our_features(settings)), data).parts
+    assert [name for name, digest in before.items() if after[name] != digest] == ["version of hftcl"]
 
 
 def test_a_space_that_is_tried_out_ends_the_search(tmp_path: Path) -> None:

@@ -229,3 +229,8 @@ def test_with_a_feature_of_the_users_all_or_nothing_is_computed(home: Path) -> N
     bars.write_parquet(path)
     (home / "mine.py").write_text(OWN.replace("= 60\n", "= 59\n"))
     assert ask(settings).features
+
+
+def test_a_line_more_in_the_code_scores_each_session_again(home: Path, change_code: Callable[[], None]) -> None:
+    change_code()
+    assert ask(on_files(home)).features

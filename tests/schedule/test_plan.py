@@ -1,4 +1,4 @@
-"""The ends of the sessions: kept in the home, and always what the calendar says."""
+"""The ends of the sessions: shipped or kept in the home, and always what the calendar says."""
 
 import json
 from datetime import date, timedelta
@@ -9,7 +9,9 @@ import pytest
 
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
+from hftcl.schedule import new_york
 from hftcl.schedule.plan import SessionEnds
+from tests.schedule.new_york import build_table, of_the_installed_library
 
 FIRST = date(2025, 11, 20)
 
@@ -21,8 +23,8 @@ def home_in(folder: Path) -> Home:
     return home
 
 
-def said_by_the_calendar(first: date, count: int) -> list[tuple[object, object]]:
-    table = Calendar("XNYS").sessions(first, first + timedelta(days=2 * count))
+def said_by_the_calendar(first: date, count: int, name: str = "XLON") -> list[tuple[object, object]]:
+    table = Calendar(name).sessions(first, first + timedelta(days=2 * count))
     return list(zip(table["session"].to_list(), table["extended_close"].to_list(), strict=True))[:count]
 
 
@@ -30,29 +32,59 @@ def said_by_the_calendar(first: date, count: int) -> list[tuple[object, object]]
 def test_what_is_kept_says_what_the_calendar_says_beyond_its_end_and_before_its_beginning_too(
     tmp_path: Path, first: date
 ) -> None:
-    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
-    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(first), 150)) == said_by_the_calendar(
+    assert list(islice(SessionEnds(home_in(tmp_path), "XLON").list_from(FIRST), 5)) == said_by_the_calendar(FIRST, 5)
+    assert list(islice(SessionEnds(home_in(tmp_path), "XLON").list_from(first), 150)) == said_by_the_calendar(
         first, 150
     )
 
 
 @pytest.mark.parametrize(
     "damage",
-    [{"version": "0"}, {"calendar": "XLON"}, {"ends": {"2025-11-20": "never"}}, {"from": 7}],
+    [{"version": "0"}, {"calendar": "XNYS"}, {"ends": {"2025-11-20": "never"}}, {"from": 7}],
     ids=["another version of the library", "another exchange", "no time", "no date"],
 )
 def test_what_was_kept_by_another_library_or_was_damaged_is_not_believed(
     tmp_path: Path, damage: dict[str, object]
 ) -> None:
-    expected = list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9))
+    expected = list(islice(SessionEnds(home_in(tmp_path), "XLON").list_from(FIRST), 9))
     kept = json.loads(Home(tmp_path).session_ends.read_text())
     wrong = {"ends": {"2025-11-20": "2000-01-01T00:00:00+00:00"}}
     Home(tmp_path).session_ends.write_text(json.dumps({**kept, **wrong, **damage}))
-    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9)) == expected
+    assert list(islice(SessionEnds(home_in(tmp_path), "XLON").list_from(FIRST), 9)) == expected
 
 
 def test_beyond_the_calendar_there_is_no_session_and_no_error(tmp_path: Path) -> None:
-    last = Calendar("XNYS").reach[1]
-    ends = list(SessionEnds(home_in(tmp_path), "XNYS").list_from(last - timedelta(days=9)))
+    last = Calendar("XLON").reach[1]
+    ends = list(SessionEnds(home_in(tmp_path), "XLON").list_from(last - timedelta(days=9)))
     assert ends[-1][0] == last
-    assert list(SessionEnds(home_in(tmp_path), "XNYS").list_from(last + timedelta(days=400))) == []
+    assert list(SessionEnds(home_in(tmp_path), "XLON").list_from(last + timedelta(days=400))) == []
+
+
+@of_the_installed_library
+def test_the_shipped_table_is_what_the_installed_calendar_says() -> None:
+    assert json.loads(new_york.TABLE.read_bytes()) == build_table(), "run: python -m tests.schedule.new_york"
+
+
+@of_the_installed_library
+@pytest.mark.parametrize("first", [FIRST, date(2025, 1, 1)])
+def test_the_sessions_of_new_york_are_told_from_the_table_and_nothing_is_kept(tmp_path: Path, first: date) -> None:
+    home = home_in(tmp_path)
+    for name in ("XNYS", "XNAS"):
+        assert list(islice(SessionEnds(home, name).list_from(first), 250)) == said_by_the_calendar(first, 250, "XNYS")
+    assert not home.session_ends.exists()
+
+
+def test_where_the_table_ends_or_is_of_another_library_the_calendar_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long_ago = date(2024, 7, 1)
+    before = list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(long_ago), 250))
+    assert before == said_by_the_calendar(long_ago, 250, "XNYS"), "it goes on in the table"
+    beyond = new_york.read_shipped().last + timedelta(days=1)
+    assert list(SessionEnds(home_in(tmp_path), "XNYS").list_from(beyond)) == []
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({**build_table(), "version": "0", "closed": ["2025-11-20"]}))
+    monkeypatch.setattr(new_york, "TABLE", other)
+    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9)) == said_by_the_calendar(
+        FIRST, 9, "XNYS"
+    )

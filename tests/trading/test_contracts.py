@@ -14,14 +14,14 @@ import polars as pl
 import pytest
 
 from hftcl.contracts import check_broker, check_family, check_source
-from hftcl.errors import BrokerError
+from hftcl.errors import BrokerError, OrderRefusedError
 from hftcl.market.sources import BarSource, Split, find_source
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families import Fitted, find_family
 from hftcl.model.families.forest import Forest
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, Fill, Order, OrderState, find_broker
+from hftcl.trading.brokers import Broker, CashMove, Fill, Order, OrderState, Traits, find_broker
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
 from tests.polygon_server import PolygonServer, synthetic_bars
@@ -246,10 +246,47 @@ class ForgetsOrders(FillsAtOnce):
         return None if self._failed and client_order_id.endswith("-u") else super().find(client_order_id)
 
 
+class SellsNothingShort(PaperBroker):
+    """Says that it sells short, as every paper account does."""
+
+    def submit(self, order: Order) -> OrderState:
+        if order.quantity < -self.account().positions.get(order.ticker, 0.0):
+            raise OrderRefusedError(order.client_order_id, "a cash account")
+        return super().submit(order)
+
+
+class TurnsNothing(PaperBroker):
+    """Takes no more than closes a position, and says that an order may turn it."""
+
+    def submit(self, order: Order) -> OrderState:
+        held = self.account().positions.get(order.ticker, 0.0)
+        if order.quantity * held < 0 and abs(order.quantity) > abs(held):
+            return super().submit(replace(order, quantity=-held))
+        return super().submit(order)
+
+
+class SaysOtherThings(PaperBroker):
+    traits = {"remote": True}  # noqa: RUF012
+
+    def room(self) -> float:
+        return float("inf")
+
+    def cash_moves(self, since: date) -> list[CashMove]:
+        return []
+
+
+class TakesNoCall(PaperBroker):
+    traits = Traits(replays=True, calls_per_minute=0)
+    live_money = True
+
+
 UNDONE = "together() keeps nothing of what is %s in a block that an exception leaves"
 SUBMITTED = "find() and submit() know within together() what was submitted in it"
 CANCELED = "find() knows within together() what was canceled in it"
 DONE = "an order that was canceled in together() is done at its end"
+SHORT = "with shorting, what is not held may be sold"
+TURNED = "with turns, one order leads from short to long"
+CLOSED = "a position that was sold short or turned can be closed"
 THROUGH = "together() lets an exception through, as it is"
 
 
@@ -272,6 +309,9 @@ THROUGH = "together() lets an exception through, as it is"
                 "submit() refuses nan shares with OrderRefusedError",
                 "submit() refuses 0.0 shares with OrderRefusedError",
                 "selling what was bought leaves the position as it was",
+                SHORT,
+                TURNED,
+                CLOSED,
             ),
         ),
         (
@@ -282,13 +322,31 @@ THROUGH = "together() lets an exception through, as it is"
             ),
         ),
         (Deaf, ("an order that was canceled is done", CANCELED, DONE)),
+        (SellsNothingShort, (SHORT, TURNED, CLOSED)),
+        (TurnsNothing, (TURNED, CLOSED)),
+        (
+            SaysOtherThings,
+            (
+                "traits, where it has any, are hftcl.trading.brokers.Traits",
+                "room() is a number of calls",
+                "cash_moves() is a tuple of CashMove, or None",
+            ),
+        ),
+        (
+            TakesNoCall,
+            (
+                "traits allow at least one call, from at least one thread",
+                "traits let no replay trade with real money",
+            ),
+        ),
     ],
 )
 def test_a_broker_that_breaks_promises_is_told_which_and_no_other(
     tmp_path: Path, kind: type[PaperBroker], broken: tuple[str, ...]
 ) -> None:
     broker = kind(Settings(), folder=tmp_path, durable=False)
-    assert check_broker(broker, an_order(0), with_bars(broker)) == broken
+    found = check_broker(broker, an_order(0), with_bars(broker))
+    assert tuple(line.partition(": ")[0] for line in found) == broken, found  # after it: what was raised
     broker.close()
 
 
@@ -323,11 +381,14 @@ def test_every_source_keeps_its_promises(tmp_path: Path, name: str) -> None:
 
 
 class Careless(SyntheticSource):
-    """Gives other bars each time, of another ticker, and splits in no order."""
+    """Gives other bars each time, of another ticker, and splits in no order; says that it is local, and is not."""
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
         self.times = getattr(self, "times", 0) + 1
         return super().minutes("AMD", first, last).with_columns(pl.col("close") + self.times)
+
+    unchanging: Any = "yes"
+    local = True
 
     def splits(self, ticker: str) -> tuple[Split, ...]:
         return (Split(ticker, date(2025, 1, 2), 1, 2), Split(ticker, date(2024, 1, 2), 1, 2))
@@ -338,6 +399,8 @@ class Careless(SyntheticSource):
 
 def test_a_source_that_breaks_its_promises_is_told_which() -> None:
     assert check_source(Careless(Settings()), "AAPL", FIRST, LAST, LATER) == (
+        "unchanging, past, label_known and local are true or false",
+        "with local it has remember(), and explain_absence() which is a text",
         "minutes() names the ticker that was asked for",
         "minutes() asked twice gives the same bars",
         "splits() is sorted, oldest first",

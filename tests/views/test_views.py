@@ -14,12 +14,12 @@ from hftcl.config.documents import EffectiveSetting
 from hftcl.events import Event
 from hftcl.learning.archive_reports import HistoryRow
 from hftcl.schedule.rules import Job, Occurrence
-from hftcl.views import draw_table
+from hftcl.views import draw_lines, draw_table
 from hftcl.views.archive import draw_history, draw_lineage
 from hftcl.views.blocks import Block, Grid, Line, Styled
 from hftcl.views.installation import draw_settings
 from hftcl.views.schedule import LivePage
-from hftcl.views.terminal import _BREAKING, _CUTTING, draw_lines
+from hftcl.views.terminal import _BREAKING, _CUTTING
 
 COLUMNS = ("model", "rows", "bars", "why")
 ROWS = [("20260101_060000", "123456", "synthetic bars", "it was better than the model before it")]

@@ -78,7 +78,7 @@ def diff(home: Path, a: str, b: str) -> DiffReport:
     """Return in what the archived models `a` and `b` differ.
 
     Raises UsageError where both are one, ModelNotFoundError for an unknown id, IntegrityError for a file that is
-    damaged or was pruned.
+    damaged or was pruned, and for a row of the registry that was damaged.
     """
     registry = Registry(home)
     one, other = registry.find(a), registry.find(b)
@@ -93,13 +93,8 @@ def diff(home: Path, a: str, b: str) -> DiffReport:
     )
 
 
-def _read_score(record: ModelRecord) -> Mapping[str, Any]:
-    """Return the score of the exam; a refit's is that of the examined model."""
-    return record.report.get("challenger") or {}
-
-
 def _compare_exams(a: ModelRecord, b: ModelRecord, sessions_per_year: int) -> SharedExam | None:
-    pnl_a, pnl_b = (_read_score(record).get("pnl_by_session") or {} for record in (a, b))
+    pnl_a, pnl_b = (record.judgement.exam_pnl for record in (a, b))
     days = sorted(set(pnl_a) & set(pnl_b))
     if not days or a.synthetic != b.synthetic:
         return None

@@ -1,0 +1,50 @@
+"""Writes the shipped table of New York's sessions as the installed exchange_calendars tells them.
+
+`python -m tests.schedule.new_york`, after another version of it was installed.
+"""
+
+import json
+import warnings
+from datetime import date, timedelta
+from importlib.metadata import version
+from typing import Any, Final
+
+import pytest
+
+from hftcl.schedule.new_york import TABLE, read_shipped
+
+FIRST: Final = date(2025, 1, 1)
+LAST: Final = date(2035, 12, 31)
+FULL_CLOSE_HOUR: Final = 16
+_LIBRARY: Final = "exchange_calendars"
+
+# For tests of the table: a newer library on a stranger's machine is no fault, and hftcl asks it then.
+of_the_installed_library = pytest.mark.skipif(
+    read_shipped().version != version(_LIBRARY), reason="the shipped table is of another version of exchange_calendars"
+)
+
+
+def build_table() -> dict[str, Any]:
+    """Return what the file holds."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the library meets deprecations of pandas
+        from exchange_calendars import get_calendar
+        from exchange_calendars.calendar_utils import get_calendar_names, resolve_alias
+
+        calendar = get_calendar("XNYS", start=FIRST.isoformat(), end=LAST.isoformat())
+        closes = calendar.closes.dt.tz_convert("America/New_York")
+        names = sorted(name for name in get_calendar_names() if resolve_alias(name) == "XNYS")
+    sessions = {close.date(): close.hour for close in closes}
+    days = (FIRST + timedelta(days=n) for n in range((LAST - FIRST).days + 1))
+    return {
+        "version": version(_LIBRARY),
+        "calendars": names,
+        "first": FIRST.isoformat(),
+        "last": LAST.isoformat(),
+        "closed": [day.isoformat() for day in days if day.weekday() <= 4 and day not in sessions],
+        "short": [day.isoformat() for day, hour in sessions.items() if hour < FULL_CLOSE_HOUR],
+    }
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(build_table(), indent=1) + "\n")
