@@ -200,12 +200,12 @@ class Alerts:
         """Send a message whose channel was set up otherwise meanwhile on those that are new: none is lost by it."""
         self._outbox.readdress(waiting, [channel.name for channel in self.channels], now)
 
-    def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.Answer:
+    def _send(self, channel: Channel, waiting: Waiting, timeout_s: float) -> sending.SendOutcome:
         return self._hand_over(channel, waiting.message, timeout_s)
 
-    def _hand_over(self, channel: Channel, message: Message, timeout_s: float) -> sending.Answer:
+    def _hand_over(self, channel: Channel, message: Message, timeout_s: float) -> sending.SendOutcome:
         if channel.fault:
-            return sending.Answer(fault=channel.fault)
+            return sending.SendOutcome(fault=channel.fault)
         made = int(message.alert.at.timestamp() * 1e6)
         message_id = f"<{message.number}.{message.count}.{made}@{self._host}>"
         order = channel.build_order(

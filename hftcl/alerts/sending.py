@@ -28,26 +28,26 @@ _END_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SendOutcome:
     """What became of an order: `fault` says why nothing was sent, `note` what a person may want to know besides."""
 
     fault: str = ""
     note: str = ""
 
 
-def send(order: Mapping[str, Any], timeout_s: float) -> Answer:
+def send(order: Mapping[str, Any], timeout_s: float) -> SendOutcome:
     """Carry out an order from `channels` in at most `timeout_s` seconds."""
     if order["way"] == "command":
         return _run_command(order["command"], json.dumps(order["document"]).encode() + b"\n", timeout_s)
     job = json.dumps({**order, "timeout_s": timeout_s}).encode()
     code, out, tail = _run_bounded(_sender_command(), job, timeout_s)
     if code is None:
-        return Answer(fault=f"not done within {timeout_s:.0f} s")
+        return SendOutcome(fault=f"not done within {timeout_s:.0f} s")
     try:
         answer = json.loads(out)
     except ValueError:
-        return Answer(fault=f"the sending process failed with status {code}: {tail}")
-    return Answer(fault=answer["fault"], note=answer["note"])
+        return SendOutcome(fault=f"the sending process failed with status {code}: {tail}")
+    return SendOutcome(fault=answer["fault"], note=answer["note"])
 
 
 def _sender_command() -> list[str]:
@@ -62,12 +62,12 @@ def fetch(url: str, timeout_s: float) -> str:
     return send({"way": "heartbeat", "url": url}, timeout_s).fault
 
 
-def _run_command(command: Sequence[str], document: bytes, timeout_s: float) -> Answer:
+def _run_command(command: Sequence[str], document: bytes, timeout_s: float) -> SendOutcome:
     """Run the user's program with the event on its stdin; it must end with status 0."""
     code, _, tail = _run_bounded(command, document, timeout_s)
     if code is None:
-        return Answer(fault=f"{command[0]} did not end within {timeout_s:.0f} s")
-    return Answer(fault=f"{command[0]} failed with status {code}: {tail}".rstrip(": ") if code else "")
+        return SendOutcome(fault=f"{command[0]} did not end within {timeout_s:.0f} s")
+    return SendOutcome(fault=f"{command[0]} failed with status {code}: {tail}".rstrip(": ") if code else "")
 
 
 def _run_bounded(command: Sequence[str], given: bytes, timeout_s: float) -> tuple[int | None, bytes, str]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from hftcl import durable
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.export import COLUMNS
 from hftcl.archive.production import format_utc
 from hftcl.archive.rebuild import build_row, rebuild
@@ -166,7 +166,7 @@ def _read_number(text: str) -> float | None:
     return value if math.isfinite(value) and abs(value) < 2**53 else None  # what SQLite and JSON hold exactly
 
 
-def adopt(archive: Archive, now: datetime) -> Adoption:
+def adopt(archive: ModelArchive, now: datetime) -> Adoption:
     """Take over what another program, or an archive of hftcl without its registry, has left under the home.
 
     Run again, it takes what is new. Raises NoDataError where there is nothing of that kind, and HftclError.
@@ -197,7 +197,7 @@ def adopt(archive: Archive, now: datetime) -> Adoption:
     )
 
 
-def _insert_lines(archive: Archive, models: Sequence[AdoptedModel], now: datetime) -> int:
+def _insert_lines(archive: ModelArchive, models: Sequence[AdoptedModel], now: datetime) -> int:
     if not models:
         return 0
     known = {model.model_id for model in archive.models()}
@@ -206,7 +206,7 @@ def _insert_lines(archive: Archive, models: Sequence[AdoptedModel], now: datetim
 
 
 def _archive_files(
-    archive: Archive, files: Mapping[Path, artifact.ModelMeta], now: datetime
+    archive: ModelArchive, files: Mapping[Path, artifact.ModelMeta], now: datetime
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Archive model files of hftcl under their own ids; return the ids, and a line about each that stays outside."""
     added: list[str] = []
@@ -222,7 +222,9 @@ def _archive_files(
     return tuple(added), tuple(left)
 
 
-def _archive_file(archive: Archive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: datetime) -> None:
+def _archive_file(
+    archive: ModelArchive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: datetime
+) -> None:
     target, pkl_target = archive.onnx_path(meta.model_id), archive.pkl_path(meta.model_id)
     pkl, pkl_sha256 = path.with_suffix(".pkl"), compute_digest(path.with_suffix(".pkl"))
     sha256 = compute_digest(path)

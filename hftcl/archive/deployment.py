@@ -56,7 +56,7 @@ def verify_artifact(path: Path, sha256: str) -> None:
     artifact.load(path, expected_sha256=sha256)
 
 
-class Archive(Registry):
+class ModelArchive(Registry):
     """The models under `home`, changed and read.
 
     A change waits at most `wait_s` for another one to end, then raises LockHeldError. Everything raises StorageError
@@ -392,7 +392,7 @@ def _list_plan_ids(plan: RollbackPlan) -> tuple[str | None, str]:
 def _build_row(model: NewModel, onnx: bytes, pkl: bytes) -> dict[str, object]:
     """Return the model's row. Raises UsageError for a malformed id, ValueError for a value that JSON or UTC lack."""
     if parse_model_id(model.model_id) != model.model_id:
-        raise UsageError(f"{model.model_id!r} is not an id from Archive.claim_id.")
+        raise UsageError(f"{model.model_id!r} is not an id from ModelArchive.claim_id.")
     if model.val_sharpe is not None and not math.isfinite(model.val_sharpe):
         raise ValueError(f"val_sharpe is {model.val_sharpe}; what is undefined is None.")
     row: dict[str, object] = dict(dataclasses.asdict(model))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.note_rows import gather
 from hftcl.archive.production import format_utc
 from hftcl.archive.registry import Registry
@@ -21,7 +21,7 @@ _Kind = Literal["note", "tag", "untag"]
 
 
 def write_remarks(
-    archive: Archive, text: str, *, note: str | None, tags: Iterable[str], untags: Iterable[str], now: datetime
+    archive: ModelArchive, text: str, *, note: str | None, tags: Iterable[str], untags: Iterable[str], now: datetime
 ) -> str:
     """Write `note`, put `tags` on a model and take `untags` off; return the model's id. All of it or nothing.
 

@@ -43,8 +43,8 @@ def dashboard(
     configuration = ctx.obj.configuration()
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars loads: the cores are the bot's
     from hftcl import logs
-    from hftcl.dashboard.parts import Sight
-    from hftcl.dashboard.server import Present, serve
+    from hftcl.dashboard.parts import DashboardInputs
+    from hftcl.dashboard.server import ServerPresent, serve
     from hftcl.home import Home
     from hftcl.market.calendar_file import keep_calendars
     from hftcl.systemd import Notifier
@@ -60,8 +60,8 @@ def dashboard(
         _tell_address(place, listen, access, as_json=as_json)
         service.ready()
 
-    sight = Sight(configuration=configuration, environ=os.environ, now=now())
-    heard = serve(sight, access, place, Present(clock=now, on_ready=tell_ready, on_alive=service.alive))
+    inputs = DashboardInputs(configuration=configuration, environ=os.environ, now=now())
+    heard = serve(inputs, access, place, ServerPresent(clock=now, on_ready=tell_ready, on_alive=service.alive))
     if heard == signal.SIGINT:
         tell("")
         raise SystemExit(128 + signal.SIGINT)  # nothing was begun, so there is nothing to tell of it

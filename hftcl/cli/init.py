@@ -45,11 +45,11 @@ def init(
 def _adopt(invocation: Invocation, as_json: bool) -> None:
     from hftcl import views
     from hftcl.archive.adoption import adopt
-    from hftcl.archive.deployment import Archive
+    from hftcl.archive.deployment import ModelArchive
     from hftcl.views import installation
 
     home = Home.of(invocation.configuration().settings).root
-    views.show(adopt(Archive(home), now()), installation.draw_adoption, as_json)
+    views.show(adopt(ModelArchive(home), now()), installation.draw_adoption, as_json)
 
 
 def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:

@@ -67,7 +67,9 @@ def _run_once(settings: "Settings", verbosity: int, as_json: bool) -> None:
     stop = _stop_at_signals()
     rules = plan.build_rules(settings)
     try:
-        records = _build_scheduler(settings, rules, stop, schedule.Listening(build_listener(verbosity))).run_once()
+        records = _build_scheduler(
+            settings, rules, stop, schedule.ScheduleObserver(build_listener(verbosity))
+        ).run_once()
     except StopRequest:
         raise typer.Exit(128 + (stop.asked or 0)) from None
     show(reports.report_ran(records, ZoneInfo(settings.schedule.timezone)), schedule.draw_ran, as_json)
@@ -85,11 +87,11 @@ def _run(configuration: "Configuration", verbosity: int) -> None:
     stop = _stop_at_signals()
     observer = Observer()
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and verbosity >= 0:
-        from hftcl.dashboard.parts import Sight  # here, as what they load: a service has no terminal
+        from hftcl.dashboard.parts import DashboardInputs  # here, as what they load: a service has no terminal
         from hftcl.dashboard.summary import Summary
         from hftcl.views.schedule import LivePage
 
-        summary = Summary(Sight(configuration=configuration, environ=os.environ, now=now()), with_bot=True)
+        summary = Summary(DashboardInputs(configuration=configuration, environ=os.environ, now=now()), with_bot=True)
         observer = live = LivePage(sys.stderr, ZoneInfo(settings.schedule.timezone), lambda: summary.read(now()))
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:

@@ -104,7 +104,7 @@ _LOOK_S = 1.0  # between two looks at the files: the bot writes once a minute, a
 
 def _watch(configuration: "Configuration") -> None:
     """Show the status, and what the schedule shows of the rest, again whenever one changes, until Ctrl-C."""
-    from hftcl.dashboard.parts import Sight
+    from hftcl.dashboard.parts import DashboardInputs
     from hftcl.dashboard.summary import Summary
     from hftcl.trading.run.status import read_stamps, status
     from hftcl.views import trading
@@ -112,10 +112,10 @@ def _watch(configuration: "Configuration") -> None:
     from hftcl.views.watch import open_screen
 
     settings, seen, bot = configuration.settings, cast("object", None), cast("tuple[Block, ...]", ())
-    sight = Sight(configuration=configuration, environ=os.environ, now=now())
+    inputs = DashboardInputs(configuration=configuration, environ=os.environ, now=now())
     try:
         with open_screen() as screen:
-            summary = Summary(sight, with_bot=False, in_lines=screen.in_lines)
+            summary = Summary(inputs, with_bot=False, in_lines=screen.in_lines)
             while True:
                 stamps = read_stamps(settings)
                 if stamps != seen:

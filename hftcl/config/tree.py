@@ -85,7 +85,7 @@ class Leaf(Value):
 
 
 @value_class(frozen=True, slots=True)
-class Refusal(Value):
+class ValueRefusal(Value):
     """A value that is not allowed at `key`, which may point into a list or a table, and what is allowed there."""
 
     key: str
@@ -125,13 +125,13 @@ def _find_annotation(kind: type, name: str) -> Any:
     return get_type_hints(alone, include_extras=True)[name]
 
 
-def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]:
+def find_refusals(key: str, annotation: Any, value: object) -> Iterator[ValueRefusal]:
     """Yield every fault of `value`, one per element of a list or a table. Strict: 7.0, "7" and true are no integers."""
     core, meta = _split(annotation)
     match get_origin(core), value:
         case (kind, list() | tuple()) if kind is tuple:
             if not (meta.min_length or 0) <= len(value) <= (meta.max_length or len(value)):
-                yield Refusal(key, value, describe_allowed(annotation))
+                yield ValueRefusal(key, value, describe_allowed(annotation))
             for position, element in enumerate(value):
                 yield from find_refusals(f"{key}[{position}]", get_args(core)[0], element)
         case (kind, dict()) if kind is dict:
@@ -140,12 +140,12 @@ def find_refusals(key: str, annotation: Any, value: object) -> Iterator[Refusal]
                 if name in get_args(names) or (_split(names)[0] is str and _fits(name, names)):
                     yield from find_refusals(f"{key}.{name}", of_value, element)
                 else:
-                    yield Refusal(key, {name: element}, describe_allowed(annotation))
+                    yield ValueRefusal(key, {name: element}, describe_allowed(annotation))
         case _:
             if isinstance(value, str) and _UNPRINTABLE.search(value):
-                yield Refusal(key, value, _ONE_LINE)
+                yield ValueRefusal(key, value, _ONE_LINE)
             elif not _fits(value, annotation):
-                yield Refusal(key, value, describe_allowed(annotation))
+                yield ValueRefusal(key, value, describe_allowed(annotation))
 
 
 def describe_allowed(annotation: Any) -> str:

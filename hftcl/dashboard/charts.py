@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 from hftcl.formats import clock_time, moment, number
 from hftcl.market.bars import MINUTE
-from hftcl.pages.courses import Course, Line
+from hftcl.pages.courses import ChartData, ChartLine
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, grid, group, svg, ticks
 
 if TYPE_CHECKING:
-    from hftcl.dashboard.contents import Day
+    from hftcl.dashboard.contents import TickerSession
     from hftcl.learning.stories.record import RecordRow
 
 WIDE: Final = 960.0  # as the reports' charts
@@ -69,13 +69,13 @@ def draw_record(rows: "Sequence[RecordRow]", width: float) -> str:
     return svg(height, title, [group("axes", axes), group("plot", bars)], width, frame=sides)
 
 
-def build_record_course(rows: "Sequence[RecordRow]") -> Course:
+def build_record_course(rows: "Sequence[RecordRow]") -> ChartData:
     """Return what the record's chart is read out from: the sessions that are drawn."""
     shown = range(max(0, len(rows) - _SESSIONS), len(rows))
-    return Course(
+    return ChartData(
         name="record",
         labels=[f"{rows[place].session}{'' if rows[place].counts else ', does not count'}" for place in shown],
-        lines=[Line(name="", x=[place + 0.5 for place in shown], y=[100 * rows[place].net for place in shown])],
+        lines=[ChartLine(name="", x=[place + 0.5 for place in shown], y=[100 * rows[place].net for place in shown])],
         digits=3,
         unit="%",
         signed=True,
@@ -83,7 +83,7 @@ def build_record_course(rows: "Sequence[RecordRow]") -> Course:
     )
 
 
-def draw_day(day: "Day", width: float) -> str:
+def draw_day(day: "TickerSession", width: float) -> str:
     """Return the session's prices with each fill on them, and under them what was wanted minute by minute."""
     marks = [(row["ts"], row["price"]) for row in day.fills.iter_rows(named=True)]
     lines = day.bars.select("ts", "low", "high", "close").rows() if day.bars.height else []
@@ -135,27 +135,27 @@ class _DayScale:
         return (at - self.begin) / MINUTE
 
 
-def build_day_course(day: "Day") -> Course | None:
+def build_day_course(day: "TickerSession") -> ChartData | None:
     """Return what a session's chart is read out from; None without a bar."""
     if not day.bars.height:
         return None
     stamps = [day.opens, *day.bars["ts"], *day.fills["ts"], *day.decisions["ts"]]
     begin, bars = min(stamps), day.bars.select("ts", "close", "high", "low").rows()
     zone = ZoneInfo(day.zone)
-    return Course(
+    return ChartData(
         name="day",
         labels=[f"{moment(at.astimezone(zone))}" for at, *_ in bars],
         lines=[
-            Line(name="close", x=[(at - begin) / MINUTE for at, *_ in bars], y=[close for _, close, _, _ in bars]),
-            Line(name="high", y=[high for _, _, high, _ in bars]),
-            Line(name="low", y=[low for _, _, _, low in bars]),
+            ChartLine(name="close", x=[(at - begin) / MINUTE for at, *_ in bars], y=[close for _, close, _, _ in bars]),
+            ChartLine(name="high", y=[high for _, _, high, _ in bars]),
+            ChartLine(name="low", y=[low for _, _, _, low in bars]),
         ],
         unit="USD",
         scale="price",
     )
 
 
-def _draw_clock(day: "Day", begin: datetime, end: datetime, x: "_Scale", height: float) -> list[str]:
+def _draw_clock(day: "TickerSession", begin: datetime, end: datetime, x: "_Scale", height: float) -> list[str]:
     """Return the hours of the exchange's clock, as many as have room."""
     zone, parts, last = ZoneInfo(day.zone), [], -_HOUR_PX
     first = begin.astimezone(zone).replace(minute=0, second=0) + timedelta(hours=1)
@@ -172,7 +172,7 @@ def _draw_clock(day: "Day", begin: datetime, end: datetime, x: "_Scale", height:
     return parts
 
 
-def _draw_decisions(day: "Day", x: "_Scale", height: float, scale: _DayScale) -> list[str]:
+def _draw_decisions(day: "TickerSession", x: "_Scale", height: float, scale: _DayScale) -> list[str]:
     """Return a strip: runs of minutes in which the wanted position was long, short or none, or nothing was decided."""
     parts: list[str] = []
     runs: list[tuple[str, datetime, datetime, float | None]] = []
@@ -197,7 +197,7 @@ def _draw_decisions(day: "Day", x: "_Scale", height: float, scale: _DayScale) ->
 _KINDS: Final = {"long": "long wanted", "short": "short wanted", "flat": "no position wanted", "held": "not decided"}
 
 
-def _draw_fills(day: "Day", x: "_Scale", y: "_Scale", scale: _DayScale) -> list[str]:
+def _draw_fills(day: "TickerSession", x: "_Scale", y: "_Scale", scale: _DayScale) -> list[str]:
     parts = []
     for row in day.fills.iter_rows(named=True):
         at, price, bought = x(row["ts"]), y(row["price"]), row["quantity"] > 0

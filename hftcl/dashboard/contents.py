@@ -97,7 +97,7 @@ class ModelContent(Content):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class TickerSession:
     """A ticker's session. bars, decisions, fills: frames as store and ledger have them; opens, closes: UTC."""
 
     ticker: str
@@ -114,7 +114,7 @@ class Day:
 class TickerContent(Content):
     """One ticker in a session; day: None where the bot has not traded it. before, after: the sessions beside it."""
 
-    day: Day | None = None
+    day: TickerSession | None = None
     orders: tuple[Block, ...] = field(default=())
     fills: tuple[Block, ...] = field(default=())
     before: date | None = None

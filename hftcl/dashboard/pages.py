@@ -25,12 +25,12 @@ from hftcl.dashboard.contents import (
     TickerContent,
 )
 from hftcl.dashboard.parts import PARTS, Part
-from hftcl.dashboard.reader import Fault, Reading
+from hftcl.dashboard.reader import PartFault, Reading
 from hftcl.formats import SYNTHETIC, clock_second, count, moment, money, number, sharpe_ratio
 from hftcl.home import Home
 from hftcl.logs import to_one_line
 from hftcl.pages import performance_charts
-from hftcl.pages.courses import SCRIPT, Course, enliven
+from hftcl.pages.courses import SCRIPT, ChartData, enliven
 from hftcl.pages.drawing import CHART_STYLE, STYLE, draw_both
 from hftcl.pages.performance import STYLE as REPORT_STYLE
 from hftcl.pages.performance import draw_equity_key, draw_tiles
@@ -97,14 +97,14 @@ def draw_overview(frame: Frame) -> str:
     return _draw_page(frame, "overview.html", "Overview", parts=parts, verdict=verdict, tickers=_tickers(frame))
 
 
-def draw_subject(frame: Frame, template: str, title: str, content: Content | Fault, **more: object) -> str:
+def draw_subject(frame: Frame, template: str, title: str, content: Content | PartFault, **more: object) -> str:
     """Return the page of a model, of a ticker or of all models."""
-    fault = content if isinstance(content, Fault) else None
+    fault = content if isinstance(content, PartFault) else None
     body = _draw(template, fault=fault, content=None if fault else content, title=title, **more)
     return _draw_page(frame, "subject.html", title, body=_wrap("subject", body), tickers=_tickers(frame))
 
 
-def draw_model(frame: Frame, model_id: str, content: Content | Fault) -> str:
+def draw_model(frame: Frame, model_id: str, content: Content | PartFault) -> str:
     """Return the page of one model."""
     more: dict[str, Any] = {"earned": None, "content_earned": (), "chart": "", "problem": ""}
     performance = frame.readings["performance"].content
@@ -121,7 +121,7 @@ def draw_model(frame: Frame, model_id: str, content: Content | Fault) -> str:
     return draw_subject(frame, "model.html", f"Model {model_id}", content, **more)
 
 
-def draw_ticker(frame: Frame, ticker: str, content: Content | Fault) -> str:
+def draw_ticker(frame: Frame, ticker: str, content: Content | PartFault) -> str:
     """Return the page of one ticker."""
     chart = ""
     earned = None
@@ -167,7 +167,7 @@ def _build_verdict(readings: Mapping[str, Reading]) -> dict[str, Any]:
         lines += models.edge
     return {
         "lines": lines,
-        "faults": [content for content in (bot, models) if isinstance(content, Fault)],
+        "faults": [content for content in (bot, models) if isinstance(content, PartFault)],
         "status": bot.status if isinstance(bot, BotContent) else None,
         "serves": models.serves if isinstance(models, ModelsContent) else None,
         "next": coming.coming[0] if isinstance(coming, ScheduleContent) and coming.coming else None,
@@ -185,7 +185,7 @@ def _draw_part(frame: Frame, part: Part) -> Markup:
     return drawn
 
 
-def _draw_body(part: Part, content: Content | Fault | None) -> Markup:
+def _draw_body(part: Part, content: Content | PartFault | None) -> Markup:
     more: dict[str, Any] = {"chart": "", "tiles": "", "key": ""}
     if isinstance(content, PerformanceContent):
         report = content.report
@@ -208,14 +208,16 @@ def _draw_body(part: Part, content: Content | Fault | None) -> Markup:
         f"parts/{part.name}.html" if (_FOLDER / "templates" / "parts" / f"{part.name}.html").exists() else "part.html",
         part=part,
         waiting=content is None,
-        fault=content if isinstance(content, Fault) else None,
+        fault=content if isinstance(content, PartFault) else None,
         content=content if isinstance(content, Content) else None,
         blocks=blocks,
         **more,
     )
 
 
-def _draw_both(draw: Callable[[float], str], wide_units: float = charts.WIDE, course: Course | None = None) -> Markup:
+def _draw_both(
+    draw: Callable[[float], str], wide_units: float = charts.WIDE, course: ChartData | None = None
+) -> Markup:
     """Return a chart twice, for a screen and for a phone; the style shows the one that fits. course: its figures."""
     both = draw_both(draw, wide_units)
     return Markup(enliven(both, course) if both and course else both)  # noqa: S704

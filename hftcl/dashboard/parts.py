@@ -44,7 +44,7 @@ ORDERS_SHOWN: Final = 40  # the newest of the session: one minute of a large wat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class DashboardInputs:
     """What is looked at, and when: the configuration, the environment that it was read from, the time, UTC."""
 
     configuration: Configuration
@@ -70,20 +70,20 @@ class Part:
     name: str
     title: str
     command: str
-    read: Callable[[Sight], Content]
+    read: Callable[[DashboardInputs], Content]
     watches: tuple[str, ...]
     at_least_s: float | None = None
     slow: bool = False
 
 
-def _read_bot(sight: Sight) -> Content:
-    report = status(sight.settings)
+def _read_bot(inputs: DashboardInputs) -> Content:
+    report = status(inputs.settings)
     return BotContent(blocks=collect_blocks(trading.draw_status, report), status=report)
 
 
-def _read_orders(sight: Sight) -> Content:
+def _read_orders(inputs: DashboardInputs) -> Content:
     """Return the newest orders of the session, of the bot that `trade --status` tells of."""
-    path = choose_home(sight.home.root).ledger
+    path = choose_home(inputs.home.root).ledger
     with LedgerReader(path) as ledger, ledger.snapshot():
         opened = ledger.meta().moment("session_opened")
         frame = ledger.orders("production", opened) if opened else None
@@ -91,37 +91,37 @@ def _read_orders(sight: Sight) -> Content:
     return OrdersContent(blocks=collect_blocks(trading.draw_orders, rows), count=0 if frame is None else frame.height)
 
 
-def _read_models(sight: Sight) -> Content:
+def _read_models(inputs: DashboardInputs) -> Content:
     """Return the newest verdicts, whether the bot may trade at this moment, and which model serves, and why.
 
     After a rollback another model serves than the one that was judged last: then its own retrain's edge is told too.
     """
-    root = sight.home.root
-    rows = history(root, calendar=sight.settings.market.calendar, limit=MODELS_SHOWN)
+    root = inputs.home.root
+    rows = history(root, calendar=inputs.settings.market.calendar, limit=MODELS_SHOWN)
     registry = Registry(root)
     live, judged = registry.find_live(), registry.models(1)
-    edge = collect_blocks(archive.draw_permission, find_permission(sight.settings))
+    edge = collect_blocks(archive.draw_permission, find_permission(inputs.settings))
     if live is not None:
         put_there = next((one for one in reversed(registry.deployments()) if one.model_id == live.model_id), None)
         went_back = put_there is not None and put_there.kind == "rollback"
         own = read_report(live.report) if went_back and live.model_id != judged[0].model_id else None
-        edge += collect_blocks(archive.draw_serving, live.model_id, put_there, own, find_unfit_here(sight.settings))
+        edge += collect_blocks(archive.draw_serving, live.model_id, put_there, own, find_unfit_here(inputs.settings))
     serves = next((row for row in rows if live is not None and row.model_id == live.model_id), None)
     if serves is None and live is not None:  # it is older than those that are shown
-        serves = history(root, calendar=sight.settings.market.calendar, lineage=True, limit=1)[0]
+        serves = history(root, calendar=inputs.settings.market.calendar, lineage=True, limit=1)[0]
     return ModelsContent(blocks=collect_blocks(archive.draw_history, rows), rows=rows, edge=edge, serves=serves)
 
 
-def _read_record(sight: Sight) -> Content:
-    rows = list_record(sight.settings)
+def _read_record(inputs: DashboardInputs) -> Content:
+    rows = list_record(inputs.settings)
     return RecordContent(blocks=collect_blocks(archive.draw_record, rows), rows=rows)
 
 
-def _read_schedule(sight: Sight) -> Content:
-    zone = ZoneInfo(sight.settings.schedule.timezone)
-    known = Occurrences(sight.home.root).list_known()
-    coming = reports.preview(plan.build_rules(sight.settings, writes=False), zone, sight.now, known, _JOBS_SHOWN)
-    ran = reports.report_ran([record for record in known if record.due_at <= sight.now][-_JOBS_SHOWN:][::-1], zone)
+def _read_schedule(inputs: DashboardInputs) -> Content:
+    zone = ZoneInfo(inputs.settings.schedule.timezone)
+    known = Occurrences(inputs.home.root).list_known()
+    coming = reports.preview(plan.build_rules(inputs.settings, writes=False), zone, inputs.now, known, _JOBS_SHOWN)
+    ran = reports.report_ran([record for record in known if record.due_at <= inputs.now][-_JOBS_SHOWN:][::-1], zone)
     return ScheduleContent(
         blocks=(
             *collect_blocks(schedule.draw_coming, coming),
@@ -132,18 +132,18 @@ def _read_schedule(sight: Sight) -> Content:
     )
 
 
-def _read_alerts(sight: Sight) -> Content:
-    kept = Outbox(sight.home.root).list_newest(_ALERTS_SHOWN)
+def _read_alerts(inputs: DashboardInputs) -> Content:
+    kept = Outbox(inputs.home.root).list_newest(_ALERTS_SHOWN)
     return AlertsContent(blocks=collect_blocks(alerts.draw_alerts, kept), alerts=kept)
 
 
-def _read_performance(sight: Sight) -> Content:
-    home = choose_home(sight.home.root)
-    return PerformanceContent(blocks=(), report=performance(sight.settings, replay=home.is_replay))
+def _read_performance(inputs: DashboardInputs) -> Content:
+    home = choose_home(inputs.home.root)
+    return PerformanceContent(blocks=(), report=performance(inputs.settings, replay=home.is_replay))
 
 
-def _read_doctor(sight: Sight) -> Content:
-    context = Context(configuration=sight.configuration, environ=sight.environ, now=sight.now, quietly=True)
+def _read_doctor(inputs: DashboardInputs) -> Content:
+    context = Context(configuration=inputs.configuration, environ=inputs.environ, now=inputs.now, quietly=True)
     rows = examine(context)
     return Content(blocks=collect_blocks(doctor_view.draw_rows, rows))
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from hftcl.dashboard.changes import Stamps, look
 from hftcl.dashboard.contents import Content
-from hftcl.dashboard.parts import PARTS, Part, Sight
+from hftcl.dashboard.parts import PARTS, DashboardInputs, Part
 from hftcl.doctor.row import build_fault, is_stop
 from hftcl.durable import describe_storage_fault
 from hftcl.errors import HftclError, NoDataError
@@ -30,7 +30,7 @@ _ASKED_KEPT: Final = 32  # pages of models and tickers, some 10 kB each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class PartFault:
     """What a part shows where it could not be read. quiet: there is nothing to read yet, and nothing is broken."""
 
     lines: tuple[str, ...]
@@ -41,7 +41,7 @@ class Fault:
 class Reading:
     """What was read last of a part. content: None while it is read for the first time; version: counts the readings."""
 
-    content: Content | Fault | None = None
+    content: Content | PartFault | None = None
     version: int = 0
     stamps: tuple[object, ...] = ()
     at: datetime | None = None
@@ -49,21 +49,21 @@ class Reading:
     cost_s: float = 0.0
 
 
-def read_safely(read: Callable[[], Content]) -> Content | Fault:
+def read_safely(read: Callable[[], Content]) -> Content | PartFault:
     """Return what `read` does, or why it cannot, in the words of the commands: the page stays up."""
     try:
         return read()
     except NoDataError as nothing:
-        return Fault(lines=_clean(str(nothing)), quiet=True)
+        return PartFault(lines=_clean(str(nothing)), quiet=True)
     except HftclError as error:
-        return Fault(lines=_clean(str(error)))
+        return PartFault(lines=_clean(str(error)))
     except OSError as error:
-        return Fault(lines=_clean(describe_storage_fault("the reading", error)))
+        return PartFault(lines=_clean(describe_storage_fault("the reading", error)))
     except BaseException as error:  # what is damaged can make a library raise anything: a panic of polars
         if is_stop(error):
             raise
         row = build_fault("dashboard", error)
-        return Fault(lines=_clean(f"{row.detail} {row.remedy}"))
+        return PartFault(lines=_clean(f"{row.detail} {row.remedy}"))
 
 
 def _clean(message: str) -> tuple[str, ...]:
@@ -73,13 +73,15 @@ def _clean(message: str) -> tuple[str, ...]:
 class Reader:
     """Reads for every page. Start it once; `stop` it at the end. Any thread may ask."""
 
-    def __init__(self, sight: Sight, clock: Callable[[], datetime], on_change: Callable[[], None]) -> None:
-        """Read what `sight` shows, at the time of `clock`; call `on_change`, in a thread, when a part has changed."""
-        self._sight, self._clock, self._on_change = sight, clock, on_change
+    def __init__(self, inputs: DashboardInputs, clock: Callable[[], datetime], on_change: Callable[[], None]) -> None:
+        """Read what `inputs` shows, at the time of `clock`; call `on_change`, in a thread, when a part has changed."""
+        self._inputs, self._clock, self._on_change = inputs, clock, on_change
         self._readings = {part.name: Reading() for part in PARTS}
         self._lock = threading.Lock()
-        self._asked: OrderedDict[object, tuple[Stamps, Content | Fault]] = OrderedDict()
-        self._questions: queue.SimpleQueue[tuple[object, Callable[[Sight], Content], Future[Content | Fault]] | None]
+        self._asked: OrderedDict[object, tuple[Stamps, Content | PartFault]] = OrderedDict()
+        self._questions: queue.SimpleQueue[
+            tuple[object, Callable[[DashboardInputs], Content], Future[Content | PartFault]] | None
+        ]
         self._questions = queue.SimpleQueue()
         self._watched = self._turned = time.monotonic()
         self._first = threading.Event()
@@ -126,10 +128,10 @@ class Reader:
         with self._lock:
             return dict(self._readings)
 
-    def ask(self, key: object, read: Callable[[Sight], Content]) -> "Future[Content | Fault]":
+    def ask(self, key: object, read: Callable[[DashboardInputs], Content]) -> "Future[Content | PartFault]":
         """Read what only one page shows; the same question is answered from memory until a file has changed."""
         self.watch()
-        answer: Future[Content | Fault] = Future()
+        answer: Future[Content | PartFault] = Future()
         self._questions.put((key, read, answer))
         return answer
 
@@ -153,7 +155,7 @@ class Reader:
         """Read those whose files have changed; return whether all were looked at."""
         if self._first.is_set() and time.monotonic() - self._watched > _WATCHED_S:
             return False
-        stamps = look(self._sight.settings)
+        stamps = look(self._inputs.settings)
         for part in parts:
             if self._stopped.is_set():
                 return False
@@ -173,14 +175,14 @@ class Reader:
 
     def _read(self, part: Part, stamps: Stamps) -> None:
         begun = time.monotonic()
-        sight = replace(self._sight, now=self._clock())
-        content = read_safely(lambda: part.read(sight))
+        inputs = replace(self._inputs, now=self._clock())
+        content = read_safely(lambda: part.read(inputs))
         before = self._readings[part.name]
         reading = Reading(
             content=content,
             version=before.version + (content != before.content),
             stamps=tuple(stamps[name] for name in part.watches),
-            at=sight.now,
+            at=inputs.now,
             begun_s=begun,
             cost_s=time.monotonic() - begun,
         )
@@ -207,11 +209,11 @@ class Reader:
                 answer.set_exception(error)
                 raise
 
-    def _answer(self, key: object, read: Callable[[Sight], Content]) -> Content | Fault:
-        stamps, kept = look(self._sight.settings), self._asked.get(key)
+    def _answer(self, key: object, read: Callable[[DashboardInputs], Content]) -> Content | PartFault:
+        stamps, kept = look(self._inputs.settings), self._asked.get(key)
         if kept is None or kept[0] != stamps:
-            sight = replace(self._sight, now=self._clock())
-            kept = stamps, read_safely(lambda: read(sight))
+            inputs = replace(self._inputs, now=self._clock())
+            kept = stamps, read_safely(lambda: read(inputs))
             self._asked[key] = kept
             self.reads += 1
             while len(self._asked) > _ASKED_KEPT:

@@ -27,8 +27,8 @@ from hftcl.archive.records import parse_model_id
 from hftcl.dashboard import pages, subjects
 from hftcl.dashboard.contents import Content
 from hftcl.dashboard.gate import Access, Gate
-from hftcl.dashboard.parts import Sight
-from hftcl.dashboard.reader import Fault, Reader
+from hftcl.dashboard.parts import DashboardInputs
+from hftcl.dashboard.reader import PartFault, Reader
 from hftcl.errors import UsageError
 from hftcl.formats import clock_second
 
@@ -43,12 +43,12 @@ _OPEN_AT_MOST: Final = 256  # connections: a page is for a few people
 class Site:
     """What is served: pages from what the reader has, and the events."""
 
-    def __init__(self, sight: Sight, clock: Callable[[], datetime]) -> None:
-        self._settings = sight.settings
+    def __init__(self, inputs: DashboardInputs, clock: Callable[[], datetime]) -> None:
+        self._settings = inputs.settings
         self._loop = asyncio.get_running_loop()
         self._drawn: dict[str, tuple[int, Markup]] = {}
         self._listeners: set[asyncio.Event] = set()
-        self.reader = Reader(sight, clock, self._tell_change)
+        self.reader = Reader(inputs, clock, self._tell_change)
         self.stopping = asyncio.Event()
         self.app = Starlette(
             routes=[
@@ -86,7 +86,7 @@ class Site:
             drawn=self._drawn,
         )
 
-    async def _ask(self, key: object, read: Callable[[Sight], Content]) -> Content | Fault:
+    async def _ask(self, key: object, read: Callable[[DashboardInputs], Content]) -> Content | PartFault:
         return await asyncio.wrap_future(self.reader.ask(key, read))
 
     async def _show_overview(self, _: Request) -> Response:
@@ -103,7 +103,7 @@ class Site:
         except UsageError as error:
             raise HTTPException(404, str(error)) from error
         frame = await self._build_frame()
-        content = await self._ask(("model", model_id), lambda sight: subjects.read_model(sight, model_id))
+        content = await self._ask(("model", model_id), lambda inputs: subjects.read_model(inputs, model_id))
         return HTMLResponse(pages.draw_model(frame, model_id, content))
 
     async def _show_ticker(self, request: Request) -> Response:
@@ -113,7 +113,7 @@ class Site:
             raise HTTPException(404, "The watchlist has no such ticker, and the bot has traded none.")
         session = request.query_params.get("session")
         key = ("ticker", ticker, session)
-        content = await self._ask(key, lambda sight: subjects.read_ticker(sight, ticker, session))
+        content = await self._ask(key, lambda inputs: subjects.read_ticker(inputs, ticker, session))
         return HTMLResponse(pages.draw_ticker(frame, ticker, content))
 
     async def _send_static(self, request: Request) -> Response:
@@ -172,7 +172,7 @@ class AddressReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Present:
+class ServerPresent:
     """What the server needs of the present. on_ready: once it answers; on_alive: every few seconds while it does."""
 
     clock: Callable[[], datetime]
@@ -180,13 +180,13 @@ class Present:
     on_alive: Callable[[], None]
 
 
-def serve(sight: Sight, access: Access, place: socket.socket, present: Present) -> int:
+def serve(inputs: DashboardInputs, access: Access, place: socket.socket, present: ServerPresent) -> int:
     """Serve the page on `place`, which listens already, until SIGTERM or Ctrl-C; return which of them it was."""
-    return asyncio.run(_serve(sight, access, place, present))
+    return asyncio.run(_serve(inputs, access, place, present))
 
 
-async def _serve(sight: Sight, access: Access, place: socket.socket, present: Present) -> int:
-    site = Site(sight, present.clock)
+async def _serve(inputs: DashboardInputs, access: Access, place: socket.socket, present: ServerPresent) -> int:
+    site = Site(inputs, present.clock)
     config = uvicorn.Config(
         Gate(site.app, access),
         log_config=None,
@@ -220,7 +220,7 @@ async def _serve(sight: Sight, access: Access, place: socket.socket, present: Pr
     return heard[0] if heard else signal.SIGTERM
 
 
-async def _tend(server: uvicorn.Server, site: Site, present: Present) -> None:
+async def _tend(server: uvicorn.Server, site: Site, present: ServerPresent) -> None:
     """Say when it is ready, and then, as long as its reader gets on, that it lives."""
     while not server.started:
         await asyncio.sleep(0.01)  # uvicorn tells when by nothing else

@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 import polars as pl
 
 from hftcl.archive.registry import Registry
-from hftcl.dashboard.contents import Content, Day, ModelContent, TickerContent
-from hftcl.dashboard.parts import Sight
+from hftcl.dashboard.contents import Content, ModelContent, TickerContent, TickerSession
+from hftcl.dashboard.parts import DashboardInputs
 from hftcl.errors import HftclError, UsageError
 from hftcl.learning.stored_report import read_report
 from hftcl.learning.stories.history import history
@@ -27,18 +27,18 @@ _Line = TypeVar("_Line", trading.OrderLine, trading.FillLine)
 _OLD_REPORT: Final = "An earlier hftcl archived this model and kept less of its exam than is shown here."
 
 
-def read_all_models(sight: Sight) -> Content:
+def read_all_models(inputs: DashboardInputs) -> Content:
     """Return every archived model."""
-    rows = history(sight.home.root, calendar=sight.settings.market.calendar)
+    rows = history(inputs.home.root, calendar=inputs.settings.market.calendar)
     return Content(blocks=collect_blocks(archive.draw_history, rows))
 
 
-def read_model(sight: Sight, text: str) -> ModelContent:
+def read_model(inputs: DashboardInputs, text: str) -> ModelContent:
     """Return a model: its verdict, its exam, what it looks at, and what it stands on. Raises ModelNotFoundError."""
-    root = sight.home.root
+    root = inputs.home.root
     registry = Registry(root)
     record = registry.find(text)
-    rows = {row.model_id: row for row in history(root, calendar=sight.settings.market.calendar)}
+    rows = {row.model_id: row for row in history(root, calendar=inputs.settings.market.calendar)}
     report = read_report(record.report)
     exam: tuple[Block, ...] = (Line(_OLD_REPORT),)
     if report is not None:
@@ -52,9 +52,9 @@ def read_model(sight: Sight, text: str) -> ModelContent:
     )
 
 
-def list_sessions(sight: Sight) -> tuple[date, ...]:
+def list_sessions(inputs: DashboardInputs) -> tuple[date, ...]:
     """Return the sessions that the ledger has closes of, oldest first, and the one that is open."""
-    with LedgerReader(choose_home(sight.home.root).ledger) as ledger, ledger.snapshot():
+    with LedgerReader(choose_home(inputs.home.root).ledger) as ledger, ledger.snapshot():
         days = set(ledger.list_closed_sessions())
         opened = ledger.meta().read_open("production")[0]
     if opened:
@@ -62,27 +62,27 @@ def list_sessions(sight: Sight) -> tuple[date, ...]:
     return tuple(sorted(days))
 
 
-def read_ticker(sight: Sight, ticker: str, asked: str | None) -> TickerContent:
+def read_ticker(inputs: DashboardInputs, ticker: str, asked: str | None) -> TickerContent:
     """Return what the bot made of a ticker in a session: the one that is `asked` for, else the newest.
 
     Raises UsageError for a day that is none.
     """
-    sessions = list_sessions(sight)
+    sessions = list_sessions(inputs)
     day = parse_day("session", asked) if asked else sessions[-1] if sessions else None
     if day is None:
         return TickerContent(blocks=(Line(f"The bot has not traded {ticker} yet."),))
-    calendar = Calendar(sight.settings.market.calendar)
+    calendar = Calendar(inputs.settings.market.calendar)
     hours = calendar.sessions(day, day)
     if hours.is_empty():
-        raise UsageError(f"{day} is no session of the calendar {sight.settings.market.calendar}.")
+        raise UsageError(f"{day} is no session of the calendar {inputs.settings.market.calendar}.")
     first, last = hours["extended_open"][0], hours["extended_close"][0]
-    with LedgerReader(choose_home(sight.home.root).ledger) as ledger, ledger.snapshot():
+    with LedgerReader(choose_home(inputs.home.root).ledger) as ledger, ledger.snapshot():
         decisions, orders, fills = (
             ask("production", first, last, ticker=ticker)
             for ask in (ledger.decisions, ledger.orders, ledger.fills_by_order)
         )
-    bars, note = _read_bars(sight, ticker, day)
-    shown = Day(
+    bars, note = _read_bars(inputs, ticker, day)
+    shown = TickerSession(
         ticker=ticker,
         session=day,
         opens=hours["open"][0],
@@ -103,11 +103,11 @@ def read_ticker(sight: Sight, ticker: str, asked: str | None) -> TickerContent:
     )
 
 
-def _read_bars(sight: Sight, ticker: str, day: date) -> tuple[pl.DataFrame, str]:
+def _read_bars(inputs: DashboardInputs, ticker: str, day: date) -> tuple[pl.DataFrame, str]:
     """Return the stored bars of a session, and what is to be said of them; what cannot be read is said."""
     try:
-        source, calendar = open_market(sight.settings)
-        bars, findings = BarStore(sight.home.bars, source, calendar).read_session(ticker, day)
+        source, calendar = open_market(inputs.settings)
+        bars, findings = BarStore(inputs.home.bars, source, calendar).read_session(ticker, day)
     except HftclError as fault:
         return pl.DataFrame(), str(fault)
     if findings:

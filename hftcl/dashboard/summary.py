@@ -10,15 +10,15 @@ from typing import Final
 
 from hftcl.dashboard.changes import look
 from hftcl.dashboard.contents import AlertsContent, BotContent, Content, DiskContent, ModelsContent, ScheduleContent
-from hftcl.dashboard.parts import PARTS, Part, Sight
-from hftcl.dashboard.reader import Fault, read_safely
+from hftcl.dashboard.parts import PARTS, DashboardInputs, Part
+from hftcl.dashboard.reader import PartFault, read_safely
 from hftcl.doctor.machine import check_disk
 from hftcl.doctor.row import Context
 from hftcl.formats import count
 from hftcl.views import alerts, archive, doctor, say, schedule
 from hftcl.views.blocks import Block, Line, collect_blocks, take_lines
 
-Contents = Mapping[str, Content | Fault]
+Contents = Mapping[str, Content | PartFault]
 
 _VERDICTS: Final = 3  # a month's, where it is retrained weekly: with the rest they fit on 24 lines
 _COMING: Final = 2  # tonight's, and what comes after it
@@ -27,8 +27,8 @@ _DISK_S: Final = 600.0  # room goes slowly, and to look for it costs a look at e
 _ALERTS: Final = 2  # the newest; `waiting` counts all
 
 
-def _read_disk(sight: Sight) -> Content:
-    context = Context(configuration=sight.configuration, environ=sight.environ, now=sight.now, quietly=True)
+def _read_disk(inputs: DashboardInputs) -> Content:
+    context = Context(configuration=inputs.configuration, environ=inputs.environ, now=inputs.now, quietly=True)
     row = next(check_disk(context))
     return DiskContent(blocks=collect_blocks(doctor.draw_row, row), status=row.status)
 
@@ -45,20 +45,20 @@ class Summary:
     in_lines: for a log, in which each new figure is a line: room on the disk changes where it becomes scarce or is not.
     """
 
-    def __init__(self, sight: Sight, *, with_bot: bool, in_lines: bool = False) -> None:
-        self._sight, self._in_lines = sight, in_lines
+    def __init__(self, inputs: DashboardInputs, *, with_bot: bool, in_lines: bool = False) -> None:
+        self._inputs, self._in_lines = inputs, in_lines
         self._parts = [part for part in _PARTS if with_bot or part.name != "bot"]
         self._read: dict[str, tuple[tuple[object, ...], datetime]] = {}
-        self._contents: dict[str, Content | Fault] = {}
+        self._contents: dict[str, Content | PartFault] = {}
         self._blocks: tuple[Block, ...] = ()
 
     def read(self, now: datetime) -> tuple[Block, ...]:
         """Return what holds at `now`, UTC; the same tuple as before where nothing was read again. Raises nothing."""
-        stamps = look(self._sight.settings)
+        stamps = look(self._inputs.settings)
         due = [part for part in self._parts if self._is_due(part, tuple(stamps[name] for name in part.watches), now)]
         for part in due:
             self._read[part.name] = tuple(stamps[name] for name in part.watches), now
-            before, content = self._contents.get(part.name), _read_part(part, replace(self._sight, now=now))
+            before, content = self._contents.get(part.name), _read_part(part, replace(self._inputs, now=now))
             if not (self._in_lines and _is_as_scarce(before, content)):
                 self._contents[part.name] = content
         if due:
@@ -73,18 +73,18 @@ class Summary:
         return is_old or before != stamps
 
 
-def _read_part(part: Part, sight: Sight) -> Content | Fault:
-    return read_safely(lambda: part.read(sight))
+def _read_part(part: Part, inputs: DashboardInputs) -> Content | PartFault:
+    return read_safely(lambda: part.read(inputs))
 
 
-def _is_as_scarce(before: Content | Fault | None, after: Content | Fault) -> bool:
+def _is_as_scarce(before: Content | PartFault | None, after: Content | PartFault) -> bool:
     return isinstance(before, DiskContent) and isinstance(after, DiskContent) and before.status == after.status
 
 
 def _draw_summary(contents: Contents) -> None:
     """Draw it: what matters most first, since a small terminal has no room for the last."""
     for content in contents.values():
-        if isinstance(content, Fault):
+        if isinstance(content, PartFault):
             for line in content.lines:
                 say(line, "" if content.quiet else "red")
     models, bot, disk = (contents.get(name) for name in ("models", "bot", "disk"))
@@ -104,7 +104,7 @@ def _draw_summary(contents: Contents) -> None:
         schedule.draw_both(coming.coming[:_COMING], coming.ran[:_RAN])
 
 
-def _draw_alerts(content: Content | Fault | None) -> None:
+def _draw_alerts(content: Content | PartFault | None) -> None:
     if not isinstance(content, AlertsContent) or not content.alerts:
         return
     waiting = sum(1 for row in content.alerts if row.waits)

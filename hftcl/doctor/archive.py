@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from hftcl.archive import artifact, signing
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.permission import find_permission
@@ -24,7 +24,7 @@ _REWRITE = "`hftcl doctor --repair` writes it again."
 
 def check_models(context: Context) -> Iterator[Row]:
     """Whether the registry is whole, and each archived file what was archived, by hash and canary predictions."""
-    archive = Archive(Home.of(context.settings).root)
+    archive = ModelArchive(Home.of(context.settings).root)
     with faults("checking the model registry"), open_to_read(archive.database) as db:
         require_sound_pages(db)
     broken = archive.verify_all()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.rebuild import rebuild
 from hftcl.doctor.row import Context, Row, build_fault, ok
 from hftcl.errors import HftclError, NoDataError
@@ -28,7 +28,7 @@ def repair(context: Context) -> tuple[Row, ...]:
 
 
 def _repair_archive(context: Context) -> Iterator[str]:
-    archive = Archive(Home.of(context.settings).root)
+    archive = ModelArchive(Home.of(context.settings).root)
     yield from rebuild(archive, context.now)
     yield from archive.recover(context.now)
 

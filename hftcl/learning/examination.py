@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, load_archived, load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import ModelRecord
@@ -48,7 +48,7 @@ class ExamOutcome:
     baseline: ScoreReport | None = None
 
 
-def find_champion(archive: Archive, data: Dataset, settings: Settings) -> Champion | None:
+def find_champion(archive: ModelArchive, data: Dataset, settings: Settings) -> Champion | None:
     """Return the model that serves, None where none does; the examined model stands for a refit."""
     live = archive.find_live()
     if live is None:
@@ -70,7 +70,7 @@ def train_and_examine(
     settings: Settings,
     data: Dataset,
     champion: Champion | None,
-    archive: Archive,
+    archive: ModelArchive,
     model_id: str,
     params: Mapping[str, object],
     pool: Trainer,
@@ -124,7 +124,7 @@ def _judge_candidate(
     division: ExamSplit,
     champion: Champion | None,
     examined: Sequence[ExamResult],
-    archive: Archive,
+    archive: ModelArchive,
     policy: str,
     on_event: OnEvent,
 ) -> ExamOutcome:
@@ -169,7 +169,7 @@ def _examine(model: artifact.Model, data: Dataset, division: ExamSplit, settings
 
 
 def _list_conceding_sharpes(
-    archive: Archive, champion: Champion | None, data: Dataset, division: ExamSplit, settings: Settings
+    archive: ModelArchive, champion: Champion | None, data: Dataset, division: ExamSplit, settings: Settings
 ) -> tuple[float, ...]:
     """Return those of `exam.verdict.list_conceding_sharpes`; one that cannot be scored any more has no figure."""
 

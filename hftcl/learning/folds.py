@@ -20,7 +20,7 @@ from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.inside import measure_targets
-from hftcl.learning.orders import Order, select_settings
+from hftcl.learning.orders import TaskOrder, select_settings
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -32,7 +32,7 @@ _FULL_ROWS: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoldOrder(Order):
+class FoldOrder(TaskOrder):
     """What the training of a fold is told."""
 
     split: ExamSplit

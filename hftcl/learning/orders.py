@@ -13,7 +13,7 @@ _OF_A_TRAINING: Final = ("market", "model", "ridge", "lightgbm", "xgboost", "vot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class TaskOrder:
     """What each such training is told, beside its rows. settings: see `select_settings`. params: complete."""
 
     model_id: str

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from hftcl.archive.artifact import ModelMeta
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.records import NewModel
 from hftcl.errors import HftclError, PinnedError, StorageError, SupersededError
 from hftcl.events import Event, Level, OnEvent, critical
@@ -28,7 +28,7 @@ from hftcl.settings import Settings
 class Promotion:
     """The end of one retrain. params: complete, of the model family; now: UTC."""
 
-    archive: Archive
+    archive: ModelArchive
     settings: Settings
     data: Dataset
     params: Mapping[str, object]

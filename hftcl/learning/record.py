@@ -22,7 +22,7 @@ from hftcl.formats import count
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.gaps import describe_holes, find_holes
-from hftcl.learning.record_scoring import STAGE, RecordScorer, Scored
+from hftcl.learning.record_scoring import STAGE, RecordScorer, ScoredSessions
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from hftcl.strategy.costs import cost
@@ -87,7 +87,7 @@ def extend_record(
     try:
         scored = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, engine)
     except NoDataError as error:  # a fold without a row to train on: the candidate itself had some
-        scored = Scored(problem=f"the walk-forward could not be done: {error}")
+        scored = ScoredSessions(problem=f"the walk-forward could not be done: {error}")
     if not rows:
         _tell_other_policies(scorer)
     if scored.reason is not None:
@@ -118,14 +118,14 @@ def catch_up(
     """
     scorer = RecordScorer(archive, data, settings, params, on_event, compute_rows)
     rows = scorer.list_rows()
-    scored = scorer.score_lacking() if rows else Scored()
+    scored = scorer.score_lacking() if rows else ScoredSessions()
     if scored.problem is not None:
         known = tuple(session for session in scored.sessions if session.session <= rows[-1].session)
         scored = replace(scored, sessions=known)
     return _build_record(scorer, scored)
 
 
-def _build_record(scorer: RecordScorer, scored: Scored) -> Record:
+def _build_record(scorer: RecordScorer, scored: ScoredSessions) -> Record:
     """Return the record with what is added, and tell of rows that hold no more."""
     holding, added = scorer.list_holding(), scored.sessions
     kept, scored_days = {row.session for row in holding}, {session.session for session in added}

@@ -56,7 +56,7 @@ def split_folds(sessions: Sequence[Session], division: ExamSplit, *, embargo_ses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class ScoredSessions:
     """Sessions that were scored, and why others were not.
 
     problem: why sessions cannot be scored at all. unread: session -> why the file of its model cannot be read now; that
@@ -114,7 +114,7 @@ class RecordScorer:
         """Return the rows of it whose bars are the same still."""
         return tuple(row for row in self.list_rows() if holds(row.bars, self.bars.get(row.session, {})))
 
-    def begin(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> Scored:
+    def begin(self, division: ExamSplit, candidate: Candidate, engine: Engine) -> ScoredSessions:
         """Return the sessions with which a record begins."""
         scored = self.score(list_sessions(self.data.frame))
         have = {session.session for session in scored.sessions}
@@ -155,7 +155,7 @@ class RecordScorer:
         progress.end()
         return tuple(scored_sessions)
 
-    def score_lacking(self) -> Scored:
+    def score_lacking(self) -> ScoredSessions:
         """Score the sessions after the last row again, and those whose bars were corrected.
 
         `problem` is of sessions after the last row. A corrected one that cannot be scored is dropped, and why is told;
@@ -173,13 +173,13 @@ class RecordScorer:
         later = self._score_unseen([session for session in sessions if session.day > last])
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         waiting = min(later.unread, default=date.max)
-        return Scored(
+        return ScoredSessions(
             sessions=(*again.sessions, *(row for row in later.sessions if row.session < waiting)),
             problem=later.problem,
             unread={**again.unread, **later.unread},
         )
 
-    def score(self, sessions: Sequence[Session]) -> Scored:
+    def score(self, sessions: Sequence[Session]) -> ScoredSessions:
         """Score `sessions`, oldest first, each with the model that was then current.
 
         Sessions on which no model of this policy was current, or that it had seen, are no one's and left out. Raises
@@ -191,7 +191,7 @@ class RecordScorer:
         self.on_event(Event(STAGE, 1, 1, text="scoring"))
         return scored
 
-    def _score_unseen(self, sessions: Sequence[Session]) -> Scored:
+    def _score_unseen(self, sessions: Sequence[Session]) -> ScoredSessions:
         current = Timeline.from_archive(self.archive, synthetic=self.data.synthetic, is_ours=self._is_ours)
         scored_sessions: list[RecordedSession] = []
         problem = None
@@ -219,7 +219,7 @@ class RecordScorer:
                 scored_sessions += self._score(model, rows, days, "scored")
             except HftclError as fault:
                 problem = _describe_problem(owner, group, fault)
-        return Scored(sessions=tuple(scored_sessions), problem=problem, unread=unread)
+        return ScoredSessions(sessions=tuple(scored_sessions), problem=problem, unread=unread)
 
     def _load(self, owner: ModelRecord, examined: ModelRecord) -> artifact.Model:
         """Load the file of `examined`. Raises StorageError also where it could not be read whose model `owner` is."""

@@ -46,14 +46,14 @@ class BlockOrder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
+class TreeBlock:
     """What a task comes to. trees: what `TrainingPool.grow` made of each sample that `order` names."""
 
     order: BlockOrder
     trees: tuple[bytes, ...] = field(repr=False)
 
 
-def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Block:
+def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> TreeBlock:
     """Return the trees of the samples. Raises as `TrainingPool.grow`."""
     few = ("groups", "fitted")
     groups, fitted = (
@@ -66,7 +66,7 @@ def grow_block(pieces: Iterable[Piece], order: BlockOrder, bench: Bench) -> Bloc
         bench.require_going()
         task = _gather(pieces, sampler, number, order, bench.jobs)
         trees.append(bench.pool.grow(task, bench.on_event))
-    return Block(order=order, trees=tuple(trees))
+    return TreeBlock(order=order, trees=tuple(trees))
 
 
 def _gather(pieces: Iterable[Piece], sampler: Sampler, number: int, order: BlockOrder, jobs: int) -> TreeTask:
@@ -221,7 +221,7 @@ class _Growth:
         self.on_event(self._told)
 
 
-def _require_block(block: Block, task: Task[Block]) -> None:
+def _require_block(block: TreeBlock, task: Task[TreeBlock]) -> None:
     """Raise IntegrityError where a task came to other trees than it was told to grow: a worker may answer anything."""
     if block.order != task.order:
         faulty = "the trees of another task"

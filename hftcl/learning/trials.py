@@ -6,7 +6,7 @@ from datetime import date, datetime
 import numpy as np
 import numpy.typing as npt
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
@@ -76,7 +76,7 @@ def build_look(score: ScoreReport, *, policy: str, positions: str | None = None)
 
 
 def record_look(
-    archive: Archive,
+    archive: ModelArchive,
     score: ScoreReport,
     *,
     policy: str,

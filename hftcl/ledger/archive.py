@@ -19,7 +19,7 @@ from hftcl import durable, sqlite
 from hftcl.errors import IntegrityError
 from hftcl.home import locate_decisions, locate_month
 from hftcl.ledger.rows import BOOKS, LedgerEvent, MonthFile
-from hftcl.ledger.schema import ARCHIVES, DECIDED, DECISIONS, EVENTS, LEDGER, Table, microseconds, moment
+from hftcl.ledger.schema import ARCHIVES, DECIDED, DECISIONS, EVENTS, LEDGER, LedgerTable, microseconds, moment
 from hftcl.sqlite import Sync, transaction
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _build_array(values: list[Any], kind: str) -> "pa.Array":
     return pl.Series(values, dtype=types[kind]).to_arrow()
 
 
-def _build_schema(table: Table) -> "pa.Schema":
+def _build_schema(table: LedgerTable) -> "pa.Schema":
     import pyarrow as pa
 
     types = {"time": pa.timestamp("us", tz="UTC"), "number": pa.float64(), "text": pa.large_string()}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hftcl import sqlite
-from hftcl.ledger.schema import LEDGER, Table
+from hftcl.ledger.schema import LEDGER, LedgerTable
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class WholeRows(Value):
 
 
 def read_frame(
-    db: sqlite3.Connection, path: Path, tables: Sequence[Table], rest: str, values: Sequence[object]
+    db: sqlite3.Connection, path: Path, tables: Sequence[LedgerTable], rest: str, values: Sequence[object]
 ) -> "pl.DataFrame":
     """Return the rows of the first of `tables` that `rest` selects, with the columns that the others add to it.
 
@@ -85,7 +85,7 @@ def read_frame(
 
 
 def _iterate_frames(
-    db: sqlite3.Connection, path: Path, tables: Sequence[Table], rest: str, values: Sequence[object]
+    db: sqlite3.Connection, path: Path, tables: Sequence[LedgerTable], rest: str, values: Sequence[object]
 ) -> "Iterator[pl.DataFrame]":
     """Yield a frame without rows, then some rows at a time, for as tuples they take room."""
     import polars as pl

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from hftcl import sqlite
 from hftcl.ledger.frames import read_frame
 from hftcl.ledger.rows import BookName
-from hftcl.ledger.schema import CLOSES, DECISIONS, EQUITY, FILLS, LEDGER, OPENS, ORDERS, Table, microseconds, moment
+from hftcl.ledger.schema import (
+    CLOSES,
+    DECISIONS,
+    EQUITY,
+    FILLS,
+    LEDGER,
+    OPENS,
+    ORDERS,
+    LedgerTable,
+    microseconds,
+    moment,
+)
 from hftcl.sqlite import snapshot
 
 if TYPE_CHECKING:
@@ -45,7 +56,7 @@ class Queries:
         with sqlite.faults("reading the ledger", self.path, LEDGER), snapshot(self._db):
             yield
 
-    def _read_table(self, table: Table, sql: str, values: tuple[Any, ...]) -> list[Any]:
+    def _read_table(self, table: LedgerTable, sql: str, values: tuple[Any, ...]) -> list[Any]:
         """Return the rows of `table` that `sql` selects with all their columns."""
         return self._read_records(sql, values, lambda *columns: table.read(columns))
 

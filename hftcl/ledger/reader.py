@@ -44,7 +44,7 @@ from hftcl.ledger.schema import (
     ORDERS,
     SNAPSHOTS,
     TABLES,
-    Table,
+    LedgerTable,
     microseconds,
     moment,
 )
@@ -378,7 +378,7 @@ class LedgerReader(LedgerQueries):
             if {("fills",), ("opens",)} <= {tuple(row) for row in there} and (not tables or "opens" in tables):
                 self._require_fills_of_opens()
 
-    def _require_known_books(self, table: Table) -> None:
+    def _require_known_books(self, table: LedgerTable) -> None:
         """Raise IntegrityError for a row of no book: no question finds it, and its place in the tree may still fit."""
         edges = ["", *sorted(BOOKS), b""]  # to SQLite each blob is above each text
         sql = f"SELECT 1 FROM main.{table.name} WHERE book > ? AND book < ? LIMIT 1"  # noqa: S608 - our names

@@ -141,7 +141,7 @@ def _build_column(name: str, hint: Any, loose: Sequence[str]) -> Column:
 
 
 @value_class(frozen=True, slots=True, kw_only=True)
-class Table(Value):
+class LedgerTable(Value):
     """One table of the ledger. key: the columns of its primary key; numbered: rows count up instead, as they come.
 
     loose: columns whose field is always there and may be NaN, which SQLite keeps as NULL. rowid: whether SQLite keeps
@@ -212,10 +212,10 @@ class Table(Value):
 
 _NOT_A_NUMBER: Final = ("quantity", "reference_price")  # of a refused order, which may have neither
 
-DECISIONS: Final = Table(
+DECISIONS: Final = LedgerTable(
     name="decisions", row=Decision, columns=_build_columns(Decision, ()), key=("book", "ts", "ticker"), rowid=False
 )
-ORDERS: Final = Table(
+ORDERS: Final = LedgerTable(
     name="orders",
     row=OrderRecord,
     columns=_build_columns(OrderRecord, _NOT_A_NUMBER),
@@ -226,7 +226,7 @@ ORDERS: Final = Table(
         "CREATE INDEX orders_working ON orders (book, ts) WHERE state IN ('intended', 'submitted', 'partially_filled')",
     ),
 )
-FILLS: Final = Table(
+FILLS: Final = LedgerTable(
     name="fills",
     row=FillRecord,
     columns=_build_columns(FillRecord, ()),
@@ -234,36 +234,40 @@ FILLS: Final = Table(
     unique="fill_id",
     after=("CREATE INDEX fills_by_time ON fills (book, ts)",),
 )
-EQUITY: Final = Table(
+EQUITY: Final = LedgerTable(
     name="equity", row=EquityRow, columns=_build_columns(EquityRow, ()), key=("book", "ts"), rowid=False
 )
-CLOSES: Final = Table(
+CLOSES: Final = LedgerTable(
     name="closes", row=CloseRow, columns=_build_columns(CloseRow, ()), key=("session", "ticker"), rowid=False
 )
-LATCHES: Final = Table(
+LATCHES: Final = LedgerTable(
     name="latches",
     row=Latch,
     columns=_build_columns(Latch, ()),
     key=("name", "since"),
     after=("CREATE UNIQUE INDEX latched ON latches (name) WHERE cleared_at IS NULL",),
 )
-EVENTS: Final = Table(name="events", row=LedgerEvent, columns=_build_columns(LedgerEvent, ()), numbered=True)
-ARCHIVES: Final = Table(name="archives", row=MonthFile, columns=_build_columns(MonthFile, ()), key=("month",))
-DECIDED: Final = Table(
+EVENTS: Final = LedgerTable(name="events", row=LedgerEvent, columns=_build_columns(LedgerEvent, ()), numbered=True)
+ARCHIVES: Final = LedgerTable(name="archives", row=MonthFile, columns=_build_columns(MonthFile, ()), key=("month",))
+DECIDED: Final = LedgerTable(
     name="decided",
     row=Decided,
     columns=_build_columns(Decided, ()),
     key=("book", "hour", "model_id", "code"),
     rowid=False,
 )
-SNAPSHOTS: Final = Table(
+SNAPSHOTS: Final = LedgerTable(
     name="snapshots", row=Snapshot, columns=_build_columns(Snapshot, ()), key=("book", "number"), rowid=False
 )
 
-OPENS: Final = Table(name="opens", row=FillOpen, columns=_build_columns(FillOpen, ()), key=("fill_id",), rowid=False)
-CASH: Final = Table(name="cash", row=CashRow, columns=_build_columns(CashRow, ()), key=("activity_id",), rowid=False)
+OPENS: Final = LedgerTable(
+    name="opens", row=FillOpen, columns=_build_columns(FillOpen, ()), key=("fill_id",), rowid=False
+)
+CASH: Final = LedgerTable(
+    name="cash", row=CashRow, columns=_build_columns(CashRow, ()), key=("activity_id",), rowid=False
+)
 
-BLOCKS: Final = Table(name="blocks", row=FillBlock, columns=_build_columns(FillBlock, ()), key=("book", "number"))
+BLOCKS: Final = LedgerTable(name="blocks", row=FillBlock, columns=_build_columns(FillBlock, ()), key=("book", "number"))
 
 _SINCE_3: Final = (ARCHIVES, DECIDED, SNAPSHOTS, OPENS, CASH)
 TABLES: Final = (DECISIONS, ORDERS, FILLS, EQUITY, CLOSES, LATCHES, EVENTS, *_SINCE_3, BLOCKS)

@@ -21,7 +21,7 @@ from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow, group_runs
 from hftcl.market.columns import extend_schema
-from hftcl.market.judgement import BY_REQUEST, Part, judge_ticker
+from hftcl.market.judgement import BY_REQUEST, TickerShare, judge_ticker
 from hftcl.market.month_files import MonthFiles, format_month
 from hftcl.market.received import count_received
 from hftcl.market.sessions import Calendar
@@ -63,7 +63,7 @@ class _Behind:
     judge: ThreadPoolExecutor
 
 
-class Collection:
+class CollectionRun:
     """What a source is asked for in one window, and where the answers are kept. The caller holds the folder's lock.
 
     save: whether answers are stored; without, nothing changes on disk.
@@ -95,15 +95,17 @@ class Collection:
             questions += [Question(ticker, run["session"][0], run["session"][-1]) for run in runs]
         self._source.expect(tuple(tickers), first, tuple(questions), kept=self._saves)
 
-    def collect(self, tickers: Sequence[str], on_event: OnEvent, files: FrameFiles | None = None) -> dict[str, Part]:
+    def collect(
+        self, tickers: Sequence[str], on_event: OnEvent, files: FrameFiles | None = None
+    ) -> dict[str, TickerShare]:
         """Collect each ticker: one is stored and judged while the next is fetched; what came before a fault is stored.
 
         Each page is told: one ticker can take longer than a watchdog waits. Raises SourceError where the source fails,
         StorageError for the disk; a ticker whose bars the source refuses is a part that says so. files: where the bars
         of each are put; None: they stay in memory.
         """
-        parts: dict[str, Part] = {}
-        waiting: deque[tuple[str, Future[Part]]] = deque()
+        parts: dict[str, TickerShare] = {}
+        waiting: deque[tuple[str, Future[TickerShare]]] = deque()
         with (
             ThreadPoolExecutor(_WRITERS, "store") as disk,
             ThreadPoolExecutor(1, "judge") as judge,
@@ -141,20 +143,20 @@ class Collection:
         # of a local source the fingerprint is the content: what is held under it cannot have been corrected
         return self._window.list_wanted(shelf.held, due, 0 if as_local(self._source) else _ASKED_AGAIN)
 
-    def _collect_one(self, ticker: str, behind: _Behind) -> "Future[Part]":
+    def _collect_one(self, ticker: str, behind: _Behind) -> "Future[TickerShare]":
         """Fetch what lacks of `ticker`; it is stored and judged behind, so that the next ticker need not wait."""
         try:
             return self._fetch_and_hand_over(ticker, behind)
         except RefusedBarsError as error:
             none = market.NO_BARS
             covered = count_received(none, self._window.closed, ticker=ticker, quarantined={}, revised={})
-            part: Future[Part] = Future()
+            part: Future[TickerShare] = Future()
             part.set_result(
-                Part(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
+                TickerShare(bars=none, findings=[], left_out=str(error), fetched=0, covered=covered, refused=error)
             )
             return part
 
-    def _fetch_and_hand_over(self, ticker: str, behind: _Behind) -> "Future[Part]":
+    def _fetch_and_hand_over(self, ticker: str, behind: _Behind) -> "Future[TickerShare]":
         window = self._window
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
@@ -185,7 +187,7 @@ class Collection:
         ]
         bars, splits = pl.concat([shelf.bars, *unfinished]), self._source.splits(ticker)
 
-        def finish() -> Part:
+        def finish() -> TickerShare:
             part = judge_ticker(
                 ticker, bars, splits, window, findings,
                 fetched=len(wanted), held=shelf.held, source=self._source, calendar=self._calendar,
@@ -218,7 +220,7 @@ class Collection:
             self._files.write(ticker, fingerprint, shelf.changed, shelf.held, shelf.bars)
 
 
-def _put_away(part: Part, files: FrameFiles | None) -> Part:
+def _put_away(part: TickerShare, files: FrameFiles | None) -> TickerShare:
     return part if files is None else replace(part, bars=files.put(part.bars))
 
 

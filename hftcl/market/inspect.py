@@ -20,7 +20,7 @@ from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.files import FilesSource
 from hftcl.market.sources.files_facts import FileLook
-from hftcl.market.zone import Clock, find_clock
+from hftcl.market.zone import StampClock, find_clock
 from hftcl.settings import Settings
 
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
@@ -139,13 +139,15 @@ def _describe_odd_seconds(stamps: pl.Series) -> str:
     )
 
 
-def _clock(bars: pl.DataFrame, zone: str, label: str, calendar: Calendar) -> Clock:
+def _clock(bars: pl.DataFrame, zone: str, label: str, calendar: Calendar) -> StampClock:
     """Find the clock of the digits that the file has: what was moved on reading is moved back."""
     digits = bars["ts"].dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.replace_time_zone("UTC")
     return find_clock(digits.dt.offset_by("1m") if label == "end" else digits, bars["volume"], calendar)
 
 
-def _zone(kind: str, clock: Clock, setting: str, of_layout: str) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
+def _zone(
+    kind: str, clock: StampClock, setting: str, of_layout: str
+) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
     """Return the zone, the guesses in it, and the evidence."""
     evidence: tuple[str, ...] = ()
     if clock.zone is not None:

@@ -30,7 +30,7 @@ BY_REQUEST: Final = frozenset({"future", "still_open"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class TickerShare:
     """One ticker's share of what is collected; `left_out` says why it has none, "" where only the source knows.
 
     refused: the error of the source, where it refuses the bars of this ticker alone.
@@ -60,7 +60,7 @@ def judge_ticker(
     held: Mapping[date, HeldSession],
     source: BarSource,
     calendar: Calendar,
-) -> Part:
+) -> TickerShare:
     """Return the bars of the window labelled, limited to what was known and adjusted for splits, and what they show.
 
     bars: of `ticker` as `month_files` reads them, unadjusted. findings: of fetching them. fetched: sessions that were
@@ -90,7 +90,7 @@ def judge_ticker(
         adjusted, window.closed, ticker=ticker, quarantined=sum_dropped(findings),
         revised={day: session.revisions for day, session in held.items()},
     )  # fmt: skip
-    return Part(
+    return TickerShare(
         bars=adjusted,
         findings=[*findings, *doubts, *jumps, *covered.findings],
         left_out=_explain_untruth(doubts) or _explain_lack(adjusted, covered, window, findings, jumps),

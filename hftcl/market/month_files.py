@@ -36,7 +36,7 @@ _LONGEST: Final = 100  # file names may have 255 bytes; room for the digest, the
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class StoredFinding:
     """A finding of one session, as the record keeps it."""
 
     reason: str
@@ -49,7 +49,7 @@ class Note:
 class HeldSession:
     """One session that the cache has, perhaps without a bar; `revisions` counts bars that the source changed later."""
 
-    notes: tuple[Note, ...] = ()
+    notes: tuple[StoredFinding, ...] = ()
     revisions: int = 0
 
 

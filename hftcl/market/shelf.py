@@ -13,7 +13,7 @@ import polars as pl
 
 from hftcl.market.bars import Finding
 from hftcl.market.holes import find_holes
-from hftcl.market.month_files import NO_ROWS, HeldSession, Note, format_month
+from hftcl.market.month_files import NO_ROWS, HeldSession, StoredFinding, format_month
 
 _PAUSES: Final = tuple(timedelta(hours=h) for h in (0, 0, 6, 24, 72, 168, 336, 720))
 """After the n-th answer that leaves a session in doubt: an outage is over in hours, a share that is thinly traded, or a
@@ -55,7 +55,7 @@ def note_doubts(shelf: Shelf, asked: dict[date, int], sessions: pl.DataFrame, as
         held = shelf.held[day]
         notes = tuple(note for note in held.notes if note.reason != _DOUBTFUL)
         if day in doubts:
-            notes += (Note(reason=_DOUBTFUL, count=times + 1, first=as_of, detail=doubts[day]),)
+            notes += (StoredFinding(reason=_DOUBTFUL, count=times + 1, first=as_of, detail=doubts[day]),)
         if notes != held.notes:
             shelf.held[day] = replace(held, notes=notes)
             shelf.changed.add(format_month(day))
@@ -90,7 +90,7 @@ def put(
     restored: list[pl.DataFrame] = []
     for day in days:
         notes = tuple(
-            Note(reason=f.reason, count=f.count, first=f.first, detail=f.detail)
+            StoredFinding(reason=f.reason, count=f.count, first=f.first, detail=f.detail)
             for f in fetch_findings
             if f.session == day
         )
@@ -133,9 +133,9 @@ def sort_bars(bars: pl.DataFrame) -> pl.DataFrame:
     return bars if bars["ts"].is_sorted() else bars.sort("ts")
 
 
-def _note_loss(lost: pl.DataFrame) -> Note:
+def _note_loss(lost: pl.DataFrame) -> StoredFinding:
     """Note that an answer lacked a bar or two that are held: they stay until the next answer lacks the same."""
-    return Note(reason="taken_back", count=lost.height, first=lost["ts"][0], detail="")
+    return StoredFinding(reason="taken_back", count=lost.height, first=lost["ts"][0], detail="")
 
 
 def _find_revised(old: pl.DataFrame, new: pl.DataFrame) -> pl.Series:

@@ -21,8 +21,8 @@ from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow
-from hftcl.market.collection import Collection, load_shelf
-from hftcl.market.judgement import Part, build_implausible_error, join_refusals, sum_dropped
+from hftcl.market.collection import CollectionRun, load_shelf
+from hftcl.market.judgement import TickerShare, build_implausible_error, join_refusals, sum_dropped
 from hftcl.market.month_files import MonthFiles
 from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
@@ -93,7 +93,7 @@ class BarStore:
         wanted = tuple(dict.fromkeys((*tickers, *context)))
         window = self._build_window(wanted, first, last, as_of, extended_hours, min_coverage, keep_past=keep_past)
         with self._hold_lock() if save else contextlib.nullcontext():
-            collection = Collection(self._source, self._calendar, self._files, window, save=save)
+            collection = CollectionRun(self._source, self._calendar, self._files, window, save=save)
             collection.announce(wanted, first)
             parts = collection.collect(wanted, on_event, FrameFiles() if mapped else None)
         on_event(Event("collect", len(wanted), len(wanted)))
@@ -195,7 +195,7 @@ class BarStore:
         local = as_local(self._source)
         return f"no bars; {local.explain_absence(ticker)}" if local else "no bars"
 
-    def _explain_left_out(self, parts: Mapping[str, Part]) -> dict[str, str]:
+    def _explain_left_out(self, parts: Mapping[str, TickerShare]) -> dict[str, str]:
         """Return why a ticker is left out, for each that is."""
         return {
             ticker: part.left_out or self._explain_absence(ticker)
@@ -203,7 +203,7 @@ class BarStore:
             if part.left_out or part.bars.is_empty()
         }
 
-    def _build_lack_error(self, parts: Mapping[str, Part], left_out: Mapping[str, str], span: str) -> HftclError:
+    def _build_lack_error(self, parts: Mapping[str, TickerShare], left_out: Mapping[str, str], span: str) -> HftclError:
         """Return why nothing came of `parts`, each of which is left out: untrue bars, refused ones, or too few."""
         if fatal := [finding for part in parts.values() for finding in part.fatal]:
             return build_implausible_error(fatal)
@@ -216,7 +216,9 @@ class BarStore:
             "Check [market] source, watchlist and the dates."
         )
 
-    def _summarize(self, parts: Mapping[str, Part], left_out: Mapping[str, str], traded: frozenset[str]) -> Collected:
+    def _summarize(
+        self, parts: Mapping[str, TickerShare], left_out: Mapping[str, str], traded: frozenset[str]
+    ) -> Collected:
         """Return what the tickers' parts are together; traded: those of them that are no context."""
         kept = [parts[ticker] for ticker in sorted(parts) if ticker not in left_out]
         return Collected(

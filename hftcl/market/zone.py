@@ -51,7 +51,7 @@ _OPEN_WEIGHT: Final = 0.6  # the sharpest rise at the open; the rest is the shar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clock:
+class StampClock:
     """The clock that the stamps follow. zone: None where it is not sure, with `why`.
 
     same: other zones that give the very same stamps. score: of the best candidate, 0 to 1. offset_minutes: where the
@@ -92,13 +92,13 @@ def _average(scores: _Floats) -> float:
     return float(known.mean()) if known.size else 0.0
 
 
-def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock:
+def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> StampClock:
     """Return zone and label of naive `stamps` (Datetime us UTC, their digits taken as if UTC) from their volumes.
 
     Not sure for a market without an open, fewer than three sessions, or bars that fit several clocks.
     """
     minutes, volume = _by_minute(stamps, volumes)
-    unsure = Clock(zone=None, label=None, same=(), score=0.0, sessions=0, offset_minutes=None, why="")
+    unsure = StampClock(zone=None, label=None, same=(), score=0.0, sessions=0, offset_minutes=None, why="")
     if calendar.name == "24/7":
         return replace(unsure, why="a market that never closes has no open to go by")
     if not minutes.size:
@@ -114,7 +114,7 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clo
     counted = int((~np.isnan(best.scores)).sum())
     offset = _offset(minutes, volume, sessions)
     same = tuple(c.zone for c in candidates if c is not best and c.label == best.label and _equal(c, best))
-    clock = Clock(
+    clock = StampClock(
         zone=best.zone, label=best.label, same=same, score=best.score, sessions=counted, offset_minutes=offset,
         why="", best=(best.zone, best.label),
     )  # fmt: skip
@@ -178,7 +178,7 @@ def _find_stretch(
     return None
 
 
-def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Clock | Stretch | None:
+def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> StampClock | Stretch | None:
     """Return the clock that the stamps follow where it is not UTC, of the start of the minute, or a stretch of them.
 
     None where all is right, or unsure. Quick where the stamps fit, and where their volumes rise in no certain place.

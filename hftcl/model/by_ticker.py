@@ -24,7 +24,7 @@ from hftcl.model.across import compare_minutes
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import find_infinite, require_finite
 from hftcl.model.features import evaluate_expressions
-from hftcl.model.grid import MOST_MINUTES, Grid, build_grid_alone, find_sessions
+from hftcl.model.grid import MOST_MINUTES, MinuteGrid, build_grid_alone, find_sessions
 from hftcl.model.peers import LOG_UNIT, OWN, PEERS, PeerSums
 from hftcl.model.target import evaluate_target
 from hftcl.waiting import map_in_threads
@@ -75,7 +75,7 @@ class _Work:
         for place, name in enumerate((*_KEPT, *OWN)):
             self.minutes[place, block.minutes] = grid.frame[name].cast(pl.Int64).fill_null(_NONE).to_numpy()
         self.places[block.rows] = grid.rows
-        scaled = Grid(frame=grid.frame.with_columns(pl.col(name) * LOG_UNIT for name in OWN), rows=grid.rows)
+        scaled = MinuteGrid(frame=grid.frame.with_columns(pl.col(name) * LOG_UNIT for name in OWN), rows=grid.rows)
         target = evaluate_target(grid, self.horizon_minutes)
         self._write(block, evaluate_expressions(scaled, [one for one in self.table if not _reads_peers(one)]))
         self._write(block, target.select("target"))
@@ -93,7 +93,7 @@ class _Work:
         table = [one for one in self.table if _reads_peers(one)]
         enough = all(_list_roots(one) <= {*_KEPT, *OWN, *PEERS} for one in table)
         minutes = self.read_minutes(block) if enough else self._build(block).frame
-        grid = Grid(frame=peers.add_peers(minutes), rows=np.asarray(self.places[block.rows]))
+        grid = MinuteGrid(frame=peers.add_peers(minutes), rows=np.asarray(self.places[block.rows]))
         self._write(block, evaluate_expressions(grid, table))
 
     def compare_across(self) -> None:
@@ -123,7 +123,7 @@ class _Work:
         ]
         return [*values, map_times("label_end", ends, ends != _NONE)]
 
-    def _build(self, block: _Block) -> Grid:
+    def _build(self, block: _Block) -> MinuteGrid:
         bars = name_parts(self.bars[block.rows], self.jumps)  # here: of all bars the new names would lie in memory
         return build_grid_alone(bars, self.sessions, list_columns(self.table))
 

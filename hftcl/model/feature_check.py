@@ -20,7 +20,7 @@ from hftcl.market.bars import BAR_SCHEMA, PRICES
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.feature import Feature, list_columns, value
 from hftcl.model.features import evaluate
-from hftcl.model.grid import EARLIER_SESSIONS, TRAINING_COLUMNS, Grid, build_grid
+from hftcl.model.grid import EARLIER_SESSIONS, TRAINING_COLUMNS, MinuteGrid, build_grid
 from hftcl.model.made_up_market import MINUTES, Samples, make_market, sample_columns
 from hftcl.model.streaming import StreamingFeatures
 
@@ -131,7 +131,7 @@ def _find_reading_error(feature: Feature) -> str:
     return f"the bot has no column {', '.join(unknown)}" if unknown else ""
 
 
-def _find_error(feature: Feature, grid: Grid) -> str:
+def _find_error(feature: Feature, grid: MinuteGrid) -> str:
     return _name_error(lambda: evaluate(grid, (feature,)))
 
 
@@ -253,7 +253,7 @@ def _compute(table: tuple[Feature, ...], bars: pl.DataFrame) -> pl.DataFrame:
     return evaluate(_build_grid(table, bars), table)
 
 
-def _build_grid(table: Sequence[Feature], bars: pl.DataFrame) -> Grid:
+def _build_grid(table: Sequence[Feature], bars: pl.DataFrame) -> MinuteGrid:
     """Return the grid with what the features read; a column that the bars lack fails where it is read.
 
     So does one of every bar that the grid has under another name or not at all, such as `volume`.
@@ -351,7 +351,7 @@ def _check_long_day(findings: _Findings, table: tuple[Feature, ...]) -> None:
 
 
 @lru_cache(maxsize=2)
-def _make_long_day(samples: Samples) -> tuple[pl.DataFrame, Grid]:
+def _make_long_day(samples: Samples) -> tuple[pl.DataFrame, MinuteGrid]:
     bars = make_market(9, samples, sessions=2, minutes=_WHOLE_DAY)
     return bars, build_grid(bars, [name for name, _ in samples])
 

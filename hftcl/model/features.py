@@ -19,7 +19,7 @@ import polars as pl
 from hftcl.model.across import compare_minutes
 from hftcl.model.definitions import DEFINITIONS_VERSION, FEATURES
 from hftcl.model.feature import Feature, list_columns, value
-from hftcl.model.grid import MOST_MINUTES, VOLATILITY_MINUTES, Grid, build_grid
+from hftcl.model.grid import MOST_MINUTES, VOLATILITY_MINUTES, MinuteGrid, build_grid
 from hftcl.model.peers import LOG_UNIT
 
 # With what a user's file and a script from outside import from here, as the documentation shows.
@@ -115,12 +115,12 @@ def features(bars: pl.DataFrame, table: tuple[Feature, ...] = FEATURES, days: It
     return evaluate(build_grid(bars, list_columns(table), days), table)
 
 
-def evaluate(grid: Grid, table: tuple[Feature, ...]) -> pl.DataFrame:
+def evaluate(grid: MinuteGrid, table: tuple[Feature, ...]) -> pl.DataFrame:
     """Return the columns of `table` for the grid's bars, in the order of the bars; `prove` also plants a leak here."""
     return _put_in_order(_place_across(_evaluate_seen(grid, table), table), grid)
 
 
-def evaluate_expressions(grid: Grid, table: Sequence[Feature]) -> pl.DataFrame:
+def evaluate_expressions(grid: MinuteGrid, table: Sequence[Feature]) -> pl.DataFrame:
     """Return the same without comparing tickers: of a feature across them, what is to be compared."""
     return _put_in_order(_evaluate_seen(grid, table), grid)
 
@@ -128,12 +128,12 @@ def evaluate_expressions(grid: Grid, table: Sequence[Feature]) -> pl.DataFrame:
 _KEYS: Final = ("seen", "session_no", "minute")
 
 
-def _evaluate_seen(grid: Grid, table: Sequence[Feature]) -> pl.DataFrame:
+def _evaluate_seen(grid: MinuteGrid, table: Sequence[Feature]) -> pl.DataFrame:
     columns = [value(feature).over("part").alias(feature.name) for feature in table]
     return pl.concat([chunk.select(*_KEYS, *columns).filter("seen") for chunk in _chunks(grid.frame)])
 
 
-def _put_in_order(by_row: pl.DataFrame, grid: Grid) -> pl.DataFrame:
+def _put_in_order(by_row: pl.DataFrame, grid: MinuteGrid) -> pl.DataFrame:
     """Return the rows of minutes with a bar in the order of the bars, without the keys."""
     by_row = by_row.drop(_KEYS)
     if (np.diff(grid.rows) > 0).all():

@@ -81,7 +81,7 @@ TRAINING_COLUMNS: Final = frozenset({"session_no", "first", "ts"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class MinuteGrid:
     """The minutes of all parts, and where each bar went.
 
     frame: sorted by ticker, session, minute. Columns:
@@ -119,7 +119,7 @@ def divide_by_volatility(log_move: pl.Expr, minutes: int = 1) -> pl.Expr:
     return pl.when(pl.col("vol") > 0).then(log_move / (pl.col("vol") * minutes**0.5))
 
 
-def build_grid(bars: pl.DataFrame, columns: Sequence[str] = (), days: Iterable[date] = ()) -> Grid:
+def build_grid(bars: pl.DataFrame, columns: Sequence[str] = (), days: Iterable[date] = ()) -> MinuteGrid:
     """Place clean bars (any order; ticker, ts, session, OHLCV, optionally minute) on the grid.
 
     columns: further numbers of the bars that the grid carries. days: sessions beside those that the bars are of: the
@@ -129,10 +129,10 @@ def build_grid(bars: pl.DataFrame, columns: Sequence[str] = (), days: Iterable[d
     """
     placed = place_bars(bars, columns)
     grid = _build_alone(placed, find_sessions(placed, days), columns)
-    return Grid(frame=add_peers(grid.frame, "session_no", "minute"), rows=grid.rows)
+    return MinuteGrid(frame=add_peers(grid.frame, "session_no", "minute"), rows=grid.rows)
 
 
-def build_grid_alone(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str] = ()) -> Grid:
+def build_grid_alone(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str] = ()) -> MinuteGrid:
     """Place some tickers' bars as `build_grid` does those of all, but for the peers.
 
     bars: with `minute`. sessions: of all tickers, see `find_sessions`. There is no peers_5, peers_15 or peers_30, and
@@ -141,13 +141,13 @@ def build_grid_alone(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequen
     return _build_alone(place_bars(bars, columns), sessions, columns)
 
 
-def _build_alone(placed: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str]) -> Grid:
+def _build_alone(placed: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str]) -> MinuteGrid:
     parts = _find_parts(placed, sessions)
     rows = _find_rows(placed, parts)
     frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows, columns)), _within_part)
     handed_on = HandedOn.from_frame(frame, parts)
     frame = frame.hstack(handed_on.build_columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
-    return Grid(frame=frame, rows=rows)
+    return MinuteGrid(frame=frame, rows=rows)
 
 
 def _within_part(expr: pl.Expr) -> pl.Expr:

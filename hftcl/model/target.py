@@ -3,7 +3,7 @@
 import polars as pl
 
 from hftcl.market.bars import TS
-from hftcl.model.grid import Grid, build_grid
+from hftcl.model.grid import MinuteGrid, build_grid
 
 
 def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
@@ -31,7 +31,7 @@ def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     return evaluate_target(build_grid(bars), horizon_minutes)
 
 
-def evaluate_target(grid: Grid, horizon_minutes: int) -> pl.DataFrame:
+def evaluate_target(grid: MinuteGrid, horizon_minutes: int) -> pl.DataFrame:
     """Return what `targets` does, for the bars of a grid that there is already, in the order of those bars."""
     fills = pl.col("fill", "ts").backward_fill()
     frame = grid.frame.with_columns(fill=pl.when("seen").then("open")).select(

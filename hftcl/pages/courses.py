@@ -17,7 +17,7 @@ SCRIPT: Final = Path(__file__).with_name("charts.js")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ChartLine:
     """One line of a course. name: how it is read out; y: its values, None where it has none; x: their places.
 
     x: None where they are those of the first line.
@@ -29,7 +29,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class ChartData:
     """What a chart is read out from. name: of the chart in its page; labels: of each place of the first line.
 
     digits, unit, signed: how a value is told; scale: of the logarithm, None where there is none to be had.
@@ -37,14 +37,14 @@ class Course:
 
     name: str
     labels: Sequence[str]
-    lines: Sequence[Line]
+    lines: Sequence[ChartLine]
     digits: int = 2
     unit: str = ""
     signed: bool = False
     scale: Scale | None = None
 
 
-def enliven(drawing: str, course: Course) -> str:
+def enliven(drawing: str, course: ChartData) -> str:
     """Return `drawing`, one or several of the same course, with the figures of `course`."""
     held = {
         "labels": list(course.labels),

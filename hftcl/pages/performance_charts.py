@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import count, interval, moment, number, sharpe_ratio
-from hftcl.pages.courses import Course, Line, Scale, enliven
+from hftcl.pages.courses import ChartData, ChartLine, Scale, enliven
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
 
@@ -52,16 +52,16 @@ def equity(report: "PerformanceReport", width: float = WIDTH) -> str:
     return plot.draw("Cumulative net P&L in percent of capital, with the models that traded", shapes)
 
 
-def build_equity_course(report: "PerformanceReport") -> Course:
+def build_equity_course(report: "PerformanceReport") -> ChartData:
     """Return what the equity curve is read out from."""
     mine = places(report)
-    return Course(
+    return ChartData(
         name="equity",
         labels=["before the first session", *(f"{moment(point.ts)} UTC" for point in report.curve)],
         lines=[
-            Line(name="bot", x=[place for place, _ in mine], y=[value for _, value in mine]),
+            ChartLine(name="bot", x=[place for place, _ in mine], y=[value for _, value in mine]),
             *(
-                Line(name=name, x=[place for place, _ in points], y=[value for _, value in points])
+                ChartLine(name=name, x=[place for place, _ in points], y=[value for _, value in points])
                 for name, _, points in _list_benchmarks(report)
             ),
         ],
@@ -131,14 +131,14 @@ def build_session_course(
     digits: int = 2,
     unit: str = "%",
     scale: Scale | None = None,
-) -> Course:
+) -> ChartData:
     """Return a course over the ends of `days`: lines are names with their points, of which the first has all places."""
     labels = ["before the first session", *map(str, days)]
-    return Course(
+    return ChartData(
         name=name,
         labels=[labels[round(place)] for place, _ in lines[0][1]],
         lines=[
-            Line(name=called, x=[place for place, _ in points], y=[value for _, value in points])
+            ChartLine(name=called, x=[place for place, _ in points], y=[value for _, value in points])
             for called, points in lines
         ],
         digits=digits,
@@ -166,11 +166,11 @@ def rolling(report: "PerformanceReport") -> str:
         for _, run in runs
         if len(run) == 1
     ]
-    course = Course(
+    course = ChartData(
         name="rolling",
         labels=[str(point.session) for point in report.rolling],
         lines=[
-            Line(
+            ChartLine(
                 name="",
                 x=[index[point.session] + 1.0 for point in report.rolling],
                 y=[point.sharpe for point in report.rolling],

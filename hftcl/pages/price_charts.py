@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from hftcl.formats import count, moment, money, number
-from hftcl.pages.courses import Course, Line, enliven
+from hftcl.pages.courses import ChartData, ChartLine, enliven
 from hftcl.pages.plot import Plot
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
     shapes = [plot.draw_line(points, 0, 'class="curve" stroke="var(--c5)"')]
     shapes += [_draw_mark(plot, point, trade, opens=True) for point, trade in chart.entries]
     shapes += [_draw_mark(plot, point, trade, opens=False) for point, trade in chart.exits]
-    course = Course(
+    course = ChartData(
         name=f"price-{place}",  # by its place: a ticker may hold what no id may
         labels=[f"{moment(point.ts)}" for point in chart.points],
-        lines=[Line(name="", x=[x for x, _ in points], y=[y for _, y in points])],
+        lines=[ChartLine(name="", x=[x for x, _ in points], y=[y for _, y in points])],
         digits=_count_digits(values),
         unit="USD",
         scale="price",

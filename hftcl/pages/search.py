@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import basis_points, count, describe_choice, describe_edge, interval, number, sharpe_ratio
-from hftcl.pages.courses import Course, Line, enliven, read_script
+from hftcl.pages.courses import ChartData, ChartLine, enliven, read_script
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -103,11 +103,11 @@ def _draw_trials(report: "SearchReport") -> str:
         [group("axes", axes), group("plot", parts)],
         frame=(LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM, -0.5, last + 0.5, low, high),
     )
-    lines = [Line(name="", x=[trial.number for trial, _ in scored], y=[value for _, value in scored])]
+    lines = [ChartLine(name="", x=[trial.number for trial, _ in scored], y=[value for _, value in scored])]
     if luck is not None:
-        lines.append(Line(name="of luck", x=[-0.5, last + 0.5], y=[luck, luck]))
+        lines.append(ChartLine(name="of luck", x=[-0.5, last + 0.5], y=[luck, luck]))
     labels = [f"trial {trial.number}" for trial, _ in scored]
-    course = Course(name="trials", labels=labels, lines=lines, scale="symmetric")
+    course = ChartData(name="trials", labels=labels, lines=lines, scale="symmetric")
     return enliven(drawing, course) if scored else drawing
 
 

@@ -48,7 +48,7 @@ AMOUNTS: Final = ("moved", "commission", "slippage", "traded", "fills", "fill_co
 """The columns of what is booked, float64, USD but `fills`, a count; the fields of `Amounts` say what they are."""
 
 
-class Key(NamedTuple):
+class BookingKey(NamedTuple):
     """What an amount is booked on; hour OVERNIGHT for what a position made that was held from the session before."""
 
     session: date
@@ -94,7 +94,7 @@ NET: Final = pl.col("moved") - pl.col("commission") + pl.col("charges")
 class Attribution:
     """P&L by key, the trades that ended in the order of their end, and what is still held.
 
-    booked: a row each `Key`, in the order in which they were first booked on; its columns and AMOUNTS.
+    booked: a row each `BookingKey`, in the order in which they were first booked on; its columns and AMOUNTS.
     trades: a row each held interval of a ticker, from flat, or from the other side, until flat or the other side.
     model_id, hour: of the fill that opened it. session: in which it ended. opened, closed: ts of the bars of its first
     and last fill, UTC. quantity: the largest it held, in shares, negative for a short. entry, exit: mean prices. net:
@@ -111,7 +111,7 @@ def attribute(
     fills: pl.DataFrame,
     closes: pl.DataFrame,
     sessions: Sequence[date],
-    charges: Mapping[Key, float] | None = None,
+    charges: Mapping[BookingKey, float] | None = None,
 ) -> Attribution:
     """Book every fill and every interval of a position on the model that decided it.
 
@@ -324,7 +324,7 @@ class _LotBook:
 
 
 def _book(
-    fills: pl.DataFrame, days: IntArray, sessions: Sequence[date], moves: _Moves, charges: Mapping[Key, float]
+    fills: pl.DataFrame, days: IntArray, sessions: Sequence[date], moves: _Moves, charges: Mapping[BookingKey, float]
 ) -> pl.DataFrame:
     """Return what is booked on each key: a row each, in the order in which they were first booked on."""
     ordered = np.flatnonzero(fills["ordered"].to_numpy())

@@ -14,7 +14,7 @@ from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import TRANSFERS, BookName, Snapshot
 from hftcl.market.sessions import Calendar
 from hftcl.performance import figures as work
-from hftcl.performance.attribution import FILLS, NET, OVERNIGHT, Attribution, Key, attribute
+from hftcl.performance.attribution import FILLS, NET, OVERNIGHT, Attribution, BookingKey, attribute
 from hftcl.performance.reports import Figures, Swap
 from hftcl.settings import Settings
 
@@ -125,12 +125,12 @@ def _find_sessions(minutes: Sequence[datetime], settings: Settings) -> set[date]
     return set(placed["session"].unique().to_list())
 
 
-def _sum_charges(reader: LedgerReader, days: Sequence[date]) -> tuple[dict[Key, float], float]:
+def _sum_charges(reader: LedgerReader, days: Sequence[date]) -> tuple[dict[BookingKey, float], float]:
     """Return fees, dividends and the like by the session of their day, or the one before; and those of before.
 
     They are of no model and of no hour.
     """
-    charges: dict[Key, float] = {}
+    charges: dict[BookingKey, float] = {}
     before = 0.0
     for row in reader.list_cash():
         if row.kind in TRANSFERS:
@@ -139,7 +139,7 @@ def _sum_charges(reader: LedgerReader, days: Sequence[date]) -> tuple[dict[Key, 
         if not place:
             before += row.amount
             continue
-        key = Key(days[place - 1], NO_MODEL, row.ticker or NO_TICKER, OVERNIGHT)
+        key = BookingKey(days[place - 1], NO_MODEL, row.ticker or NO_TICKER, OVERNIGHT)
         charges[key] = charges.get(key, 0.0) + row.amount
     return charges, before
 

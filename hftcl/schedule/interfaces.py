@@ -22,7 +22,7 @@ class JobResult(Value):
     alerts: tuple["Alert", ...] = ()
 
 
-Duty = Callable[[Occurrence, OnEvent], JobResult]
+JobFunction = Callable[[Occurrence, OnEvent], JobResult]
 """Does one job. Raises HftclError where it cannot; status 75 of that means that another process is at it."""
 
 

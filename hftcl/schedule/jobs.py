@@ -18,14 +18,14 @@ from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
 from hftcl.schedule.claims import Occurrences
-from hftcl.schedule.interfaces import Duty, JobResult
+from hftcl.schedule.interfaces import JobFunction, JobResult
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.settings import Settings
 
 _WEEK: Final = timedelta(days=7)  # the digest is weekly
 
 
-def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, Duty]:
+def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, JobFunction]:
     """Return what each job does. clock: returns the time, UTC."""
 
     def run_check(occurrence: Occurrence, on_event: OnEvent) -> JobResult:

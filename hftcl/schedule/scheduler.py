@@ -17,7 +17,7 @@ from hftcl.events import Event, Level, hold_signals_by
 from hftcl.formats import moment
 from hftcl.learning.alert_texts import build_error_alert
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
-from hftcl.schedule.interfaces import Duty, JobResult, Observer, Teller
+from hftcl.schedule.interfaces import JobFunction, JobResult, Observer, Teller
 from hftcl.schedule.rules import Job, Occurrence, Rule, find_due, list_upcoming
 from hftcl.schedule.stop import Stop, StopRequest
 from hftcl.systemd import Notifier
@@ -40,7 +40,7 @@ class _Unrecorded:
 
 
 class Scheduler:
-    """Does what `rules` say by the `duties`, one job at a time. Times are UTC.
+    """Does what `rules` say by the `jobs`, one job at a time. Times are UTC.
 
     clock: returns the time. sleep: waits so many seconds. by: who claims, such as host and process. stop: what ends it.
     publish: called with the time when there is news, such as to write a file for a monitor; may raise HftclError.
@@ -50,7 +50,7 @@ class Scheduler:
         self,
         rules: Sequence[Rule],
         occurrences: Occurrences,
-        duties: Mapping[Job, Duty],
+        jobs: Mapping[Job, JobFunction],
         *,
         clock: Callable[[], datetime],
         sleep: Callable[[float], None],
@@ -64,7 +64,7 @@ class Scheduler:
     ) -> None:
         self._rules = rules
         self._occurrences = occurrences
-        self._duties = duties
+        self._jobs = jobs
         self._clock = clock
         self._sleep = sleep
         self._by = by
@@ -159,7 +159,7 @@ class Scheduler:
         self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
             with self._observer.surround(), self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
-                done = self._duties[occurrence.job](occurrence, self._hear)
+                done = self._jobs[occurrence.job](occurrence, self._hear)
         except StopRequest:
             self._give_back(claim)
             raise

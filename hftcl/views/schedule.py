@@ -53,7 +53,7 @@ def draw_both(coming: "Sequence[ComingReport]", ran: "Sequence[RanReport]") -> N
         draw_table("", ("job", "local", "state", "outcome"), rows)
 
 
-class Listening(Observer):
+class ScheduleObserver(Observer):
     """Shows the progress of each job as any command does."""
 
     def __init__(self, on_event: OnEvent) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import ModelRecord, NewModel, Outcome
 from hftcl.errors import IntegrityError
@@ -22,9 +22,9 @@ def hash_only(path: Path, sha256: str) -> None:
         raise IntegrityError(f"{path} is not what was archived.")
 
 
-def archive_in(home: Path, *, wait_s: float = 10.0) -> Archive:
+def archive_in(home: Path, *, wait_s: float = 10.0) -> ModelArchive:
     """Return the archive under `home`."""
-    return Archive(home, verify=hash_only, wait_s=wait_s)
+    return ModelArchive(home, verify=hash_only, wait_s=wait_s)
 
 
 def a_model(model_id: str, outcome: Outcome = "deployed", reason: str = "cleared every bar") -> NewModel:
@@ -56,7 +56,7 @@ def onnx_bytes(model_id: str, size: int = 5_000) -> bytes:
 
 
 def added(
-    archive: Archive,
+    archive: ModelArchive,
     now: datetime = T0,
     outcome: Outcome = "deployed",
     reason: str = "cleared every bar",
@@ -69,7 +69,7 @@ def added(
     return archive.add(model, onnx, pkl, now=now, sessions=rows)
 
 
-def deployed(archive: Archive, count: int) -> list[str]:
+def deployed(archive: ModelArchive, count: int) -> list[str]:
     """Add and deploy `count` models, a week apart; return their ids, oldest first."""
     if archive.database.exists():
         return _deploy(archive, count)
@@ -90,7 +90,7 @@ def _files_of_deployed(count: int) -> tuple[list[str], dict[str, bytes]]:
     return ids, files
 
 
-def _deploy(archive: Archive, count: int) -> list[str]:
+def _deploy(archive: ModelArchive, count: int) -> list[str]:
     ids = []
     for week in range(count):
         now = T0 + timedelta(weeks=week)

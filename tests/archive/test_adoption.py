@@ -11,7 +11,7 @@ import pytest
 
 from hftcl import ContinuousLearning, durable
 from hftcl.archive.adoption import adopt
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.registry import Registry
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import contents
@@ -121,11 +121,11 @@ def test_a_model_file_that_comes_out_wrong_in_the_archive_leaves_nothing_there_a
         write(path, data[:-1] + b"x" if path.match(f"models/model_*.{kind}") else data)
 
     monkeypatch.setattr(durable, "write_atomically", damage)
-    report = adopt(Archive(home), NOW)
+    report = adopt(ModelArchive(home), NOW)
     assert (report.models, sum("did not come to hold" in text for text in report.left)) == ((), 1)
     assert list((home / "models").glob("model_*")) == []
     monkeypatch.undo()
-    assert adopt(Archive(home), NOW).models == (live.model_id,)
+    assert adopt(ModelArchive(home), NOW).models == (live.model_id,)
 
 
 def test_models_whose_registry_is_lost_are_rebuilt_by_it(tmp_path: Path, homes: Homes) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import durable
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.schema import open_to_change
 from hftcl.errors import (
     IntegrityError,
@@ -25,7 +25,7 @@ from tests.archive.sample_models import T0, a_model, added, archive_in, deployed
 LATER = T0 + timedelta(weeks=10)
 
 
-def live_id(archive: Archive) -> str | None:
+def live_id(archive: ModelArchive) -> str | None:
     record = archive.find_live()
     return record.model_id if record else None
 
@@ -208,7 +208,7 @@ def test_a_model_that_its_verifier_refuses_is_not_deployed(tmp_path: Path) -> No
         raise IntegrityError(f"{path}: the canary predictions differ")
 
     model = added(archive_in(tmp_path)).model_id
-    archive = Archive(tmp_path, verify=refuse)
+    archive = ModelArchive(tmp_path, verify=refuse)
     with pytest.raises(IntegrityError, match="canary"):
         archive.deploy(model, now=T0, reason="better")
     assert not archive.production.exists()
@@ -253,7 +253,7 @@ def test_recovery_names_each_thing_that_it_mended_and_the_second_finds_nothing(t
     archive = archive_in(tmp_path)
     _, b = deployed(archive, 2)
     heard: list[str] = []
-    listening = Archive(tmp_path, verify=lambda path, sha256: None, on_note=heard.append)
+    listening = ModelArchive(tmp_path, verify=lambda path, sha256: None, on_note=heard.append)
     archive.production.write_bytes(b"garbage")
     archive.csv.unlink()
     archive.production_pkl.write_bytes(b"garbage")
@@ -305,7 +305,7 @@ def test_a_registered_model_copied_over_production_serves_and_is_recorded(tmp_pa
     assert b == archive.rollback(b, now=LATER).model.model_id
 
 
-def begun(archive: Archive, model_id: str, replaced: str) -> None:
+def begun(archive: ModelArchive, model_id: str, replaced: str) -> None:
     """Leave the registry as a deployment leaves it that is killed between its intent and its end."""
     with open_to_change(archive.database) as db:
         db.execute(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import MarketKind, describe_untrained, is_about, require_same_kind
 from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.record import (
@@ -31,7 +31,7 @@ OURS: dict[str, Any] = {"edge": "live", "edge_reason": "the record holds", "poli
 EXAM = {"sharpe": 1.5, "pnl_by_session": {"2026-01-05": 0.1, "2026-01-06": 0.2}, "positions_sha256": "aa"}
 
 
-def judged(archive: Archive, days: int = 0, *, synthetic: bool = False, **report: Any) -> ModelRecord:
+def judged(archive: ModelArchive, days: int = 0, *, synthetic: bool = False, **report: Any) -> ModelRecord:
     """Add a model of `days` after T0 whose retrain reported this."""
     now = T0 + days * DAY
     model_id = archive.claim_id(now)

@@ -18,7 +18,7 @@ from hftcl.compute.parcels import OpenArrays, divide_arrays, store
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, OnEvent, RequireGoing, go_on, ignore
-from hftcl.learning.tree_blocks import Block, BlockOrder, BlockTrainer, _gather, choose_trainer, grow_block
+from hftcl.learning.tree_blocks import BlockOrder, BlockTrainer, TreeBlock, _gather, choose_trainer, grow_block
 from hftcl.model.deadline import Deadline
 from hftcl.model.families import complete
 from hftcl.model.families.forest import Forest
@@ -77,7 +77,7 @@ class Answering:
     """Runs tasks as `engine` does; `answer` makes of a task and what it came to what comes back."""
 
     engine: Engine
-    answer: Callable[[Task[Block], Block], Block]
+    answer: Callable[[Task[TreeBlock], TreeBlock], TreeBlock]
 
     def gather(self, wanted: Wanted) -> "Answering":
         return self
@@ -115,7 +115,7 @@ def test_a_task_that_comes_to_other_trees_than_it_was_told_to_grow_ends_the_trai
 ) -> None:
     """The last of them, while no other is at work: what grows when a training ends is ended with its process."""
 
-    def answer_last(task: Task[Block], block: Block) -> Block:
+    def answer_last(task: Task[TreeBlock], block: TreeBlock) -> TreeBlock:
         return answer(task, block) if is_last(task.order) else block
 
     with open_engine(Settings(), ignore, pool) as engine, pytest.raises(IntegrityError, match=reason):
@@ -180,7 +180,7 @@ def test_a_training_whose_time_is_over_with_its_last_block_is_stopped_before_the
         def begin(self, *_: Any, **__: Any) -> Any:
             raise AssertionError("the rest is begun")
 
-    def answer(task: Task[Block], block: Block) -> Block:
+    def answer(task: Task[TreeBlock], block: TreeBlock) -> TreeBlock:
         if is_last(task.order):
             pass_time()
         return block

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from hftcl.dashboard.charts import HALF, WIDE, build_day_course, build_record_course, draw_day, draw_record
-from hftcl.dashboard.contents import Day
+from hftcl.dashboard.contents import TickerSession
 from hftcl.learning.stories.record import RecordRow
 from hftcl.pages.drawing import NARROW
 
@@ -63,7 +63,7 @@ def at(minute: int) -> datetime:
     return OPENS + timedelta(minutes=minute)
 
 
-def a_day(**changes: object) -> Day:
+def a_day(**changes: object) -> TickerSession:
     """Return a session of three bars, with a fill before the open and one after, and decisions of some minutes."""
     targets = [(0, 0.2), (1, 0.1), (3, 0.1), (4, -0.1), (5, 0.0), (6, None)]
     given: dict[str, object] = {
@@ -84,7 +84,7 @@ def a_day(**changes: object) -> Day:
         "fills": pl.DataFrame({"ts": [at(-60), at(2)], "price": [100.0, 101.0], "quantity": [5.0, -5.0]}),
         **changes,
     }
-    return Day(**given)  # type: ignore[arg-type]
+    return TickerSession(**given)  # type: ignore[arg-type]
 
 
 def test_fills_point_the_way_that_was_traded_and_stand_where_the_course_is_read_out() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from hftcl.alerts import Alert, Kind
 from hftcl.alerts.outbox import KEPT, Outbox
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.registry import Registry
 from hftcl.dashboard import pages
 from hftcl.dashboard.contents import (
@@ -23,8 +23,8 @@ from hftcl.dashboard.contents import (
     PerformanceContent,
     ScheduleContent,
 )
-from hftcl.dashboard.parts import MODELS_SHOWN, ORDERS_SHOWN, PARTS, Sight
-from hftcl.dashboard.reader import Fault, Reading, read_safely
+from hftcl.dashboard.parts import MODELS_SHOWN, ORDERS_SHOWN, PARTS, DashboardInputs
+from hftcl.dashboard.reader import PartFault, Reading, read_safely
 from hftcl.dashboard.subjects import list_sessions, read_ticker
 from hftcl.dashboard.summary import Summary
 from hftcl.formats import SYNTHETIC, describe_edge
@@ -46,13 +46,13 @@ Kind_ = TypeVar("Kind_", bound=Content)
 LATER = T0 + timedelta(days=30)
 
 
-def sight_of(home: Path, now: datetime = LATER) -> Sight:
-    return Sight(configuration=loaded(home), environ={}, now=now)
+def inputs_of(home: Path, now: datetime = LATER) -> DashboardInputs:
+    return DashboardInputs(configuration=loaded(home), environ={}, now=now)
 
 
 def read_part(home: Path, name: str, kind: type[Kind_], now: datetime = LATER) -> Kind_:
     (part,) = (part for part in PARTS if part.name == name)
-    content = part.read(sight_of(home, now))
+    content = part.read(inputs_of(home, now))
     assert isinstance(content, kind)
     return content
 
@@ -108,7 +108,7 @@ def test_after_a_rollback_the_page_tells_what_the_retrain_of_the_older_model_sai
     second = added(models, now)
     models.deploy(second.model_id, now=now, reason="better")
     assert own not in read_lines(home)
-    Archive(home).rollback(first.model_id, now=now + timedelta(days=1), reason="it trades too much")
+    ModelArchive(home).rollback(first.model_id, now=now + timedelta(days=1), reason="it trades too much")
     assert own in read_lines(home)
 
 
@@ -164,7 +164,7 @@ def test_the_newest_orders_of_the_session_are_shown_the_last_one_first_and_all_a
     rows = list_rows(content.blocks)
     assert len(rows) == ORDERS_SHOWN
     assert (rows[0][0], rows[-1][0]) == ("2025-06-02 14:14", "2025-06-02 13:35")
-    assert list_sessions(sight_of(tmp_path)) == (OPENS.date(),), "it is open: the ledger has no close of it yet"
+    assert list_sessions(inputs_of(tmp_path)) == (OPENS.date(),), "it is open: the ledger has no close of it yet"
 
 
 def test_the_jobs_that_ran_last_are_shown_the_newest_first(tmp_path: Path) -> None:
@@ -203,18 +203,18 @@ def test_a_ticker_s_page_leads_to_the_sessions_beside_it(traded: Path) -> None:
     days = [date(2025, 6, day) for day in (2, 3, 4, 5, 6)]
     around = {}
     for day in days:
-        content = read_ticker(sight_of(traded), "AAPL", day.isoformat())
+        content = read_ticker(inputs_of(traded), "AAPL", day.isoformat())
         assert content.day is not None
         assert content.day.session == day
         around[day] = (content.before, content.after)
     assert around == dict(zip(days, zip([None, *days], [*days[1:], None], strict=False), strict=True))
-    newest = read_ticker(sight_of(traded), "AAPL", None)
+    newest = read_ticker(inputs_of(traded), "AAPL", None)
     assert newest.day is not None
     assert newest.day.session == days[-1]
 
 
 def test_a_ticker_s_fills_are_those_of_the_whole_extended_day_the_newest_first(traded: Path) -> None:
-    content = read_ticker(sight_of(traded), "AAPL", "2025-06-04")
+    content = read_ticker(inputs_of(traded), "AAPL", "2025-06-04")
     times = [row[0] for row in list_rows(content.fills)]
     assert len(times) > 3
     assert times == sorted(times, reverse=True)
@@ -238,7 +238,7 @@ def test_shares_that_a_split_made_are_no_fill_of_a_ticker_s_day(tmp_path: Path) 
     write_orders(tmp_path, 1)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         ledger.write_outcomes(fills=fills)
-    content = read_ticker(sight_of(tmp_path), "AMD", None)
+    content = read_ticker(inputs_of(tmp_path), "AMD", None)
     assert content.day is not None
     assert content.day.fills["fill_id"].to_list() == ["bought"]
     assert len(list_rows(content.fills)) == 1
@@ -249,9 +249,9 @@ def test_shares_that_a_split_made_are_no_fill_of_a_ticker_s_day(tmp_path: Path) 
 
 def draw_pages(home: Path) -> tuple[pages.Frame, str]:
     """Return what every page stands in, and the first page."""
-    sight = sight_of(home)
-    readings = {part.name: Reading(content=read_safely(partial(part.read, sight)), version=1) for part in PARTS}
-    frame = pages.Frame(settings=sight.settings, readings=readings, looked_at=LATER, version=1, drawn={})
+    inputs = inputs_of(home)
+    readings = {part.name: Reading(content=read_safely(partial(part.read, inputs)), version=1) for part in PARTS}
+    frame = pages.Frame(settings=inputs.settings, readings=readings, looked_at=LATER, version=1, drawn={})
     return frame, pages.draw_overview(frame)
 
 
@@ -294,7 +294,7 @@ def test_a_part_is_drawn_anew_only_where_it_was_read_anew(traded: Path) -> None:
     kept = dict(frame.drawn)
     assert pages.draw_overview(frame) == before
     assert all(frame.drawn[name] is each for name, each in kept.items())
-    newer = replace(frame.readings["orders"], content=Fault(lines=("Something else.",)), version=2)
+    newer = replace(frame.readings["orders"], content=PartFault(lines=("Something else.",)), version=2)
     after = pages.draw_overview(replace(frame, readings={**frame.readings, "orders": newer}))
     assert "Something else." in cut_section(after, "orders")
     assert frame.drawn["record"] is kept["record"]
@@ -304,7 +304,7 @@ def test_a_ticker_s_and_a_model_s_page_tell_what_that_one_earned(traded: Path) -
     frame, _ = draw_pages(traded)
     performance = frame.readings["performance"].content
     assert isinstance(performance, PerformanceContent)
-    page = pages.draw_ticker(frame, "AAPL", read_ticker(sight_of(traded), "AAPL", None))
+    page = pages.draw_ticker(frame, "AAPL", read_ticker(inputs_of(traded), "AAPL", None))
     earned = page.partition("What it brought")[2].partition("<h2>Fills")[0]
     assert "AAPL" in earned
     assert "TSLA" not in earned
@@ -332,7 +332,7 @@ def test_what_the_bot_holds_has_a_page_also_where_the_watchlist_lacks_it(tmp_pat
 def test_room_on_the_disk_is_told_to_a_log_where_it_becomes_scarce_and_on_a_screen_as_it_is(
     tmp_path: Path, in_lines: bool
 ) -> None:
-    summary = Summary(sight_of(tmp_path), with_bot=False, in_lines=in_lines)
+    summary = Summary(inputs_of(tmp_path), with_bot=False, in_lines=in_lines)
     bars = Home(tmp_path).bars / "2026-01.parquet"
     bars.parent.mkdir()
 

@@ -17,8 +17,8 @@ from hftcl.alerts import Alert, Kind
 from hftcl.alerts.outbox import KEPT, Outbox
 from hftcl.dashboard import reader as reading
 from hftcl.dashboard.contents import AlertsContent, Content
-from hftcl.dashboard.parts import PARTS, Sight
-from hftcl.dashboard.reader import Fault, Reader, read_safely
+from hftcl.dashboard.parts import PARTS, DashboardInputs
+from hftcl.dashboard.reader import PartFault, Reader, read_safely
 from hftcl.errors import HftclError, NoDataError
 from hftcl.home import Home
 from hftcl.schedule.stop import StopRequest
@@ -30,15 +30,15 @@ from tests.processes import wait_until
 BEGIN = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
 
 
-def panic(_: Sight) -> Content:
+def panic(_: DashboardInputs) -> Content:
     raise PanicException("a panic of a library")  # of polars, and no Exception
 
 
-def hold(reader: Reader, until: threading.Event) -> "Future[Content | Fault]":
+def hold(reader: Reader, until: threading.Event) -> "Future[Content | PartFault]":
     """Ask what takes until `until`; return once it is being read."""
     entered = threading.Event()
 
-    def read(_: Sight) -> Content:
+    def read(_: DashboardInputs) -> Content:
         entered.set()
         until.wait(PATIENCE_S)
         return Content(blocks=())
@@ -52,8 +52,8 @@ def hold(reader: Reader, until: threading.Event) -> "Future[Content | Fault]":
 def reader(tmp_path: Path) -> Iterator[Reader]:
     """Return a reader that has begun, of an empty home; its clock goes on by a second at each look."""
     seconds = itertools.count()
-    sight = Sight(configuration=loaded(tmp_path), environ={}, now=BEGIN)
-    made = Reader(sight, lambda: BEGIN + timedelta(seconds=next(seconds)), lambda: None)
+    inputs = DashboardInputs(configuration=loaded(tmp_path), environ={}, now=BEGIN)
+    made = Reader(inputs, lambda: BEGIN + timedelta(seconds=next(seconds)), lambda: None)
     made.start()
     assert made.wait_first(PATIENCE_S)
     yield made
@@ -62,7 +62,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 def test_what_a_library_raises_is_shown_and_the_next_question_is_answered(reader: Reader) -> None:
     told = reader.ask("panic", panic).result(PATIENCE_S)
-    assert isinstance(told, Fault)
+    assert isinstance(told, PartFault)
     assert "unexpected PanicException: a panic of a library" in told.lines[0]
     assert reader.ask("next", lambda _: Content(blocks=(Line("7"),))).result(PATIENCE_S) == Content(blocks=(Line("7"),))
 
@@ -108,8 +108,8 @@ class Watched:
     reader: Reader = field(init=False)
 
     def __post_init__(self) -> None:
-        sight = Sight(configuration=loaded(self.home), environ={}, now=BEGIN)
-        self.reader = Reader(sight, self.tell_time, lambda: None)
+        inputs = DashboardInputs(configuration=loaded(self.home), environ={}, now=BEGIN)
+        self.reader = Reader(inputs, self.tell_time, lambda: None)
 
     def tell_time(self) -> datetime:
         self.asked.append(BEGIN + timedelta(seconds=len(self.asked)))
@@ -221,7 +221,7 @@ def test_a_question_is_answered_from_memory_until_a_file_changes_and_few_answers
     with watching(tmp_path, monkeypatch) as watched:
 
         def ask(number: int) -> None:
-            def look(_: Sight) -> Content:
+            def look(_: DashboardInputs) -> Content:
                 read.append(number)
                 return Content(blocks=())
 
@@ -260,7 +260,7 @@ def test_nothing_yet_is_no_fault_and_a_fault_is_told_in_its_words() -> None:
         read_safely(lambda error=error: fail(error))  # type: ignore[misc]
         for error in (NoDataError("Nothing\nyet."), HftclError("It broke."), OSError(5, "Input/output error"))
     )
-    assert nothing == Fault(lines=("Nothing", "yet."), quiet=True)
-    assert broken == Fault(lines=("It broke.",))
-    assert isinstance(disk, Fault)
+    assert nothing == PartFault(lines=("Nothing", "yet."), quiet=True)
+    assert broken == PartFault(lines=("It broke.",))
+    assert isinstance(disk, PartFault)
     assert not disk.quiet

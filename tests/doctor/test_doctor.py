@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hftcl import durable, pages
 from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import read_looks
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import NewModel, read_trained_at
@@ -249,13 +249,13 @@ def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str
     at = content.index(before.sha256.encode())
     registry.database.write_bytes(content[:at] + b"x" + content[at + 1 :] if loss == "a byte" else b"")
     with pytest.raises(IntegrityError, match=r"damaged|lost"):
-        Archive(home).recover(NOW)
+        ModelArchive(home).recover(NOW)
     assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
     (after,) = registry.models()
     kept = ("model_id", "sha256", "pkl_sha256", "trained_from", "trained_to", "label_end", "exam_to", "rows", "tickers")
     assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
     assert (after.is_deployed, after.val_sharpe) == (True, before.val_sharpe)
-    assert Archive(home).recover(NOW) == ()
+    assert ModelArchive(home).recover(NOW) == ()
     assert repairs.repair(patient(home)) == ()
 
 
@@ -268,7 +268,7 @@ def _add_again(home: Path, model_id: str) -> str:
     at = read_trained_at(model_id)
     known = {name: getattr(first, name) for name in NewModel.__slots__}
     new = NewModel(**known | {"model_id": model_id, "trained_at": at, "outcome": "rejected"})
-    archive = Archive(home)
+    archive = ModelArchive(home)
     assert archive.claim_id(at) == model_id
     archive.add(
         new,
@@ -308,7 +308,7 @@ def test_a_try_that_the_csv_alone_tells_is_of_a_policy_of_its_own_in_the_luck_of
     registry = Registry(home)
     first = registry.models()[0].model_id
     pruned = [_add_again(home, f"202601{day}_000000") for day in (20, 21, 22)][:2]
-    assert Archive(home).prune(1, now=NOW) == tuple(pruned)
+    assert ModelArchive(home).prune(1, now=NOW) == tuple(pruned)
     _forget_exam(home)
     registry.database.unlink()
     repairs.repair(patient(home))
@@ -338,7 +338,7 @@ def test_a_try_that_the_csv_alone_tells_is_of_a_policy_of_its_own_in_the_luck_of
 def test_a_damaged_row_of_a_pruned_model_counts_as_a_try_by_the_csv_or_is_said_to_be_lost(home: Path, csv: str) -> None:
     registry = Registry(home)
     pruned, _ = [_add_again(home, model_id) for model_id in ("20260120_000000", "20260121_000000")]
-    assert Archive(home).prune(1, now=NOW) == (pruned,)
+    assert ModelArchive(home).prune(1, now=NOW) == (pruned,)
     with contextlib.closing(sqlite3.connect(registry.database)) as db, db:
         db.execute("UPDATE models SET rows = rows + 1 WHERE model_id = ?", [pruned])
     if csv == "lost":
@@ -441,7 +441,7 @@ def test_where_nothing_is_left_to_rebuild_from_the_repair_says_what_a_person_can
     assert not (home / "models" / "registry.sqlite").exists()
     (home / "models" / "model_metadata.csv").rename(home / "aside.csv")
     assert repairs.repair(patient(home)) == ()
-    assert Archive(home).recover(NOW) == (), "and hftcl begins anew"
+    assert ModelArchive(home).recover(NOW) == (), "and hftcl begins anew"
 
 
 @pytest.mark.hazard(19)

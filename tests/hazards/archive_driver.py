@@ -9,7 +9,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.record import RecordedSession
 from hftcl.errors import HftclError, PinnedError, RollbackError, StorageError
 from hftcl.schedule.claims import Occurrences
@@ -18,7 +18,7 @@ from tests.archive.sample_models import T0, added, archive_in
 NOW = T0 + timedelta(weeks=20)
 
 
-def retrain(archive: Archive) -> None:
+def retrain(archive: ModelArchive) -> None:
     """Change all that a retrain changes: its training is a process of its own, and keeps nothing."""
     model_id = added(archive, NOW, sessions=[session_of("")]).model_id
     archive.deploy(model_id, now=NOW, reason="better")
@@ -45,7 +45,7 @@ def run(home: Path, command: str, model_id: str) -> None:
         run_one(archive, home, command, model_id)
 
 
-def run_one(archive: Archive, home: Path, command: str, model_id: str) -> None:
+def run_one(archive: ModelArchive, home: Path, command: str, model_id: str) -> None:
     if command == "add":
         added(archive, NOW)
     elif command == "deploy":

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.registry import Registry, compute_digest
 from tests.hazards.loop_processes import assert_production_is_whole, left_behind
 from tests.in_process import answer_here
@@ -278,7 +278,7 @@ def _assert_truthful(
             same = compute_digest(home / PRODUCTION) == compute_digest(prepared / PRODUCTION)
             assert same or "serves now all the same" in done.stderr, text
         if "--repair" not in command.words or done.returncode == 0:
-            archive = Archive(home)
+            archive = ModelArchive(home)
             archive.recover(_LATER)
             assert archive.recover(_LATER) == (), text
             assert_production_is_whole(home)

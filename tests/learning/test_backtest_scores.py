@@ -20,7 +20,7 @@ from hftcl.events import ignore
 from hftcl.exam.policies import SessionPnl
 from hftcl.learning.backtest.plan import Planner, SessionBars
 from hftcl.learning.backtest.scores import score_all
-from hftcl.learning.backtest.trainings import Task, build_shop, train_all
+from hftcl.learning.backtest.trainings import UnitTraining, build_shop, train_all
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
 from hftcl.learning.score import examine
@@ -35,7 +35,7 @@ LAST = "2025-09-05"  # so that the sessions of the first model are more than a m
 
 
 @pytest.fixture(scope="module")
-def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[UnitTraining]:
     """Three weeks that were trained, in a span that ends two weeks later."""
     settings = small(tmp_path_factory.mktemp("weeks"))
     span = replace(settings, market=replace(settings.market, lookback_days=90))
@@ -49,12 +49,12 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
     return trained
 
 
-def list_later(tasks: Sequence[Task]) -> list[date]:
+def list_later(tasks: Sequence[UnitTraining]) -> list[date]:
     sessions = tasks[0].shop.frame["session"].unique().sort().to_list()
     return [day for day in sessions if day > WEEKS[0]]
 
 
-def examine_at_once(task: Task, rows: pl.DataFrame, days: Sequence[date]) -> dict[date, SessionPnl]:
+def examine_at_once(task: UnitTraining, rows: pl.DataFrame, days: Sequence[date]) -> dict[date, SessionPnl]:
     settings: Settings = task.shop.settings
     model = load_fit(task.path, sha256=None, market=None, features=task.shop.features)
     earned = examine(
@@ -69,7 +69,7 @@ def examine_at_once(task: Task, rows: pl.DataFrame, days: Sequence[date]) -> dic
 
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_a_session_is_worth_what_an_exam_of_all_sessions_says_in_whatever_order_they_are_asked_for(
-    tasks: list[Task], *, newest_first: bool
+    tasks: list[UnitTraining], *, newest_first: bool
 ) -> None:
     later = list_later(tasks)
     scores = score_all(tasks, later, ignore)
@@ -85,7 +85,9 @@ def test_a_session_is_worth_what_an_exam_of_all_sessions_says_in_whatever_order_
         assert any(mark.turnover for mark in asked.values())
 
 
-def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it_is_asked(tasks: list[Task]) -> None:
+def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it_is_asked(
+    tasks: list[UnitTraining],
+) -> None:
     later = list_later(tasks)
     scores = score_all(tasks, later, ignore)
     first, middle, last = (scores[task.unit.model_id].marks for task in tasks)
@@ -103,7 +105,7 @@ def test_a_model_is_scored_at_once_where_no_gate_decides_and_later_only_where_it
     assert middle[max(later)], "asked for again it is scored"
 
 
-def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all(tasks: list[Task]) -> None:
+def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all(tasks: list[UnitTraining]) -> None:
     every = tasks[1].shop.frame["session"].unique().sort().to_list()
     marks = score_all(tasks, every, ignore)[tasks[1].unit.model_id].marks
     split = tasks[1].unit.split
@@ -116,7 +118,7 @@ def test_a_session_that_a_model_has_seen_or_that_is_none_is_worth_nothing_at_all
 
 
 @pytest.mark.parametrize("week", [0, 1], ids=["scored at once", "scored when asked for"])
-def test_a_model_trades_no_ticker_that_it_was_not_trained_on(tasks: list[Task], week: int) -> None:
+def test_a_model_trades_no_ticker_that_it_was_not_trained_on(tasks: list[UnitTraining], week: int) -> None:
     few = ("AAPL", "TSLA")
     changed = list(tasks)
     changed[week] = replace(tasks[week], unit=replace(tasks[week].unit, tickers=few))
@@ -129,7 +131,7 @@ def test_a_model_trades_no_ticker_that_it_was_not_trained_on(tasks: list[Task], 
     assert by_hand != examine_at_once(tasks[week], frame, after)
 
 
-def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[Task]) -> None:
+def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[UnitTraining]) -> None:
     """A ticker that was delisted, in a span that others go on in."""
     first, gone = tasks[0], max(list_later(tasks))
     frame = first.shop.frame.filter(pl.col("session") < gone)
@@ -141,7 +143,7 @@ def test_a_session_without_a_bar_of_its_tickers_is_worth_zero(tasks: list[Task])
     assert marks[gone] == SessionPnl(gross=0.0, net=0.0, turnover=0.0), "asked for alone, of no row"
 
 
-def test_where_a_model_cannot_be_read_no_other_one_is_begun(tasks: list[Task]) -> None:
+def test_where_a_model_cannot_be_read_no_other_one_is_begun(tasks: list[UnitTraining]) -> None:
     """One thread: it is at the second model when the first has failed, and goes on when it is waited for."""
     begun: set[str] = set()
 
@@ -170,7 +172,7 @@ def test_no_task_has_no_score(tmp_path: Path) -> None:
 
 
 def test_a_line_more_in_the_code_trains_a_week_of_the_backtest_again(
-    tasks: list[Task], change_code: Callable[[], None]
+    tasks: list[UnitTraining], change_code: Callable[[], None]
 ) -> None:
     shop, unit = tasks[0].shop, tasks[0].unit
     assert [task.path for task in shop.prepare([unit])] == [tasks[0].path]

@@ -11,7 +11,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, read_sessions
 from hftcl.archive.records import NewModel
@@ -136,7 +136,7 @@ def test_a_market_that_moves_three_times_as_much_has_drifted_and_the_volatility_
 
 def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> None:
     """The very model that serves, archived again without the bins, as the release before wrote it."""
-    archive, live = Archive(home), Registry(home).models()[0]
+    archive, live = ModelArchive(home), Registry(home).models()[0]
     file = archive.onnx_path(live.model_id).read_bytes()
     known = artifact.describe(file)
     model_id = archive.claim_id(NOW + timedelta(minutes=1))
@@ -155,7 +155,7 @@ def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> N
 
 def recorded(home: Path, returns: list[float], *, last: date) -> None:
     """Give the policy a record of these returns on consecutive days up to `last`, before what it has."""
-    archive, model = Archive(home), Registry(home).models()[0]
+    archive, model = ModelArchive(home), Registry(home).models()[0]
     archive.record_sessions(
         [
             RecordedSession(

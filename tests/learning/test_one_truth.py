@@ -9,14 +9,14 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.export import csv_bytes
 from hftcl.archive.fitness import find_market_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.registry import Registry
 from hftcl.dashboard.contents import ModelsContent
-from hftcl.dashboard.parts import PARTS, Sight
+from hftcl.dashboard.parts import PARTS, DashboardInputs
 from hftcl.doctor import prometheus
 from hftcl.doctor.archive import check_edge
 from hftcl.doctor.row import Context
@@ -63,7 +63,7 @@ def ask_everywhere(settings: Settings, now: datetime) -> dict[str, str]:
     home = Path(settings.paths.home)
     configuration = replace(loaded(home), settings=settings)
     (models,) = (part for part in PARTS if part.name == "models")
-    content = models.read(Sight(configuration=configuration, environ={}, now=now))
+    content = models.read(DashboardInputs(configuration=configuration, environ={}, now=now))
     assert isinstance(content, ModelsContent)
     watch = ProductionWatch(home, find_market_kind(settings), policy=hash_policy(settings), interval_s=60)
     watch.look(now)
@@ -87,7 +87,7 @@ def test_whoever_is_asked_says_the_same_of_whether_the_bot_may_trade(tmp_path: P
         said = ask_everywhere(settings, TRAINED + HOUR)
         assert {text.partition(":")[0] for text in said.values()} == {answer}, said
         assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
-    Archive(tmp_path).begin_record_over(synthetic=True, reason="stale opens", now=TRAINED + HOUR)
+    ModelArchive(tmp_path).begin_record_over(synthetic=True, reason="stale opens", now=TRAINED + HOUR)
     said = ask_everywhere(ours, TRAINED + 2 * HOUR)
     assert {said[who] for who in ("digest", "dashboard", "doctor")} == {said["bot"]}
     assert said["bot"].endswith("stale opens")
@@ -164,7 +164,7 @@ def test_a_model_of_another_market_is_neither_what_prove_looks_at_nor_what_featu
 
 
 def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) -> None:
-    archive: Archive = archive_in(tmp_path)
+    archive: ModelArchive = archive_in(tmp_path)
     ahead = added(archive, T0 + timedelta(days=365)).model_id
     back = added(archive, T0).model_id
     lines = archive.csv.read_text().splitlines()[1:]
@@ -216,7 +216,7 @@ def test_a_candidate_that_waits_for_a_person_is_not_trained_again_each_night(
     settings = settings_of(tmp_path)
     live = archived(tmp_path)
     assert live == "20250531_120000"
-    archive = Archive(tmp_path)
+    archive = ModelArchive(tmp_path)
     archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
     late = TRAINED + timedelta(days=8)
     waiting = archived(tmp_path, late, seed=2, deploy=False, outcome="inconclusive", report=report or {"edge": None})
@@ -240,7 +240,7 @@ def test_a_doubted_candidate_is_no_answer_to_a_model_that_cannot_serve(tmp_path:
     report: dict[str, object] = {"evidence": [{"name": "plausibility"}]}
     late = TRAINED + timedelta(days=4)
     doubted = archived(tmp_path, late, deploy=False, outcome="inconclusive", report=report)
-    Archive(tmp_path).record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=doubted)
+    ModelArchive(tmp_path).record_attempt(late, kind="retrain", outcome="inconclusive", reason="", model_id=doubted)
     checked = ContinuousLearning(settings, clock=lambda: late + HOUR).check()
     assert trigger_of(checked, "no_model").fired
     assert trigger_of(checked, "age").evidence.startswith(f"candidate {doubted}")
@@ -258,7 +258,7 @@ def test_which_market_a_verdict_was_about_is_known_without_the_model_s_file(
     tmp_path: Path, market: dict[str, object], counts: bool
 ) -> None:
     judged = archived(tmp_path, deploy=False, outcome="rejected", report=market)
-    archive = Archive(tmp_path)
+    archive = ModelArchive(tmp_path)
     archive.record_attempt(TRAINED, kind="retrain", outcome="rejected", reason="", model_id=judged)
     archive.onnx_path(judged).unlink()
     checked = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR).check()
@@ -272,7 +272,9 @@ def test_each_place_says_that_a_model_of_another_market_does_not_serve_here(tmp_
     assert "hftcl_model_serves 0" in prometheus.render_text(settings, now)
     assert "trained on sessions of XLON" in dict(build_digest(settings, now - HOUR, now).facts)["but serves not here"]
     (models,) = (part for part in PARTS if part.name == "models")
-    content = models.read(Sight(configuration=replace(loaded(tmp_path), settings=settings), environ={}, now=now))
+    content = models.read(
+        DashboardInputs(configuration=replace(loaded(tmp_path), settings=settings), environ={}, now=now)
+    )
     assert isinstance(content, ModelsContent)
     told = [block.text for block in content.edge if isinstance(block, Line)]
     assert any(text.startswith("It cannot serve this market: Model ") for text in told), told
@@ -282,7 +284,7 @@ def test_a_model_of_features_that_are_computed_no_more_is_no_model_until_a_candi
     """The bot refuses it at its next start, whatever its age is."""
     settings = settings_of(tmp_path)
     live = archived(tmp_path, features_hash="0" * 64)
-    archive = Archive(tmp_path)
+    archive = ModelArchive(tmp_path)
     archive.record_attempt(TRAINED, kind="retrain", outcome="deployed", reason="", model_id=live)
     late = TRAINED + timedelta(days=4)
     report = ContinuousLearning(settings, clock=lambda: late).check()
@@ -296,7 +298,7 @@ def test_a_model_of_features_that_are_computed_no_more_is_no_model_until_a_candi
 
 def test_the_age_counts_from_the_last_attempt_that_was_judged(tmp_path: Path) -> None:
     archived(tmp_path)
-    archive = Archive(tmp_path)
+    archive = ModelArchive(tmp_path)
     for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
         at = TRAINED + timedelta(days=day)
         archive.record_attempt(at, kind="forced", outcome=outcome, reason="r", model_id=None)

@@ -21,7 +21,7 @@ from hftcl.market.window import open_market
 from hftcl.model import by_ticker, grid
 from hftcl.model.by_ticker import add_features_by_ticker
 from hftcl.model.features import FEATURES, Feature
-from hftcl.model.grid import Grid
+from hftcl.model.grid import MinuteGrid
 from hftcl.model.target import evaluate_target
 from tests.loop_cases import SHORT_DAY, first_retrain, small
 from tests.trained import Homes
@@ -87,7 +87,7 @@ def test_a_target_planted_in_a_feature_of_the_rows_that_train_is_found(
 
 
 def test_a_label_that_ends_later_than_it_says_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def evaluate(grid: Grid, horizon_minutes: int) -> pl.DataFrame:
+    def evaluate(grid: MinuteGrid, horizon_minutes: int) -> pl.DataFrame:
         return evaluate_target(grid, horizon_minutes).with_columns(pl.col("label_end") - pl.duration(minutes=20))
 
     for module in (by_ticker, proof):  # the rows that train, and those that are computed once more

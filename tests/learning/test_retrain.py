@@ -15,7 +15,7 @@ import pytest
 
 from hftcl import ContinuousLearning, durable
 from hftcl.archive import artifact
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import read_looks
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import RecordedSession, read_all, read_sessions
@@ -252,7 +252,7 @@ def once_more(homes: Homes, tmp_path: Path) -> OnceMore:
         rows=report.rows,
         sessions=1,
     )
-    promotion = Promotion(Archive(home), small(home), None, {}, NOW, None, ignore)  # type: ignore[arg-type]
+    promotion = Promotion(ModelArchive(home), small(home), None, {}, NOW, None, ignore)  # type: ignore[arg-type]
     return OnceMore(home, report, rows, promotion, candidate)
 
 

@@ -25,7 +25,7 @@ from hftcl.learning.search.report import (
     report_winner,
     weigh_trials,
 )
-from hftcl.learning.search.sampler import Sampler, name_choice
+from hftcl.learning.search.sampler import TrialSampler, name_choice
 from hftcl.learning.search.space import TABLE, Choice, Space, apply_choice, build_space, read_value
 from hftcl.learning.search.trials import FinishedTrial, Study, TrialStore
 from hftcl.settings import Features, Search, Settings, setting
@@ -146,7 +146,7 @@ def test_a_parameter_of_a_strangers_family_is_tried_where_values_name_it(monkeyp
 def test_every_choice_that_a_space_makes_is_settings_that_the_file_could_have() -> None:
     settings = Settings()
     space = space_of(settings)
-    sampler, tried = Sampler(space, seed=3), set[str]()
+    sampler, tried = TrialSampler(space, seed=3), set[str]()
     for number in range(40):
         chosen = sampler.ask(number, tried)
         assert chosen is not None
@@ -165,11 +165,11 @@ def test_the_same_seed_tries_the_same_also_when_it_goes_on_later() -> None:
 
     def run(seed: int, restart_at: int) -> list[str]:
         tried: list[str] = []
-        sampler = Sampler(space, seed)
+        sampler = TrialSampler(space, seed)
         known: list[tuple[Choice, float | None]] = []
         for number in range(25):
             if number == restart_at:
-                sampler = Sampler(space, seed)
+                sampler = TrialSampler(space, seed)
                 for choice, worth in known:
                     sampler.learn(choice, worth)
             chosen = sampler.ask(number, set(tried))
@@ -186,7 +186,7 @@ def test_the_same_seed_tries_the_same_also_when_it_goes_on_later() -> None:
 
 
 def test_a_few_trials_have_importances_without_a_warning_for_each_setting() -> None:
-    sampler = Sampler(space_of(Settings()), seed=3)
+    sampler = TrialSampler(space_of(Settings()), seed=3)
     for number in range(3):
         sampler.ask(number, set())
         sampler.tell(number, float(number))
@@ -195,7 +195,7 @@ def test_a_few_trials_have_importances_without_a_warning_for_each_setting() -> N
 
 def test_two_trials_that_know_the_same_try_different_things() -> None:
     space = space_of(Settings())
-    assert len({name_choice(Sampler(space, 1).ask(number, set()) or {}) for number in range(1, 6)}) == 5
+    assert len({name_choice(TrialSampler(space, 1).ask(number, set()) or {}) for number in range(1, 6)}) == 5
 
 
 def trial(number: int, sharpe: float | None, positions: str = "") -> FinishedTrial:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from hftcl.market.bars import Finding, label
-from hftcl.market.month_files import FILE_SCHEMA, HeldSession, Note
+from hftcl.market.month_files import FILE_SCHEMA, HeldSession, StoredFinding
 from hftcl.market.received import count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import (
@@ -45,7 +45,7 @@ def shelf_of(*days: date) -> Shelf:
 
 
 def doubtful(count: int, first: datetime | None = ASKED) -> HeldSession:
-    return HeldSession(notes=(Note(reason="doubtful", count=count, first=first, detail="few"),))
+    return HeldSession(notes=(StoredFinding(reason="doubtful", count=count, first=first, detail="few"),))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_broken_bars_and_bars_taken_back_leave_their_session_in_doubt_and_others
         (DAYS[1], "taken_back", 1),
         (DAYS[2], "duplicate", 9),
     ):
-        note = Note(reason=reason, count=count, first=None, detail="")
+        note = StoredFinding(reason=reason, count=count, first=None, detail="")
         shelf.held[day] = HeldSession(notes=(*shelf.held[day].notes, note))
     assert find_doubtful(shelf, SESSIONS) == {
         DAYS[0]: "5 bars that came broken",
@@ -169,7 +169,7 @@ def test_what_cleaning_found_is_kept_with_its_own_session_and_bars_of_no_asked_s
     assert put(shelf, "A", [thursday, friday], pl.concat([bars(thursday), bars(friday), bars(DAYS[2])]), findings) == []
     assert shelf.held == {
         thursday: HeldSession(),
-        friday: HeldSession(notes=(Note(reason="bad_tick", count=2, first=ASKED, detail="x"),)),
+        friday: HeldSession(notes=(StoredFinding(reason="bad_tick", count=2, first=ASKED, detail="x"),)),
     }
     assert set(shelf.bars["session"]) == {thursday, friday}
     assert shelf.changed == {"2026-01"}

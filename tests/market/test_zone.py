@@ -14,7 +14,7 @@ from hftcl.events import ignore
 from hftcl.market.inspect import inspect
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.synthetic import SyntheticSource
-from hftcl.market.zone import Clock, find_clock, find_stretch, fits
+from hftcl.market.zone import StampClock, find_clock, find_stretch, fits
 from hftcl.settings import Files, Paths, Settings
 from tests.market.layout_cases import market
 from tests.shared_data import REAL_BARS, needs_real_bars
@@ -32,7 +32,7 @@ def naive(bars: pl.DataFrame, zone: str, *, end: bool) -> pl.DataFrame:
     return bars.with_columns(digits.dt.offset_by("1m" if end else "0m").alias("at"))
 
 
-def same_clock(clock: Clock, zone: str, bars: pl.DataFrame) -> bool:
+def same_clock(clock: StampClock, zone: str, bars: pl.DataFrame) -> bool:
     """Whether both zones give the same moments for every stamp."""
     moments = [
         bars.select(
@@ -228,7 +228,7 @@ def test_of_two_hundred_folders_in_any_format_inspect_names_nine_in_ten_and_none
             assert report.refused, "what is not sure is asked for"
             continue
         named += 1
-        clock = Clock(zone=report.zone, label=None, same=(), score=1, sessions=0, offset_minutes=None, why="")
+        clock = StampClock(zone=report.zone, label=None, same=(), score=1, sessions=0, offset_minutes=None, why="")
         assert same_clock(clock, zone, bars), (zone, end, extended, write.__name__, report)
         assert report.label == ("end" if end else "start"), (zone, end, extended, write.__name__, report)
     with capsys.disabled():

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hftcl.performance.attribution import AMOUNTS, FILLS, OVERNIGHT, Amounts, Attribution, Key, attribute
+from hftcl.performance.attribution import AMOUNTS, FILLS, OVERNIGHT, Amounts, Attribution, BookingKey, attribute
 from hftcl.performance.figures import sum_amounts
 from tests.performance import fill_by_fill
 from tests.performance.fill_by_fill import Execution
@@ -44,9 +44,9 @@ def book(fills: Sequence[Execution], closes: Mapping[tuple[date, str], float], s
     return attribute(frame, prices, sessions)
 
 
-def list_booked(found: Attribution) -> dict[Key, Amounts]:
+def list_booked(found: Attribution) -> dict[BookingKey, Amounts]:
     return {
-        Key(**{name: row[name] for name in Key._fields}): Amounts(**{name: row[name] for name in AMOUNTS})
+        BookingKey(**{name: row[name] for name in BookingKey._fields}): Amounts(**{name: row[name] for name in AMOUNTS})
         for row in found.booked.iter_rows(named=True)
     }
 

@@ -10,7 +10,7 @@ from hftcl.alerts import Alert, SendResult
 from hftcl.config.times import parse
 from hftcl.events import OnEvent
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences, State
-from hftcl.schedule.interfaces import Duty, JobResult, Observer
+from hftcl.schedule.interfaces import JobFunction, JobResult, Observer
 from hftcl.schedule.rules import Job, Occurrence, Rule, SessionsRule, TimesRule
 from hftcl.schedule.scheduler import Scheduler
 from hftcl.schedule.stop import Stop
@@ -108,7 +108,7 @@ class Box:
         return True
 
 
-def done_in(clock: Clock, log: list[Occurrence], **span: float) -> Duty:
+def done_in(clock: Clock, log: list[Occurrence], **span: float) -> JobFunction:
     """Return a duty that takes so long and writes what it did to `log`."""
 
     def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
@@ -122,7 +122,7 @@ def done_in(clock: Clock, log: list[Occurrence], **span: float) -> Duty:
 def scheduler(
     home: Path,
     clock: Clock,
-    duties: Mapping[Job, Duty],
+    jobs: Mapping[Job, JobFunction],
     *,
     rules: Sequence[Rule] | None = None,
     box: Box | None = None,
@@ -133,9 +133,9 @@ def scheduler(
     tick_s: float = 15.0,
 ) -> Scheduler:
     return Scheduler(
-        [rule for rule in rules or daily_and_weekly() if rule.job in duties],
+        [rule for rule in rules or daily_and_weekly() if rule.job in jobs],
         Occurrences(home),
-        duties,
+        jobs,
         clock=clock,
         sleep=clock.sleep,
         by=by,

@@ -21,7 +21,7 @@ from hftcl.alerts import Alert, Kind
 from hftcl.errors import HftclError, LockHeldError, NewerVersionError, SourceError, StorageError, SupersededError
 from hftcl.events import Event, OnEvent, critical
 from hftcl.schedule.claims import Occurrences
-from hftcl.schedule.interfaces import Duty, JobResult
+from hftcl.schedule.interfaces import JobFunction, JobResult
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.schedule.stop import Stop, StopRequest
 from hftcl.systemd import Notifier
@@ -38,12 +38,18 @@ def states(home: Path) -> list[tuple[str, str, str]]:
 
 
 def run_until(
-    moment: datetime, home: Path, clock: Clock, duties: Mapping[Job, Duty], *, stop: Stop | None = None, **more: object
+    moment: datetime,
+    home: Path,
+    clock: Clock,
+    jobs: Mapping[Job, JobFunction],
+    *,
+    stop: Stop | None = None,
+    **more: object,
 ) -> None:
     """Run the loop in the foreground until SIGTERM comes at `moment`."""
     stop = stop or Stop()
     clock.at(moment, lambda: stop.ask(SIGTERM))
-    scheduler(home, clock, duties, stop=stop, **more).run()  # type: ignore[arg-type]
+    scheduler(home, clock, jobs, stop=stop, **more).run()  # type: ignore[arg-type]
     assert clock.true >= moment
 
 
@@ -74,10 +80,10 @@ def test_each_job_is_done_once_in_its_time_and_the_loop_looks_up_every_fifteen_s
 
 def test_a_second_scheduler_and_a_restart_find_nothing_left_to_do(tmp_path: Path) -> None:
     clock, log = Clock(), list[Occurrence]()
-    duties = {Job.CHECK: done_in(clock, log, minutes=1)}
-    run_until(START + 3 * DAY, tmp_path, clock, duties)
+    jobs = {Job.CHECK: done_in(clock, log, minutes=1)}
+    run_until(START + 3 * DAY, tmp_path, clock, jobs)
     assert len(log) == 3
-    assert scheduler(tmp_path, clock, duties, by="another").run_once() == ()
+    assert scheduler(tmp_path, clock, jobs, by="another").run_once() == ()
     assert len(log) == 3
 
 
@@ -111,8 +117,8 @@ def test_a_clock_that_is_put_back_while_the_loop_waits_has_its_days_too(tmp_path
 @pytest.mark.hazard(44)
 def test_a_retrain_that_takes_two_hours_lets_the_check_be_skipped_and_collection_come_late(tmp_path: Path) -> None:
     clock, log = Clock(START + 3 * DAY), list[Occurrence]()
-    duties = {Job.CHECK: done_in(clock, log, minutes=1), Job.RETRAIN: done_in(clock, log, hours=2)}
-    run_until(START + 5 * DAY, tmp_path, clock, duties)
+    jobs = {Job.CHECK: done_in(clock, log, minutes=1), Job.RETRAIN: done_in(clock, log, hours=2)}
+    run_until(START + 5 * DAY, tmp_path, clock, jobs)
     assert [(each.job, str(each.local_date)) for each in log] == [("retrain", "2026-01-11"), ("check", "2026-01-12")]
     assert ("check", "2026-01-11", "skipped") in states(tmp_path)
 
@@ -120,7 +126,7 @@ def test_a_retrain_that_takes_two_hours_lets_the_check_be_skipped_and_collection
 # --- work that fails --------------------------------------------------------------------------------------------------
 
 
-def failing(error: Exception) -> Duty:
+def failing(error: Exception) -> JobFunction:
     def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         raise error
 
@@ -141,8 +147,8 @@ def test_work_that_fails_is_recorded_and_told_and_the_next_one_runs(
     tmp_path: Path, error: Exception, state: str, told: str
 ) -> None:
     clock, log, box = Clock(), list[Occurrence](), Box()
-    duties = {Job.CHECK: failing(error), Job.COLLECT: done_in(clock, log, minutes=1)}
-    run_until(START + DAY, tmp_path, clock, duties, rules=all_jobs(), box=box)
+    jobs = {Job.CHECK: failing(error), Job.COLLECT: done_in(clock, log, minutes=1)}
+    run_until(START + DAY, tmp_path, clock, jobs, rules=all_jobs(), box=box)
     (row,) = (each for each in Occurrences(tmp_path).list_known() if each.job == "check" and each.local_date.day == 8)
     assert row.state == state
     assert told in str(row.outcome)
@@ -404,9 +410,9 @@ class Year:
         self.clock.at(end, lambda: self.stop.ask(SIGTERM))
         while self.clock.true < end:
             self.stop.asked = None
-            duties = dict.fromkeys(Job, self.work)
+            jobs = dict.fromkeys(Job, self.work)
             with contextlib.suppress(Killed):
-                scheduler(self.home, self.clock, duties, rules=all_jobs(), stop=self.stop, tick_s=900).run()
+                scheduler(self.home, self.clock, jobs, rules=all_jobs(), stop=self.stop, tick_s=900).run()
             gc.collect()  # what a dead process held is free
             self.befell["starts"] += 1
             self.clock.pass_by(minutes=self.chance.uniform(0.2, 30))

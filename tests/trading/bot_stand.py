@@ -15,7 +15,7 @@ import polars as pl
 from hftcl.alerts import Alert
 from hftcl.archive import artifact
 from hftcl.archive.artifact import ModelMeta
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import NewModel
@@ -180,7 +180,7 @@ def _archive(
     names: tuple[str, ...],
     changes: dict[str, object],
 ) -> str:
-    archive = Archive(home)
+    archive = ModelArchive(home)
     model_id = archive.claim_id(at)
     meta = meta_of(model_id, names=names, **changes)
     archive.add(

@@ -13,7 +13,7 @@ import polars as pl
 
 from hftcl.trading.brokers.refusals import Refusal
 from hftcl.trading.brokers.strict_account import StrictAccount
-from hftcl.trading.brokers.strict_rules import RefusedError, Rules
+from hftcl.trading.brokers.strict_rules import AccountRules, RefusedError
 from hftcl.trading.brokers.strict_state import Activity, StrictOrder
 from tests.trading.alpaca_server import AlpacaServer, Reply
 
@@ -21,9 +21,9 @@ from tests.trading.alpaca_server import AlpacaServer, Reply
 class StrictServer(AlpacaServer):
     """The service. account: the account that it keeps. now: its time, which the test sets or asks a clock for."""
 
-    def __init__(self, rules: Rules | None = None, *, clock: Callable[[], datetime]) -> None:
+    def __init__(self, rules: AccountRules | None = None, *, clock: Callable[[], datetime]) -> None:
         super().__init__()
-        self.account = StrictAccount(rules or Rules())
+        self.account = StrictAccount(rules or AccountRules())
         self.clock = clock
         self.limited = True
         self.pairs = {"BTCUSD": "BTC/USD", "ETHUSD": "ETH/USD"}

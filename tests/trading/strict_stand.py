@@ -86,21 +86,21 @@ class Bench:
         self.silent_for = {ticker: self.silent_for.get(ticker, 0) + 1 for ticker in self.halted}
         scene = self.scene(minute)
         equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
-        wishes = {
+        desired_positions = {
             ticker: DesiredPosition(target=shares * self.prices[ticker] / CAPITAL, price=self.prices[ticker])
             for ticker, shares in (wanted or {}).items()
         }
-        return self.desk.trade([], wishes, scene, equity)
+        return self.desk.trade([], desired_positions, scene, equity)
 
     def close_all(self, minute: int, purpose: str = REBALANCE) -> tuple[OrderRecord, ...]:
         """Close every position in a minute."""
         scene = self.scene(minute, left=2.0)
         equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
-        wishes = {
+        desired_positions = {
             ticker: DesiredPosition(target=0.0, price=self.prices[ticker], purpose=purpose)
             for ticker in self.desk.list_touched()
         }
-        return self.desk.trade([], wishes, scene, equity)
+        return self.desk.trade([], desired_positions, scene, equity)
 
     def bars(self, minute: int) -> pl.DataFrame:
         return bars(*((minute, ticker, price) for ticker, price in self.prices.items() if ticker not in self.halted))

@@ -19,7 +19,7 @@ from hftcl.performance.story import performance
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.brokers.strict_account import StrictAccount
-from hftcl.trading.brokers.strict_rules import Rules
+from hftcl.trading.brokers.strict_rules import AccountRules
 from hftcl.trading.execute.corporate import book_actions
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.run.clock import SimulatedClock
@@ -97,7 +97,7 @@ class Overnight:
 @pytest.fixture
 def night(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Overnight]:
     world: World
-    with StrictServer(Rules(cash=100_000.0), clock=lambda: world.clock.now()) as server:
+    with StrictServer(AccountRules(cash=100_000.0), clock=lambda: world.clock.now()) as server:
         monkeypatch.setenv("APCA_API_KEY_ID", server.keys[0])
         monkeypatch.setenv("APCA_API_SECRET_KEY", server.keys[1])
         world = world_of(server, home, MORNING - timedelta(hours=2))
@@ -140,7 +140,7 @@ def test_a_split_is_what_the_broker_made_of_it_where_the_source_says_otherwise(
 def test_what_a_reverse_split_pays_out_in_cash_is_booked_as_such(
     night: Overnight, shares: float, ratio: float, left: float
 ) -> None:
-    night.account.rules = Rules(cash_in_lieu=True)
+    night.account.rules = AccountRules(cash_in_lieu=True)
     night.hold(AAPL=shares)
     night.list_splits("AAPL", round(1 / ratio), 1.0)
     night.account.split("AAPL", ratio, NIGHT)
@@ -230,7 +230,7 @@ def merge_for_both(account: StrictAccount) -> None:
 
 
 def round_down(account: StrictAccount) -> None:
-    account.rules = Rules(cash_in_lieu=True)
+    account.rules = AccountRules(cash_in_lieu=True)
     account.split("AAPL", 0.015, NIGHT)
 
 

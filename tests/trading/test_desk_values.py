@@ -29,8 +29,8 @@ def sizing(**changes: object) -> Sizing:
 def missing(made: Sizing, target: float, held: float = 0.0, *under_way: float, price: float = 100.0) -> float:
     """Return the shares of AAPL that are ordered, 0.0 for no order."""
     working = {"AAPL": [WorkingOrder(a_record(n, quantity=left), 0.0) for n, left in enumerate(under_way)]}
-    wish = DesiredPosition(target=target, price=price)
-    return made.compute_missing({"AAPL": wish}, {"AAPL": held, "AMD": 3.0}, working).get("AAPL", 0.0)
+    desired_position = DesiredPosition(target=target, price=price)
+    return made.compute_missing({"AAPL": desired_position}, {"AAPL": held, "AMD": 3.0}, working).get("AAPL", 0.0)
 
 
 def test_what_is_on_its_way_is_not_ordered_again_in_either_direction() -> None:
@@ -39,8 +39,8 @@ def test_what_is_on_its_way_is_not_ordered_again_in_either_direction() -> None:
     assert missing(sizing(), 0.2, 30.0, -8.0) == -2.0
     assert missing(sizing(), 0.2, 12.0, 8.0) == 0.0
     assert missing(sizing(), 0.2, 0.25) == 19.0, "whole shares, where a person handed over a part of one"
-    wish = DesiredPosition(target=0.2, price=100.0)
-    assert sizing().compute_missing({"AAPL": wish}, {}, {}) == {"AAPL": 20.0}
+    desired_position = DesiredPosition(target=0.2, price=100.0)
+    assert sizing().compute_missing({"AAPL": desired_position}, {}, {}) == {"AAPL": 20.0}
     assert sizing().compute_missing({}, {"AMD": 3.0}, {}) == {}, "what nothing is wished of is left as it is"
 
 

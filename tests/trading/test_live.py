@@ -23,12 +23,12 @@ from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
 from hftcl.trading.brokers.alpaca import AlpacaBroker
 from hftcl.trading.brokers.paper import PaperBroker
-from hftcl.trading.brokers.strict_rules import Rules
+from hftcl.trading.brokers.strict_rules import AccountRules
 from hftcl.trading.feeds import Delivery, Feed, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.controls import Controls
-from hftcl.trading.run.guards import require_consent, require_hours, require_present, require_same_account
+from hftcl.trading.run.guards import require_agreement_on_money, require_hours, require_present, require_same_account
 from hftcl.trading.run.kill_switch import clear
 from hftcl.trading.run.live import trade
 from hftcl.trading.run.present import Present
@@ -176,13 +176,13 @@ def test_real_money_takes_the_configuration_and_the_command_line(
 ) -> None:
     settings = settings_of(tmp_path, trade={"live": in_settings})
     with pytest.raises(UsageError, match=missing):
-        require_consent(settings, bank, real_money=on_command_line, synthetic=False)
-    require_consent(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=False)
+        require_agreement_on_money(settings, bank, real_money=on_command_line, synthetic=False)
+    require_agreement_on_money(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=False)
 
 
 def test_real_money_is_never_traded_on_an_invented_market(tmp_path: Path, bank: Account) -> None:
     with pytest.raises(UsageError, match="invented market"):
-        require_consent(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=True)
+        require_agreement_on_money(settings_of(tmp_path, trade={"live": True}), bank, real_money=True, synthetic=True)
 
 
 def test_the_live_option_with_a_paper_broker_is_a_misunderstanding(home: Path) -> None:
@@ -594,7 +594,7 @@ def test_a_split_that_the_broker_has_done_overnight_is_booked_before_the_shares_
 ) -> None:
     morning = session_minutes(NEXT_DAY)[0]
     world: World
-    with StrictServer(Rules(cash_in_lieu=True), clock=lambda: world.clock.now()) as server:
+    with StrictServer(AccountRules(cash_in_lieu=True), clock=lambda: world.clock.now()) as server:
         monkeypatch.setenv("APCA_API_KEY_ID", server.keys[0])
         monkeypatch.setenv("APCA_API_SECRET_KEY", server.keys[1])
         world = world_of(server, home, morning - timedelta(hours=2))

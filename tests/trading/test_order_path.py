@@ -146,9 +146,9 @@ def test_a_kill_while_orders_leave_loses_no_decision_of_the_minute(tmp_path: Pat
         scene = made.scene(0)
         equity = made.desk.book_minute(made.bars(0), scene, trades=True)
         decisions = [a_decision(0, ticker) for ticker in ("AAPL", "AMD", "TSLA")]
-        wishes = {ticker: DesiredPosition(target=0.01, price=100.0) for ticker in ("AMD", "TSLA")}
+        desired_positions = {ticker: DesiredPosition(target=0.01, price=100.0) for ticker in ("AMD", "TSLA")}
         with pytest.raises(Killed):
-            made.desk.trade(decisions, wishes, scene, equity)
+            made.desk.trade(decisions, desired_positions, scene, equity)
         with LedgerReader(made.ledger.path) as ledger:
             assert ledger.decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
             assert ledger.orders()["state"].to_list() == ["intended", "intended"]
@@ -317,8 +317,8 @@ def test_what_the_broker_cannot_be_paid_for_is_told_although_the_bot_thought_it_
         made.minute(0)  # the account is asked, and then loses its money
         made.account.cash = 400.0
         scene = made.scene(0)
-        wish = {"AAPL": DesiredPosition(target=0.1, price=100.0)}
-        made.desk.trade([], wish, scene, made.desk.value_book(scene.session, at(0), made.prices))
+        desired_position = {"AAPL": DesiredPosition(target=0.1, price=100.0)}
+        made.desk.trade([], desired_position, scene, made.desk.value_book(scene.session, at(0), made.prices))
         assert made.ledger.orders()["code"].to_list() == ["no_buying_power"]
         assert made.subjects == ["the broker refuses the account: nothing is opened"]
 

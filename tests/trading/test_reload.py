@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from hftcl.alerts import Kind
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
@@ -269,7 +269,7 @@ def test_a_rollback_reaches_the_bot_like_any_other_deployment(tmp_path: Path) ->
     first, second = archived(tmp_path), archived(tmp_path, TRAINED + HOUR, seed=2)
     ours = serving(tmp_path)
     assert ours.look(NOW).after == second
-    archive = Archive(tmp_path)
+    archive = ModelArchive(tmp_path)
     archive.rollback(now=NOW, reason="worse")
     assert ours.look(NOW + HOUR).after == first
 

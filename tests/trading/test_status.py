@@ -28,7 +28,7 @@ from hftcl.trading.brokers import Account, Order, OrderState
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.execute.last_resort import close_without_ledger
-from hftcl.trading.run.broker_close import BrokerClose, Outcome
+from hftcl.trading.run.broker_close import BrokerClose, CloseOutcome
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
 from hftcl.trading.run.status import StatusReport, status
@@ -580,7 +580,7 @@ def send_open_order(broker: Flaky, name: str, ticker: str, quantity: float = 1.0
     broker.account_now.submit(name, ticker, quantity, 100.0, at(9))
 
 
-def close_at_broker(broker: Flaky, *tickers: str) -> tuple[Outcome, SimulatedClock]:
+def close_at_broker(broker: Flaky, *tickers: str) -> tuple[CloseOutcome, SimulatedClock]:
     clock = SimulatedClock(at(10))
     hours = find_next_hours(Calendar("XNYS"), at(10), extended_hours=False)
     return BrokerClose(broker=broker, own_tickers=tickers).run(hours, clock), clock

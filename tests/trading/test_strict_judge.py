@@ -12,15 +12,15 @@ from hftcl.trading.brokers.strict_rules import (
     PDT_EQUITY,
     PDT_TRADES,
     SHORT_MARKUP,
+    AccountRules,
     RefusedError,
-    Rules,
 )
 from hftcl.trading.brokers.strict_state import AccountState, Day, StrictOrder
 from tests.trading.trading_cases import SESSION, at
 
 
 def account(cash: float = 100_000.0, **rules: object) -> AccountState:
-    return AccountState(Rules(cash=cash, **rules))  # type: ignore[arg-type]
+    return AccountState(AccountRules(cash=cash, **rules))  # type: ignore[arg-type]
 
 
 def opened(made: AccountState, quantity: float, symbol: str = "AAPL") -> None:

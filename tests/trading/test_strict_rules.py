@@ -15,7 +15,7 @@ from hftcl.settings import Settings
 from hftcl.trading.brokers.refusals import BY_CODE, REFUSALS, classify
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_account import StrictAccount
-from hftcl.trading.brokers.strict_rules import RefusedError, Rules
+from hftcl.trading.brokers.strict_rules import AccountRules, RefusedError
 from hftcl.trading.brokers.strict_state import AccountState, make_uuid
 from tests.trading.trading_cases import SESSION, an_order, at, bars
 
@@ -31,7 +31,7 @@ def list_facts(account: AccountState) -> Mapping[str, Any]:
 
 
 def account(**rules: object) -> StrictAccount:
-    return StrictAccount(Rules(**rules))  # type: ignore[arg-type]
+    return StrictAccount(AccountRules(**rules))  # type: ignore[arg-type]
 
 
 def refusal(made: StrictAccount, quantity: float, symbol: str = "AAPL", minute: int = 0, price: float = 100.0) -> str:
@@ -258,16 +258,16 @@ def test_days_are_counted_back_over_five_sessions() -> None:
 
 
 def test_a_split_of_an_older_file_is_what_it_was(tmp_path: Path) -> None:
-    made = StrictAccount(Rules())
+    made = StrictAccount(AccountRules())
     made.submit("a", "AAPL", 33.0, 100.0, at(0))
     made.on_bars([(at(1), "AAPL", 100.0, 100.0, 1e6)], at(2))
     made.split("AAPL", 0.05, at(10))
     made.pay("DIV", 3.0, at(11), "AAPL")
-    assert StrictAccount(Rules(), made.happened).positions == made.positions == {"AAPL": 1.65}
+    assert StrictAccount(AccountRules(), made.happened).positions == made.positions == {"AAPL": 1.65}
     old = [{name: said for name, said in one.items() if name != "version"} for one in made.happened]
-    again = StrictAccount(Rules(), old)
+    again = StrictAccount(AccountRules(), old)
     assert again.positions == {"AAPL": 1.0}
     assert again.cash == pytest.approx(made.cash + 0.65 * 2000.0)
     assert [(row.kind, row.quantity) for row in again.activities[-2:]] == [("SPLIT", -32.0), ("DIV", 0.0)]
-    ids = [make_uuid(f"{Rules().seed}-DIV-AAPL-{at(11)}-2")]
+    ids = [make_uuid(f"{AccountRules().seed}-DIV-AAPL-{at(11)}-2")]
     assert again.activities[-1].activity_id.partition("::")[2] in ids, "the id by which its cash is booked already"

@@ -23,7 +23,7 @@ _GATES: Final = 4  # that decide over the attempts by hftcl.toml: its own, and t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
+class AttemptSeries:
     """The attempts of one way to train, oldest first, and the net P&L with which its record begins."""
 
     attempts: tuple[PolicyAttempt, ...]
@@ -56,7 +56,7 @@ def compute_first_record(
 
 
 def run_policies(
-    settings: Settings, history: History, plain: Loop, searched: Loop | None, on_event: OnEvent
+    settings: Settings, history: History, plain: AttemptSeries, searched: AttemptSeries | None, on_event: OnEvent
 ) -> dict[str, PolicyRun]:
     """Return what each way to run the loop earned on the sessions that are compared, by its name.
 
@@ -106,7 +106,7 @@ class _Steps:
 
 
 def _run_gated(
-    settings: Settings, loop: Loop, sessions: Sequence[Session], steps: _Steps
+    settings: Settings, loop: AttemptSeries, sessions: Sequence[Session], steps: _Steps
 ) -> tuple[PolicyRun, PolicyRun]:
     """Return what the configured gates let a loop earn, and what it earns without the gate of [edge]."""
     promote = settings.promote

@@ -18,7 +18,7 @@ from hftcl.compute.crew import count_cores
 from hftcl.events import Event, OnEvent
 from hftcl.exam.policies import SessionPnl
 from hftcl.exam.verdict import prediction_fault
-from hftcl.learning.backtest.trainings import Task
+from hftcl.learning.backtest.trainings import UnitTraining
 from hftcl.learning.score import ModelRun, run_model
 from hftcl.waiting import yield_done
 
@@ -38,7 +38,9 @@ class Marks(Mapping[date, SessionPnl]):
     where that is gone. Not for several threads at once.
     """
 
-    def __init__(self, scorer: "_Scorer", task: Task, earned: Mapping[date, SessionPnl], later: Sequence[date]) -> None:
+    def __init__(
+        self, scorer: "_Scorer", task: UnitTraining, earned: Mapping[date, SessionPnl], later: Sequence[date]
+    ) -> None:
         self._scorer, self._task, self._earned = scorer, task, dict(earned)
         self._later = tuple(later)
 
@@ -71,7 +73,7 @@ class Score:
     fault: str | None
 
 
-def score_all(tasks: Sequence[Task], later: Sequence[date], on_event: OnEvent) -> dict[str, Score]:
+def score_all(tasks: Sequence[UnitTraining], later: Sequence[date], on_event: OnEvent) -> dict[str, Score]:
     """Score each task's model on the exam of its split; on the sessions of `later` after its window when they are asked
     for. tasks: oldest first.
 
@@ -107,7 +109,7 @@ class _Scorer:
     cores: int
     _models: dict[Path, Model] = field(default_factory=dict, repr=False)
 
-    def begin(self, task: Task, later: Sequence[date], at_once: Sequence[date]) -> tuple[str, Score]:
+    def begin(self, task: UnitTraining, later: Sequence[date], at_once: Sequence[date]) -> tuple[str, Score]:
         """Return the model's id and its score; of `later` what is scored `at_once` already."""
         unit, shop = task.unit, task.shop
         model = _load(task)
@@ -122,28 +124,28 @@ class _Scorer:
             earned |= _list_marks(_run(model, task, _cut_later(task, days), days, jobs=1))
         return unit.model_id, Score(meta=model.meta, marks=Marks(self, task, earned, later), fault=fault)
 
-    def score_later(self, task: Task, days: Sequence[date]) -> dict[date, SessionPnl]:
+    def score_later(self, task: UnitTraining, days: Sequence[date]) -> dict[date, SessionPnl]:
         """Return what a model earned on `days`, oldest first, on all cores."""
         return _list_marks(_run(self._find_model(task), task, _cut_later(task, days), days, jobs=self.cores))
 
-    def _find_model(self, task: Task) -> Model:
+    def _find_model(self, task: UnitTraining) -> Model:
         self._models[task.path] = model = self._models.pop(task.path, None) or _load(task)
         if len(self._models) > _MODELS:
             del self._models[next(iter(self._models))]  # that which was asked for longest ago
         return model
 
 
-def _load(task: Task) -> Model:
+def _load(task: UnitTraining) -> Model:
     return load_fit(task.path, sha256=None, market=None, features=task.shop.features)
 
 
-def _cut_later(task: Task, days: Sequence[date]) -> pl.DataFrame:
+def _cut_later(task: UnitTraining, days: Sequence[date]) -> pl.DataFrame:
     """Return the rows of the unit's tickers from the first to the last of `days`."""
     inside = pl.col("session").is_between(days[0], days[-1]) & pl.col("ticker").is_in(task.unit.tickers)
     return task.shop.frame.filter(inside)
 
 
-def _run(model: Model, task: Task, rows: pl.DataFrame, days: Sequence[date], *, jobs: int) -> ModelRun:
+def _run(model: Model, task: UnitTraining, rows: pl.DataFrame, days: Sequence[date], *, jobs: int) -> ModelRun:
     settings = task.shop.settings
     cost_bps, watchlist = settings.strategy.cost_bps, settings.market.watchlist
     return run_model(model, rows, days, cost_bps=cost_bps, watchlist=watchlist, jobs=jobs)

@@ -18,7 +18,7 @@ from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.exam.split import list_sessions
 from hftcl.formats import count
 from hftcl.home import Home
-from hftcl.learning.backtest.courses import Loop, build_attempt, compute_first_record, run_policies
+from hftcl.learning.backtest.courses import AttemptSeries, build_attempt, compute_first_record, run_policies
 from hftcl.learning.backtest.plan import (
     History,
     Planner,
@@ -32,7 +32,7 @@ from hftcl.learning.backtest.report import build_report
 from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.scores import score_all
 from hftcl.learning.backtest.searched import SearchOfWeeks, WeekSearch, report_searched, search_weeks
-from hftcl.learning.backtest.trainings import Task, build_shop, train_all
+from hftcl.learning.backtest.trainings import UnitTraining, build_shop, train_all
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import Window, find_warm_up
 from hftcl.learning.search.space import apply_choice
@@ -118,7 +118,7 @@ def _ask_search(settings: Settings, search: bool, trials: int | None) -> SearchO
 class _Trained:
     """A loop with what it took: how many trainings, how many of an earlier run, and by model id why some failed."""
 
-    loop: Loop
+    loop: AttemptSeries
     trainings: int
     resumed: int
     failed: dict[str, str]
@@ -155,7 +155,7 @@ class _Trainer:
 
     def train_found(self, asked: SearchOfWeeks, weeks: Sequence[WeekSearch]) -> _Trained:
         """Train each week as its search chose; a week without a winner has no candidate."""
-        tasks: list[Task] = []
+        tasks: list[UnitTraining] = []
         unplanned: dict[str, str] = {}
         minutes = asked.settings.model.target_minutes
         for week in weeks:
@@ -173,7 +173,7 @@ class _Trainer:
         done = self._train_and_score(tasks)
         return replace(done, failed={**unplanned, **done.failed})
 
-    def _train_and_score(self, weekly: Sequence[Task]) -> _Trained:
+    def _train_and_score(self, weekly: Sequence[UnitTraining]) -> _Trained:
         """Train and score the weeks, then the walk-forward with which the record begins: of the first with a model."""
         planner, engine, on_event = self.planner, self.engine, self.on_event
         with self.watch("train"):
@@ -189,7 +189,7 @@ class _Trainer:
         begun = compute_first_record(first, [task.unit for task in walked], scores, folded) if first else ()
         attempts = tuple(build_attempt(task.unit, scores[task.unit.model_id], planner.calendar) for task in kept)
         return _Trained(
-            loop=Loop(attempts=attempts, begun=begun),
+            loop=AttemptSeries(attempts=attempts, begun=begun),
             trainings=len(weekly) + len(folds),
             resumed=resumed + fold_resumed,
             failed={**failed, **fold_failed},

@@ -27,7 +27,7 @@ from hftcl.exam.split import ExamSplit, Session
 from hftcl.home import Home
 from hftcl.learning.candidate import require_unchanged, train_candidate
 from hftcl.learning.dataset import Dataset, add_features
-from hftcl.learning.orders import Order, select_settings
+from hftcl.learning.orders import TaskOrder, select_settings
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
 from hftcl.model.feature import list_columns
@@ -110,10 +110,10 @@ class Workshop:
         """The cache of these settings, this code and this source; others lie beside it."""
         return Home.of(self.settings).backtest / self._compute_digest()[:16]
 
-    def prepare(self, units: Sequence[Unit]) -> list["Task"]:
+    def prepare(self, units: Sequence[Unit]) -> list["UnitTraining"]:
         """Return the units as tasks, each with the place of its file."""
         folder = self.folder
-        return [Task(unit=unit, shop=self, path=folder / unit.file) for unit in units]
+        return [UnitTraining(unit=unit, shop=self, path=folder / unit.file) for unit in units]
 
     def find_rows(self, unit: Unit) -> Rows:
         """Return the rows of a unit's window, with the target of `frame`."""
@@ -153,7 +153,7 @@ class Workshop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class UnitTraining:
     """One unit, by what it is trained, and where its file is kept."""
 
     unit: Unit
@@ -187,7 +187,7 @@ def build_shop(
     )
 
 
-def train_all(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> tuple[dict[str, str], int]:
+def train_all(tasks: Sequence[UnitTraining], engine: Engine, on_event: OnEvent) -> tuple[dict[str, str], int]:
     """Train what the cache lacks; return by model id why some tasks have no model, and how many were there.
 
     A file is written when its task is done. Raises TrainingError where a training fails, StorageError for the disk,
@@ -225,7 +225,7 @@ def _is_cached(path: Path, features: FeatureSet, on_event: OnEvent) -> bool:
     return True
 
 
-def _train_tasks(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> Iterator[tuple[str, bytes | str]]:
+def _train_tasks(tasks: Sequence[UnitTraining], engine: Engine, on_event: OnEvent) -> Iterator[tuple[str, bytes | str]]:
     """Yield (model id, file or why there is none) as they are done."""
     if not tasks:
         return
@@ -246,14 +246,14 @@ def _train_tasks(tasks: Sequence[Task], engine: Engine, on_event: OnEvent) -> It
         yield tasks[number].unit.model_id, trained if isinstance(trained, str) else artifact.sign(trained)
 
 
-def _measure_rows(task: Task) -> int:
+def _measure_rows(task: UnitTraining) -> int:
     """Return how many bytes of this process the rows of a task take, about: they are cut and handed over."""
     frame = task.shop.frame
     return int(2 * frame.estimated_size() * len(task.unit.window) / frame["session"].n_unique())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingOrder(Order):
+class TrainingOrder(TaskOrder):
     """What a training of a backtest is told. is_other_target: the rows' target is not of the settings' horizon."""
 
     split: ExamSplit

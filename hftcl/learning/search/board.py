@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from hftcl.learning.search.sampler import Sampler, name_choice
+from hftcl.learning.search.sampler import TrialSampler, name_choice
 from hftcl.learning.search.space import Choice, Space
 from hftcl.learning.search.trials import FinishedTrial, TrialStore
 from hftcl.settings import Settings
@@ -54,7 +54,7 @@ class Board:
 
     space: Space
     store: TrialStore
-    sampler: Sampler
+    sampler: TrialSampler
     limit: Limit
     finished: dict[int, FinishedTrial]
     running: dict[int, Choice] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Board:
         lock: "threading.Lock | None" = None,
     ) -> "Board":
         """Return the board with the trials of an earlier run on it. lock: shared by boards that write to one file."""
-        chooser = Sampler(space, space.settings.search.seed)
+        chooser = TrialSampler(space, space.settings.search.seed)
         for trial in known:
             chooser.learn(trial.choice, trial.worth)
         finished = {trial.number: trial for trial in known}

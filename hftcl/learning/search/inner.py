@@ -20,7 +20,7 @@ from hftcl.exam.metrics import compute_sharpe_or_none
 from hftcl.exam.split import ExamSplit, Session, list_sessions, split_for_exam, split_walk_forward
 from hftcl.learning.candidate import merge_params, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
-from hftcl.learning.orders import Order, select_settings
+from hftcl.learning.orders import TaskOrder, select_settings
 from hftcl.learning.score import run_model
 from hftcl.learning.search.reports import InnerReport
 from hftcl.learning.search.space import Choice, apply_choice
@@ -33,7 +33,7 @@ from hftcl.strategy.positions import positions_sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialOrder(Order):
+class TrialOrder(TaskOrder):
     """What a trial is told. parts: each trained and scored for itself."""
 
     parts: tuple[ExamSplit, ...]

@@ -42,7 +42,7 @@ def _load() -> Any:
 
 
 @dataclass(slots=True)
-class Sampler:
+class TrialSampler:
     """Chooses trials by what came of the others: Optuna's tree-structured Parzen estimator. Not for several threads."""
 
     space: Space

@@ -15,7 +15,7 @@ from typing import Final
 
 from hftcl import durable
 from hftcl.archive.artifact import our_features
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import Look
 from hftcl.compute import Team, Wanted, open_engine
 from hftcl.compute.code_digest import hash_code, list_versions
@@ -61,7 +61,7 @@ def search(
     space, home, watch = build_space(settings, our_features(settings)), Home.of(settings), Stopwatch()
     for note in space.notes:
         on_event(Event(STAGE, text=note, level=Level.WARNING))
-    require_no_real_model_replaced(Archive(home.root), settings)  # the exam of the winner would end with it
+    require_no_real_model_replaced(ModelArchive(home.root), settings)  # the exam of the winner would end with it
     with _hold_lock(home):
         done = _try_all(settings, space, home, trials, minutes, as_of=as_of, now=now, on_event=on_event, watch=watch)
         finished = done.board.list_finished()
@@ -272,7 +272,7 @@ class _Looks:
             if trial.sharpe is not None
         ]
         try:
-            Archive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.now)
+            ModelArchive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.now)
         except (StorageError, LockHeldError) as fault:
             text = f"{count(len(looks), 'trial')} could not be counted as looks: {fault}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))

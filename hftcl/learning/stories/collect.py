@@ -6,7 +6,7 @@ So a retrain has nothing to catch up, and the record is as of today.
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.record import RecordedSession
 from hftcl.events import OnEvent
 from hftcl.home import Home
@@ -42,7 +42,7 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     Each session is scored with the model that was current on it, as the next retrain would have. Raises HftclError
     where the source, the store or the registry fails; what came before is kept.
     """
-    archive = Archive(Home.of(settings).root)
+    archive = ModelArchive(Home.of(settings).root)
     window = open_window(settings, as_of=None, now=now, save=True, on_event=on_event)
     # where features can be computed of some sessions alone, those are that get a score: on most days one
     compute_rows = window.compute_rows if window.divisible else None

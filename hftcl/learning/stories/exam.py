@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from datetime import date, datetime
 
 from hftcl.archive.artifact import Model, our_features
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import describe_untrained_of, find_first_unseen, find_market_kind, load_archived
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError, UsageError
@@ -37,7 +37,7 @@ def score(
     is damaged or was pruned, and NoDataError for sessions that the model has seen, or that it cannot be scored on:
     without bars, of another calendar, or synthetic ones for a model of real bars and the reverse.
     """
-    archive = Archive(Home.of(settings).root)
+    archive = ModelArchive(Home.of(settings).root)
     record = archive.find(model_id)
     begin, end = parse_day("--from", first), parse_day("--to", last)
     if begin > end:
@@ -91,7 +91,7 @@ def _adopt_model_settings(
 
 
 def _examine(
-    model: Model, data: Dataset, settings: Settings, archive: Archive, now: datetime, on_event: OnEvent
+    model: Model, data: Dataset, settings: Settings, archive: ModelArchive, now: datetime, on_event: OnEvent
 ) -> ExamReport:
     days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))

@@ -16,7 +16,7 @@ import polars as pl
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, Model, our_features
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, OnEvent
@@ -76,7 +76,7 @@ def explain(settings: Settings, model_id: str, at: At = None, *, now: datetime, 
     `load_archived` and `BarStore.collect` raise; NoDataError where there is no such bar, FeatureError where a feature
     of the user's that the model reads is NaN there.
     """
-    archive = Archive(Home.of(settings).root)
+    archive = ModelArchive(Home.of(settings).root)
     record = archive.find(model_id)
     source, calendar = open_market(settings)
     known = our_features(settings)

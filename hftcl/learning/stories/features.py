@@ -25,7 +25,7 @@ from hftcl.learning.reports import FeatureReport, FeaturesReport
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.feature import Feature, list_columns
 from hftcl.model.features import FEATURES, evaluate
-from hftcl.model.grid import EARLIER_SESSIONS, Grid, build_grid
+from hftcl.model.grid import EARLIER_SESSIONS, MinuteGrid, build_grid
 from hftcl.model.target import evaluate_target
 from hftcl.settings import Settings
 
@@ -148,7 +148,7 @@ def _read_importances(settings: Settings) -> tuple[str | None, dict[str, float]]
     return meta.model_id, dict(zip(meta.feature_names, meta.importances or (), strict=False))
 
 
-def _measure_cost(grid: Grid, feature: Feature) -> float:
+def _measure_cost(grid: MinuteGrid, feature: Feature) -> float:
     """Return microseconds a bar of the feature's expression, beside what all features share; on one core, about."""
     took = []
     for _ in range(_TIMES):

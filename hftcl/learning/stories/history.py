@@ -159,11 +159,11 @@ def rollback(
     home: Path, model_id: str | None, plan: RollbackPlan, *, reason: str | None, now: datetime
 ) -> RollbackReport:
     """Carry out `plan`, as it was shown; the model is pinned. Raises SupersededError where it no longer holds."""
-    from hftcl.archive.deployment import Archive  # here, so that `history` does not wait for it
+    from hftcl.archive.deployment import ModelArchive  # here, so that `history` does not wait for it
 
     mended: list[str] = []
     try:
-        switched = Archive(home, on_note=mended.append).rollback(model_id, now=now, reason=reason or "", plan=plan)
+        switched = ModelArchive(home, on_note=mended.append).rollback(model_id, now=now, reason=reason or "", plan=plan)
     except HftclError as refused:
         for note in mended:  # done all the same, and not to be lost with the refusal
             refused.add_note(f"repaired: {note}")
@@ -180,9 +180,9 @@ def rollback(
 
 def unpin(home: Path, *, now: datetime) -> UnpinReport:
     """Let automatic deployment run again."""
-    from hftcl.archive.deployment import Archive
+    from hftcl.archive.deployment import ModelArchive
 
-    archive = Archive(home)
+    archive = ModelArchive(home)
     repaired = archive.recover(now)
     pin = archive.unpin(now=now)
     return UnpinReport(unpinned=pin.model_id if pin else None, repaired=repaired)
@@ -197,10 +197,10 @@ def note(
     """
     registry, mended = Registry(home), list[str]()
     if text is not None or tags or untags:
-        from hftcl.archive.deployment import Archive
+        from hftcl.archive.deployment import ModelArchive
         from hftcl.archive.notes import write_remarks
 
-        archive = Archive(home, on_note=mended.append)
+        archive = ModelArchive(home, on_note=mended.append)
         try:
             model_id = write_remarks(archive, model_id, note=text, tags=tags, untags=untags, now=now)
         except HftclError as refused:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import Beginning, RecordedSession, read_all, read_beginning
@@ -77,6 +77,6 @@ def _explain_not_counted(session: RecordedSession, beginning: Beginning | None, 
 
 def begin_over(settings: Settings, *, reason: str, now: datetime) -> tuple[RecordRow, ...]:
     """Let no session count that was earned so far, and return the rows. Raises UsageError without a reason."""
-    archive = Archive(Home.of(settings).root)
+    archive = ModelArchive(Home.of(settings).root)
     archive.begin_record_over(synthetic=find_market_kind(settings).synthetic, reason=reason, now=now)
     return list_record(settings)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, require_same_kind
 from hftcl.archive.records import ModelRecord
 from hftcl.errors import IntegrityError
@@ -38,7 +38,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
     Raises ModelNotFoundError, IntegrityError for a file that is damaged or was pruned, and what collecting and
     training raise: then nothing is known.
     """
-    archive = Archive(Home.of(settings).root)
+    archive = ModelArchive(Home.of(settings).root)
     record = archive.find(model_id)
     path = archive.onnx_path(record.model_id)
     if not record.kept:

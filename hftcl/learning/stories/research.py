@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.archive.artifact import our_features
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import build_model_id
 from hftcl.compute.crew import count_cores
@@ -63,7 +63,7 @@ def try_model(
         jobs=count_cores(settings),
     )
     record_look(
-        Archive(Home.of(settings).root),
+        ModelArchive(Home.of(settings).root),
         examined.report,
         policy=hash_policy(settings, chosen, features=features),
         synthetic=synthetic,

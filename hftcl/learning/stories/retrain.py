@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from hftcl import durable
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, find_untrained
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import build_model_id
@@ -57,7 +57,7 @@ def retrain(
     chosen = merge_params(settings, params)
     home = Home.of(settings).root
     watch = Stopwatch()
-    archive = Archive(home)
+    archive = ModelArchive(home)
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         require_no_real_model_replaced(archive, settings)
@@ -110,7 +110,7 @@ def _hold_pool(pool: TrainingPool | None, family: str) -> Iterator[TrainingPool]
 
 @contextlib.contextmanager
 def _hold_engine(
-    archive: Archive, window: Window, policy: str, pool: TrainingPool, on_event: OnEvent
+    archive: ModelArchive, window: Window, policy: str, pool: TrainingPool, on_event: OnEvent
 ) -> Iterator[Engine]:
     """Give where a record's folds train, and trees grow; a cluster that may be needed is asked before anything is done.
 
@@ -128,7 +128,7 @@ def _hold_engine(
 
 
 def _record_dry_look(
-    archive: Archive, score: ScoreReport, report: RetrainReport, now: datetime, on_event: OnEvent
+    archive: ModelArchive, score: ScoreReport, report: RetrainReport, now: datetime, on_event: OnEvent
 ) -> None:
     policy = report.policy_digest or ""
     record_look(archive, score, policy=policy, synthetic=report.synthetic, now=now, on_event=on_event)
@@ -147,7 +147,7 @@ def _hold_retrain_lock(home: Path, *, dry_run: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _claim_model_id(archive: Archive, now: datetime, *, dry_run: bool) -> Iterator[str]:
+def _claim_model_id(archive: ModelArchive, now: datetime, *, dry_run: bool) -> Iterator[str]:
     """Hold a model id; a candidate that never reaches the archive gives it back."""
     if dry_run:
         yield build_model_id(now)
@@ -159,7 +159,7 @@ def _claim_model_id(archive: Archive, now: datetime, *, dry_run: bool) -> Iterat
         archive.discard(model_id)
 
 
-def require_no_real_model_replaced(archive: Archive, settings: Settings) -> None:
+def require_no_real_model_replaced(archive: ModelArchive, settings: Settings) -> None:
     """Raise ConfigError where a model of the synthetic market would take the place of one that serves a real one."""
     live = archive.find_live()
     if live is not None and not live.synthetic and find_market_kind(settings).synthetic:
@@ -171,7 +171,7 @@ def require_no_real_model_replaced(archive: Archive, settings: Settings) -> None
         )
 
 
-def _tell_untrained(archive: Archive, settings: Settings, on_event: OnEvent) -> None:
+def _tell_untrained(archive: ModelArchive, settings: Settings, on_event: OnEvent) -> None:
     live = archive.find_live()
     untrained = live and find_untrained(archive, live, settings.market.watchlist)
     if untrained:

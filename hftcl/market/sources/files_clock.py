@@ -8,7 +8,7 @@ import polars as pl
 from hftcl.formats import count, moment
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files_facts import Facts
-from hftcl.market.zone import OFFSETS, Clock, Stretch, find_clock, find_stretch, fits
+from hftcl.market.zone import OFFSETS, StampClock, Stretch, find_clock, find_stretch, fits
 
 _TALL: Final = 20_000  # rows of a ticker that suffice to find the clock, the newest
 _HALF: Final = 0.5  # score of a clock: a wrong one has no more
@@ -59,7 +59,7 @@ def _describe_stretch(path: Path, facts: Facts, ticker: str, stretch: Stretch | 
     )
 
 
-def _describe_wrong_hour(path: Path, facts: Facts, clock: Clock, ticker: str, exchange: str) -> str:
+def _describe_wrong_hour(path: Path, facts: Facts, clock: StampClock, ticker: str, exchange: str) -> str:
     offset = f" ({clock.offset_minutes} minutes after the open)" if clock.offset_minutes else ""
     if facts.kind == "naive":
         label = _turn_label(facts.label, clock.label)
@@ -85,7 +85,7 @@ def _describe_wrong_hour(path: Path, facts: Facts, clock: Clock, ticker: str, ex
     )
 
 
-def _ask_for_zone(path: Path, clock: Clock, stamps: pl.Series, label: str) -> str:
+def _ask_for_zone(path: Path, clock: StampClock, stamps: pl.Series, label: str) -> str:
     """Return the question for the zone of naive stamps, with what the bars say."""
     shown = stamps.drop_nulls()
     example = f" such as {moment(shown[0])}" if shown.len() else ""

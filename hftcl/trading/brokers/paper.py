@@ -27,7 +27,7 @@ from hftcl.trading.brokers.paper_schema import (
     PAPER,
     SET_MARK,
     SET_STATUS,
-    WorkingOrder,
+    PaperWorkingOrder,
     build_fill_rows,
     build_mark_rows,
     build_order_row,
@@ -111,7 +111,7 @@ class PaperBroker:
             self._waiting[order.client_order_id] = row, refusal
             self._waiting_bars.add(order.ts)
             if not refusal:
-                self._remember(WorkingOrder(order, order.ts, self._newest_order))
+                self._remember(PaperWorkingOrder(order, order.ts, self._newest_order))
                 self._room = self._compute_buying_power() - growth
 
     @contextlib.contextmanager
@@ -307,8 +307,8 @@ class PaperBroker:
             self._db.execute("SELECT ticker, quantity, price, commission FROM fills ORDER BY number")
         )
         self._marks: dict[str, float] = dict(self._db.execute("SELECT ticker, close FROM marks").fetchall())
-        self._working: dict[str, WorkingOrder] = {}
-        self._by_ticker: dict[str, list[WorkingOrder]] = {}
+        self._working: dict[str, PaperWorkingOrder] = {}
+        self._by_ticker: dict[str, list[PaperWorkingOrder]] = {}
         self._room = None
         self._newest_order = read_newest_number(self._db, "orders")
         self._newest_bar = read_newest_bar(self._db)
@@ -316,7 +316,7 @@ class PaperBroker:
         for work in read_working_orders(self._db):
             self._remember(work)
 
-    def _remember(self, work: WorkingOrder) -> None:
+    def _remember(self, work: PaperWorkingOrder) -> None:
         self._working[work.order.client_order_id] = work
         self._by_ticker.setdefault(work.order.ticker, []).append(work)
 
@@ -329,7 +329,13 @@ class PaperBroker:
         self._room = None
 
     def _fill(
-        self, waiting: Iterable[WorkingOrder], ts: datetime, session: date, price: float, volume: float, now: datetime
+        self,
+        waiting: Iterable[PaperWorkingOrder],
+        ts: datetime,
+        session: date,
+        price: float,
+        volume: float,
+        now: datetime,
     ) -> list[Fill]:
         """Fill the orders of one ticker in one bar, the oldest first."""
         rules, made = self._rules, []

@@ -57,7 +57,7 @@ SET_STATUS: Final = "UPDATE orders SET status = ?, reason = ?, seal = ? WHERE nu
 
 
 @dataclass(slots=True)
-class WorkingOrder:
+class PaperWorkingOrder:
     """An order that may still fill. `last_ts`: of the bar on which it was decided, or in which it filled last."""
 
     order: Order
@@ -82,7 +82,7 @@ class WorkingOrder:
         return "partially_filled" if self.filled else "open"
 
 
-def read_working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
+def read_working_orders(db: sqlite3.Connection) -> Iterator[PaperWorkingOrder]:
     """Return the orders that may still fill, in the order in which they came."""
     for number, name, ticker, quantity, ts, session, price in db.execute(
         "SELECT number, client_order_id, ticker, quantity, ts, session, reference_price FROM orders "
@@ -99,7 +99,7 @@ def read_working_orders(db: sqlite3.Connection) -> Iterator[WorkingOrder]:
             reference_price=price,
             session=date.fromisoformat(session),
         )
-        yield WorkingOrder(order, moment(last or ts), number, round(filled or 0.0, DECIMALS), count)
+        yield PaperWorkingOrder(order, moment(last or ts), number, round(filled or 0.0, DECIMALS), count)
 
 
 def read_newest_number(db: sqlite3.Connection, table: str) -> int:
@@ -130,7 +130,7 @@ def build_order_row(number: int, order: Order, status: Status, reason: str) -> t
     )
 
 
-def build_status_row(work: WorkingOrder, status: Status, reason: str) -> tuple[object, ...]:
+def build_status_row(work: PaperWorkingOrder, status: Status, reason: str) -> tuple[object, ...]:
     """Return the values of `SET_STATUS`."""
     return status, reason, build_order_row(work.number, work.order, status, reason)[-1], work.number
 

@@ -22,7 +22,7 @@ from hftcl.settings import Settings
 from hftcl.trading.brokers import Account, CashMove, Fill, Flags, Order, OrderState, Status, Traits
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.brokers.strict_account import StrictAccount
-from hftcl.trading.brokers.strict_rules import MINUTE, RefusedError, Rules
+from hftcl.trading.brokers.strict_rules import MINUTE, AccountRules, RefusedError
 from hftcl.trading.brokers.strict_state import Happening, StrictOrder
 
 if TYPE_CHECKING:
@@ -51,11 +51,11 @@ FILLS: Final = {"fair": (0.0, 0.0), "rain": (0.2, 0.3), "storm": (0.5, 0.6)}
 """Shares of fills that are told late, and of orders that fill in parts of one trade time."""
 
 
-def rules_of(settings: Settings) -> Rules:
+def rules_of(settings: Settings) -> AccountRules:
     """Return the rules that the settings ask for."""
     options = settings.strict_paper
     late, partial = FILLS[options.weather]
-    return Rules(
+    return AccountRules(
         cash=options.cash,
         half_spread_bps=settings.paper.half_spread_bps,
         slippage_bps=settings.paper.slippage_bps,

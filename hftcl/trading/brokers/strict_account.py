@@ -13,14 +13,14 @@ from hftcl.strategy.risk import is_price
 from hftcl.trading.brokers.portion import compute_portion
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.brokers.strict_judge import judge
-from hftcl.trading.brokers.strict_rules import MINUTE, RefusedError, Rules
+from hftcl.trading.brokers.strict_rules import MINUTE, AccountRules, RefusedError
 from hftcl.trading.brokers.strict_state import SPLIT_VERSION, AccountState, Happening, StrictOrder, make_uuid
 
 
 class StrictAccount(AccountState):
     """One account, to trade with."""
 
-    def __init__(self, rules: Rules, happened: Iterable[Happening] = ()) -> None:
+    def __init__(self, rules: AccountRules, happened: Iterable[Happening] = ()) -> None:
         """Begin an account, or make again the one to which `happened` has happened."""
         super().__init__(rules, happened)
         self._calls: tuple[int, int] = (0, 0)

@@ -38,7 +38,7 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class AccountRules:
     """What an account is, and what its days are like. seed: of all that is drawn.
 
     late: share of fills that are told one to four minutes late. partial: share of orders that fill in two halves at

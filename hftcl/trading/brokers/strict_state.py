@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Any, Final
 
 from hftcl.ledger.account import DECIMALS
-from hftcl.trading.brokers.strict_rules import MARGIN_EQUITY, PDT_EQUITY, PDT_SESSIONS, SHORT_MARKUP, Rules
+from hftcl.trading.brokers.strict_rules import MARGIN_EQUITY, PDT_EQUITY, PDT_SESSIONS, SHORT_MARKUP, AccountRules
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Day:
 class AccountState:
     """What an account has come to. happened: what has changed it since that was last emptied, for who keeps it."""
 
-    def __init__(self, rules: Rules, happened: Iterable[Happening] = ()) -> None:
+    def __init__(self, rules: AccountRules, happened: Iterable[Happening] = ()) -> None:
         """Begin an account, or make again the one to which `happened` has happened."""
         self.rules = rules
         self.happened: list[Happening] = []

@@ -256,8 +256,8 @@ class Bot:
             equity = side.desk.book_minute(settled, context, self._build_heartbeat(delivery, now), trades=True)
             self._watch_loss(side, equity, now)
             codes = codes or self._find_codes(delivery, context.ages, revised, suspect)
-            decisions, wishes = self._decide(side, seen, codes, context)
-            records = side.desk.trade(decisions, wishes, context, equity)
+            decisions, desired_positions = self._decide(side, seen, codes, context)
+            records = side.desk.trade(decisions, desired_positions, context, equity)
             if side is self.production:
                 decided, ordered = len(decisions), sum(record.state != "refused" for record in records)
                 handed_at = side.desk.handed_at
@@ -323,14 +323,14 @@ class Bot:
     ) -> tuple[list[Decision], dict[str, DesiredPosition]]:
         """Return the minute's decisions of one side, and what its positions shall be."""
         hold = self._find_hold(side, context)
-        decisions, wishes = side.decide(seen, self._tickers, codes, hold, context, self._rules.features)
+        decisions, desired_positions = side.decide(seen, self._tickers, codes, hold, context, self._rules.features)
         if not self.agreed and not side.desk.compared:
             return decisions, {}
         if hold:
             return decisions, side.build_flat_positions(context, FLATTEN)
         if context.minutes_to_close <= side.find_closing_minutes(self._rules.flat_minutes):
             return decisions, side.build_flat_positions(context)
-        return decisions, wishes
+        return decisions, desired_positions
 
     def _find_hold(self, side: Side, context: MinuteContext) -> Code | None:
         """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""

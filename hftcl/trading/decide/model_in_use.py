@@ -41,7 +41,7 @@ class ModelInUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class ProductionLook:
     """What a look at the production file found. `reason` says why it was refused, `before` and `after` are ids."""
 
     outcome: Literal["same", "reloaded", "refused"]
@@ -97,7 +97,7 @@ class ProductionWatch:
         """Whether it is time for the next look. A clock that was set back does not put it off."""
         return self._looked is None or not timedelta(0) <= now - self._looked < self._interval
 
-    def look(self, now: datetime) -> Look:
+    def look(self, now: datetime) -> ProductionLook:
         """Look at the production file, and take it up where it is another registered model that may serve here."""
         self._looked = now
         before = self.in_use.model_id if self.in_use else None
@@ -105,19 +105,19 @@ class ProductionWatch:
         try:
             self._read_edge()
             if mark == self._mark:
-                return Look(outcome="same", at=now, before=before, after=before)
+                return ProductionLook(outcome="same", at=now, before=before, after=before)
             model = self._load(now)
         except HftclError as error:
             # The registry or the disk may be at fault, and not the file: what was refused is looked at again.
             self._mark = "never"
             last_refusal, self.refused = self.refused, str(error)
             outcome: Literal["same", "refused"] = "same" if last_refusal == self.refused else "refused"
-            return Look(outcome=outcome, at=now, before=before, after=before, reason=self.refused)
+            return ProductionLook(outcome=outcome, at=now, before=before, after=before, reason=self.refused)
         self._mark, self.refused = mark, ""
         if before == model.model_id:
-            return Look(outcome="same", at=now, before=before, after=before)
+            return ProductionLook(outcome="same", at=now, before=before, after=before)
         self.in_use = model
-        return Look(outcome="reloaded", at=now, before=before, after=model.model_id)
+        return ProductionLook(outcome="reloaded", at=now, before=before, after=model.model_id)
 
     def _read_edge(self) -> None:
         now_in_force = find_edge_in_force(self._registry, synthetic=self._market.synthetic, policy=self._policy)

@@ -58,7 +58,7 @@ class Side:
         return max(self.find_flat_minutes(otherwise), 1) + self.desk.minutes_to_flatten()
 
     def build_flat_positions(self, context: MinuteContext, purpose: str = REBALANCE) -> dict[str, DesiredPosition]:
-        """Return the wishes that close every position, priced at the last good close."""
+        """Return the desired positions that close every position, priced at the last good close."""
         return {
             ticker: DesiredPosition(target=0.0, price=context.prices.get(ticker, float("nan")), purpose=purpose)
             for ticker in self.desk.list_touched()
@@ -85,7 +85,7 @@ class Side:
             decided = self.decisions.decide(seen)
             rows = {ticker: (prediction, target) for ticker, _, prediction, target in decided.iter_rows()}
         in_use = self.in_use
-        decisions, wishes = [], {}
+        decisions, desired_positions = [], {}
         for ticker in tickers:
             prediction, target = rows.get(ticker, (None, None))
             code = hold or codes[ticker]
@@ -106,9 +106,11 @@ class Side:
             )
             if target is not None and code not in SILENT:
                 unchanged = self.targets.get(ticker) == target
-                wishes[ticker] = DesiredPosition(target=target, price=context.prices[ticker], unchanged=unchanged)
+                desired_positions[ticker] = DesiredPosition(
+                    target=target, price=context.prices[ticker], unchanged=unchanged
+                )
         self.targets |= {ticker: target for ticker, (_, target) in rows.items() if target is not None}
-        return decisions, wishes
+        return decisions, desired_positions
 
 
 def _find_wait(ticker: str, waiting: Container[str], decisions: ModelDecisions | None) -> Code:

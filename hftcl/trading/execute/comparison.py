@@ -7,7 +7,7 @@ from hftcl.ledger.account import DECIMALS, SAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class ComparisonFinding:
     """What a comparison brought that is new. gone: tickers that agree again. text: what to tell, "" for nothing."""
 
     gone: tuple[str, ...]
@@ -39,7 +39,7 @@ class Comparison:
         untold: Mapping[str, float],
         open_quantities: Mapping[str, tuple[float, float]],
         hands_off: Container[str],
-    ) -> Finding:
+    ) -> ComparisonFinding:
         """Find what the broker holds otherwise than the ledger, and than orders under way may explain.
 
         foreign: shares that others traded in the account. held: by the fills that are booked. untold: with those of
@@ -70,4 +70,4 @@ class Comparison:
             "person clears it."
         )
         told, self._compared = bool(news) and self._compared, True
-        return Finding(gone=gone, text=text if told else "")
+        return ComparisonFinding(gone=gone, text=text if told else "")

@@ -18,7 +18,7 @@ from hftcl.ledger.rows import ACTION, FillRecord, LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.brokers import Broker, TellsCash
 from hftcl.trading.execute.cash import book_cash, find_first_day
-from hftcl.trading.execute.corporate_plan import Change, Leg, Step, explain, plan
+from hftcl.trading.execute.corporate_plan import Change, CorporateStep, Leg, explain, plan
 
 _KEPT_IDS: Final = 1000  # of activities that are booked, 60 KB: far more than a month has
 
@@ -107,7 +107,7 @@ def read_exchanged_closes(ledger: Ledger) -> dict[str, float]:
     return {ticker: close for ticker, close in closes.items() if ticker in held and math.isfinite(close)}
 
 
-def _build_action(step: Step) -> Action:
+def _build_action(step: CorporateStep) -> Action:
     text = f"{step.text} {step.remedy}".rstrip()
     return Action(step.split, text, step.changes[0].held, step.changes[0].after)
 

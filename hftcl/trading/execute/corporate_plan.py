@@ -75,7 +75,7 @@ class Leg:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CorporateStep:
     """One action: the changes that it made, what is booked of them, and what is said, `remedy` to a person alone.
 
     split: the ticker, "" where it was none. worth: by ticker what a new share was worth at the old one's last close.
@@ -101,7 +101,7 @@ def explain(ticker: str, shares: float, moves: Sequence[CashMove]) -> tuple[Cash
 
 def plan(
     changes: Sequence[Change], moves: Sequence[CashMove], cost: Mapping[str, float], closes: Mapping[str, float]
-) -> list[Step]:
+) -> list[CorporateStep]:
     """Return what is to be booked.
 
     moves: all that are told and not booked yet, of tickers that are not the bot's to book too. cost, closes: USD a
@@ -177,17 +177,19 @@ def _name_leg(change: Change, side: str) -> str:
     return f"{ACTION}-{min(move.activity_id for move in change.moves)}-{side}"
 
 
-def _plan_split(change: Change, cost: float) -> Step:
+def _plan_split(change: Change, cost: float) -> CorporateStep:
     held, after = change.held, change.after
     legs = (
         Leg(_name_leg(change, "out"), change.ticker, -held, cost),
         Leg(_name_leg(change, "in"), change.ticker, after, cost * held / after),
     )
     text = f"{change.ticker} was split: {held:g} shares became {after:g}."
-    return Step((change,), legs, text, split=change.ticker)
+    return CorporateStep((change,), legs, text, split=change.ticker)
 
 
-def _plan_exchange(out: Change, come: Change, moves: Sequence[CashMove], cost: float, close: float | None) -> Step:
+def _plan_exchange(
+    out: Change, come: Change, moves: Sequence[CashMove], cost: float, close: float | None
+) -> CorporateStep:
     """Take the new shares for what the old ones cost, less what was paid: an exchange earns nothing by itself."""
     paid = _sum_paid(out, moves, {out.ticker, come.ticker})
     a_share, ratio = -paid / out.shares, abs(out.shares / come.shares)
@@ -204,10 +206,10 @@ def _plan_exchange(out: Change, come: Change, moves: Sequence[CashMove], cost: f
         f"{come.ticker} has no bars: it is held, and closed before the bell."
     )
     worth = {come.ticker: (close - a_share) * ratio} if close is not None and close > a_share else None
-    return Step((out, come), legs, text, remedy, worth=worth)
+    return CorporateStep((out, come), legs, text, remedy, worth=worth)
 
 
-def _plan_end(out: Change, moves: Sequence[CashMove]) -> Step:
+def _plan_end(out: Change, moves: Sequence[CashMove]) -> CorporateStep:
     """Shares that are gone, for nothing: what is paid for them is booked as cash."""
     legs = (Leg(_name_leg(out, "out"), out.ticker, out.shares, 0.0),)
     paid, is_split = _sum_paid(out, moves, {out.ticker}), out.kinds <= SPLITS
@@ -218,4 +220,4 @@ def _plan_end(out: Change, moves: Sequence[CashMove]) -> Step:
         if is_split
         else f"Leave {out.ticker} out of [market] watchlist where it is no longer listed."
     )
-    return Step((out,), legs, text, remedy, split=out.ticker if is_split else "")
+    return CorporateStep((out,), legs, text, remedy, split=out.ticker if is_split else "")

@@ -1,4 +1,4 @@
-"""One book's trading: fills in, wishes to orders, risk, broker, ledger.
+"""One book's trading: fills in, desired positions to orders, risk, broker, ledger.
 
 Production and shadow are two desks over one ledger. A minute is: `book_minute` what filled at the opens of its bars,
 then `trade` towards what was decided on them. What the broker says of an order itself counts before its fills are told.
@@ -334,13 +334,13 @@ class Desk:
     def trade(
         self,
         decisions: Sequence[Decision],
-        wishes: Mapping[str, DesiredPosition],
+        desired_positions: Mapping[str, DesiredPosition],
         context: MinuteContext,
         equity: EquityRow,
         *,
         urgent: bool = False,
     ) -> tuple[OrderRecord, ...]:
-        """Send the orders that lead to `wishes` and that risk allows, and write the minute's decisions down.
+        """Send the orders that lead to `desired_positions` and that risk allows, and write the minute's decisions down.
 
         Where orders go, all that was decided is in the ledger before the first of them leaves. urgent: of what waits to
         be written only what is about orders is tried, which fits where the disk has no room for more.
@@ -348,7 +348,7 @@ class Desk:
         """
         alone = self.list_left_alone()
         wanted = self._planning.plan(
-            {ticker: wish for ticker, wish in wishes.items() if ticker not in alone},
+            {ticker: desired_position for ticker, desired_position in desired_positions.items() if ticker not in alone},
             lambda: self.holdings,
             context,
             self.limits.stale_bars,

@@ -1,4 +1,4 @@
-"""From wishes to orders, for one book: what is on its way and must not fill is taken back first."""
+"""From desired positions to orders, for one book: what is on its way and must not fill is taken back first."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -31,29 +31,29 @@ class Planning:
 
     def plan(
         self,
-        wishes: Mapping[str, DesiredPosition],
+        desired_positions: Mapping[str, DesiredPosition],
         holdings: Callable[[], Mapping[str, float]],
         context: MinuteContext,
         stale_bars: float,
     ) -> list[Order]:
-        """Return the orders that lead from `holdings` (shares by ticker, as they are then) to `wishes`.
+        """Return the orders that lead from `holdings` (shares by ticker, as they are then) to `desired_positions`.
 
         stale_bars: minutes without a bar after which what would open in a ticker is taken back: it may be halted, and a
         market order fills at its reopening, whatever the price is then.
         """
         self._take_back_stale(holdings(), context, stale_bars)
-        missing = self.sizing.compute_missing(wishes, holdings(), self.news.working.group_by_ticker())
+        missing = self.sizing.compute_missing(desired_positions, holdings(), self.news.working.group_by_ticker())
         against = self._find_against(missing)
         if against:
             self.unwritten.add(updates=self._take_back(against, context))
             still = {
                 work.record.ticker for work in self.news.working if work.record.client_order_id in against and work.left
             }
-            again = self.sizing.compute_missing(wishes, holdings(), self.news.working.group_by_ticker())
+            again = self.sizing.compute_missing(desired_positions, holdings(), self.news.working.group_by_ticker())
             missing = {ticker: quantity for ticker, quantity in again.items() if ticker not in still}
         orders = []
         for ticker, quantity in missing.items():
-            name = client_order_id(self.news.book, context.minute, ticker, wishes[ticker].purpose)
+            name = client_order_id(self.news.book, context.minute, ticker, desired_positions[ticker].purpose)
             if name not in self.handover.ids:  # else it was decided in this minute before a restart, and is done with
                 orders.append(
                     Order(
@@ -61,7 +61,7 @@ class Planning:
                         ticker=ticker,
                         quantity=quantity,
                         ts=context.minute,
-                        reference_price=wishes[ticker].price,
+                        reference_price=desired_positions[ticker].price,
                         session=context.session,
                     )
                 )

@@ -27,22 +27,22 @@ class Sizing:
 
     def compute_missing(
         self,
-        wishes: Mapping[str, DesiredPosition],
+        desired_positions: Mapping[str, DesiredPosition],
         positions: Mapping[str, float],
         working: Mapping[str, list[WorkingOrder]],
     ) -> dict[str, float]:
-        """Return by how many shares holding and orders miss each wish; a ticker with none is not there."""
+        """Return by how many shares holding and orders miss each desired position; a ticker with none is not there."""
         quantities = {}
-        for ticker, wish in wishes.items():
+        for ticker, desired_position in desired_positions.items():
             held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
-            desired = self._compute_desired(ticker, wish)
+            desired = self._compute_desired(ticker, desired_position)
             quantity = compute_order_quantity(
                 desired,
                 position=held,
                 working=under_way,
-                price=wish.price,
+                price=desired_position.price,
                 fractional=self.fractional and (self.fractional_shorts or not desired < 0),
-                unchanged=wish.unchanged,
+                unchanged=desired_position.unchanged,
             )
             if not self.turns:
                 quantity = cut_to_side(quantity, held=held, working=under_way)
@@ -50,11 +50,13 @@ class Sizing:
                 quantities[ticker] = quantity
         return quantities
 
-    def _compute_desired(self, ticker: str, wish: DesiredPosition) -> float:
-        """Return the shares of a wish: whole ones where no parts are sold short, none where nothing is."""
-        fractional = self.fractional and (self.fractional_shorts or not wish.target < 0)
-        shares = compute_desired_quantity(wish.target, capital=self.capital, price=wish.price, fractional=fractional)
-        if wish.target and shares == 0:
+    def _compute_desired(self, ticker: str, desired_position: DesiredPosition) -> float:
+        """Return the shares of a desired position: whole ones where no parts are sold short, none where nothing is."""
+        fractional = self.fractional and (self.fractional_shorts or not desired_position.target < 0)
+        shares = compute_desired_quantity(
+            desired_position.target, capital=self.capital, price=desired_position.price, fractional=fractional
+        )
+        if desired_position.target and shares == 0:
             self.small.add(ticker)
         elif shares:
             self.small.discard(ticker)

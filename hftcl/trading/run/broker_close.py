@@ -23,7 +23,7 @@ WAIT_AT_BROKER: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CloseOutcome:
     """What became of the closing orders: how many the broker took, what it refused, and of which it said nothing.
 
     unsent: what is held and was not sent in time. uncanceled: why orders in the way are still open. problem: why the
@@ -101,7 +101,7 @@ class BrokerClose:
         self.others = {ticker: shares for ticker, shares in account.positions.items() if ticker not in self.held}
         return account
 
-    def run(self, hours: Hours, clock: Clock) -> Outcome:
+    def run(self, hours: Hours, clock: Clock) -> CloseOutcome:
         """Try until everything is sent, or ten minutes are over: a call that fails is made again in the next minute."""
         until = min(clock.now() + WAIT_AT_BROKER, hours.ends)
         while True:
@@ -171,9 +171,9 @@ class BrokerClose:
                 self._sent.add(ticker)
             del self._unheard[ticker]
 
-    def _conclude(self, problem: str) -> Outcome:
+    def _conclude(self, problem: str) -> CloseOutcome:
         untried = [state for state in self._to_cancel or () if state.client_order_id not in self._uncanceled]
-        return Outcome(
+        return CloseOutcome(
             orders=len(self._sent),
             refused=tuple(self._refused.values()),
             unanswered=tuple(sorted(self._unheard)),

@@ -11,7 +11,7 @@ from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker
 
 
-def require_consent(settings: Settings, broker: Broker, *, real_money: bool, synthetic: bool) -> None:
+def require_agreement_on_money(settings: Settings, broker: Broker, *, real_money: bool, synthetic: bool) -> None:
     """Raise UsageError unless configuration, command line and broker agree on whether money moves."""
     if real_money and not broker.live_money:
         raise UsageError(

@@ -43,7 +43,7 @@ from hftcl.trading.run import STAGE
 from hftcl.trading.run.broker_close import (
     WAIT_AT_BROKER,
     BrokerClose,
-    Outcome,
+    CloseOutcome,
     describe_positions,
     wait_for_account,
 )
@@ -217,7 +217,7 @@ def _close_what_is_held(
         )
 
 
-def _report_without_bot(settings: Settings, ledger: Ledger, sent: Outcome, *, is_open: bool) -> HaltReport:
+def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, *, is_open: bool) -> HaltReport:
     positions, foreign = ledger.positions(), _list_foreign(settings, ledger)
     working = ledger.working_orders()
     if not positions:
@@ -276,7 +276,7 @@ def _close_at_broker(
     """Close what the BROKER holds of the bot's tickers, those of [trade] hands_off excepted."""
     hours = _find_open_hours(settings, clock.now())
     at_broker = BrokerClose(broker=broker, own_tickers=own_tickers - spell(settings.trade.hands_off))
-    sent = Outcome()
+    sent = CloseOutcome()
     if hours is None:
         at_broker.look()
         note = f"{why} The market is closed: nothing was sent. Run it again when it is open."
@@ -297,12 +297,12 @@ def _close_at_broker(
     )
 
 
-def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock) -> Outcome:
+def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock) -> CloseOutcome:
     """Send the orders that close every position, at the last prices that the ledger knows; a minute after the other
     where it is much, or where the broker gives no answer.
     """
     if _find_open_hours(settings, clock.now()) is None:
-        return Outcome()
+        return CloseOutcome()
     capital, until = read_capital(ledger, settings, broker), clock.now() + WAIT_AT_BROKER
     desk = Desk(
         book="production",
@@ -327,7 +327,7 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock)
         if not (left or unheard) or clock.now() >= until:
             break
         clock.wait_until(clock.now().replace(second=0, microsecond=0) + MINUTE)
-    return Outcome(orders=len(taken), refused=tuple(refused.values()), unanswered=tuple(sorted({*left, *unheard})))
+    return CloseOutcome(orders=len(taken), refused=tuple(refused.values()), unanswered=tuple(sorted({*left, *unheard})))
 
 
 def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tuple[OrderRecord, ...]:
@@ -347,10 +347,10 @@ def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tupl
     before = prices | read_exchanged_closes(desk.ledger) | closes
     desk.open(hours.session, hours.begins, prices, before)  # the day's loss counts from the close before
     desk.collect(context)
-    wishes = {
+    desired_positions = {
         ticker: DesiredPosition(target=0.0, price=prices[ticker], purpose=FLATTEN) for ticker in desk.list_touched()
     }
-    records = desk.trade([], wishes, context, desk.value_book(context.session, context.minute, prices))
+    records = desk.trade([], desired_positions, context, desk.value_book(context.session, context.minute, prices))
     desk.book_minute(BAR_SCHEMA.to_frame(), context)
     return records
 

@@ -26,7 +26,7 @@ from hftcl.trading.feeds.context import watch_context
 from hftcl.trading.run import STAGE
 from hftcl.trading.run.agreement import build_agreement, find_splits
 from hftcl.trading.run.broker_start import Around, await_account, compare_at_start, patient, tell_flags
-from hftcl.trading.run.guards import require_consent, require_hours, require_same_account
+from hftcl.trading.run.guards import require_agreement_on_money, require_hours, require_same_account
 from hftcl.trading.run.present import Present
 from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
@@ -62,7 +62,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
         broker = patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)
         feed: Feed | None = None
         try:
-            require_consent(settings, broker, real_money=real_money, synthetic=source.synthetic)
+            require_agreement_on_money(settings, broker, real_money=real_money, synthetic=source.synthetic)
             require_same_account(ledger, settings, broker)
             require_hours(settings, broker)
             account = await_account(broker, ledger, present, around, once=once)

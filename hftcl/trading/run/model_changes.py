@@ -11,7 +11,7 @@ from hftcl.events import BANNER, Event, Level, OnEvent
 from hftcl.ledger.rows import LedgerEvent
 from hftcl.ledger.writer import Ledger
 from hftcl.trading.decide.bot import Bot
-from hftcl.trading.decide.model_in_use import Look, ProductionWatch
+from hftcl.trading.decide.model_in_use import ProductionLook, ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.run import STAGE
 
@@ -56,7 +56,7 @@ class ModelChanges:
             name = candidate.model_id if candidate else "none"
             self.ledger.write_event(LedgerEvent(at=now, kind="shadow", text=f"{name} trades virtually", model_id=name))
 
-    def take(self, look: Look, now: datetime) -> None:
+    def take(self, look: ProductionLook, now: datetime) -> None:
         """Take what a look at the production file has brought."""
         if look.outcome == "refused":
             stays = f"Model {look.before} stays" if look.before else "Nothing is traded"
