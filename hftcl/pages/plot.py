@@ -62,7 +62,7 @@ class Plot:
         return " ".join(f"{self.x(place):.1f},{self.y(value):.1f}" for place, value in points)
 
     def draw_line(self, points: Sequence[Point], line: int, style: str, *, begins: int = 0, name: str = "") -> str:
-        """Return a line. line: its number in the chart's `Course`, begins: the place of its first point there.
+        """Return a line. line: its number in the chart's `ChartData`, begins: the place of its first point there.
 
         style: class and stroke.
         """
