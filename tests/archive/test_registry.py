@@ -78,10 +78,10 @@ def test_one_who_may_only_read_sees_the_history_and_is_refused_a_change(tmp_path
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from hftcl.archive.deployment import Archive
+from hftcl.archive.deployment import ModelArchive
 from hftcl.errors import StorageError
 os.setgid(65534); os.setuid(65534)
-archive = Archive(Path({str(home)!r}))
+archive = ModelArchive(Path({str(home)!r}))
 print(*[each.model_id for each in archive.models()], archive.find_live().model_id)
 try:
     archive.unpin(now=datetime(2026, 1, 5, tzinfo=UTC))
