@@ -154,8 +154,8 @@ def _optional(kind: type[T], value: object) -> T | None:
 class NewModel(Value):
     """What is known of a model when it enters the archive: how it was trained and what its exam said.
 
-    model_id: UTC second of training, from `ModelArchive.claim_id`. trained_at, label_end: UTC; label_end is the end of the
-    last label that it was trained on. trained_from .. exam_to: sessions, both ends included. rows, sessions: of the
+    model_id: UTC second of training, from `ModelArchive.claim_id`. trained_at, label_end: UTC; label_end is the end of
+    the last label that it was trained on. trained_from .. exam_to: sessions, both ends included. rows, sessions: of the
     training. val_sharpe: the exam's net annual Sharpe ratio, None where undefined. outcome "deployed" means that it
     passed: it deploys when `ModelArchive.deploy` is called. report: the whole verdict, plain JSON values, no NaN.
     """
