@@ -7,7 +7,7 @@ seen. Reads model files, changes nothing.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,16 +16,12 @@ from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState
 from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, UnfitModelError
-from hftcl.exam.split import Session, find_unseen
 from hftcl.formats import name_kind, name_some
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import find_source
 from hftcl.settings import Settings
 
-# Two sessions later is at most 13 days later: Taipei in February 2007, of all calendars of the last 20 years.
-_LONGEST_REST_DAYS: Final = 14
-_DAYS_PER_SESSION: Final = 2  # of the calendar, at the most: five sessions a week, and holidays, make 1.5
 _SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
 
 
@@ -147,16 +143,14 @@ def is_about(registry: Registry, model: ModelRecord, market: MarketKind) -> bool
 def find_first_unseen(calendar: Calendar, last_label: datetime, *, embargo_sessions: int) -> date:
     """Return the first session that a model may be scored on whose last label ends at `last_label` (UTC).
 
-    See `exam.split.find_unseen`. Raises HorizonError where the calendar does not reach some weeks beyond it.
+    The first of those that `exam.split.find_unseen` leaves of all that the calendar has, however long the exchange
+    rests. Raises HorizonError where the calendar does not know it.
 
     >>> from datetime import UTC
     >>> str(find_first_unseen(Calendar("XNYS"), datetime(2026, 7, 2, 20, tzinfo=UTC), embargo_sessions=1))
     '2026-07-07'
     """
-    begin, reach = last_label.date(), timedelta(days=_LONGEST_REST_DAYS + _DAYS_PER_SESSION * embargo_sessions)
-    ahead = calendar.sessions(begin, begin + reach).select("session", "open")
-    sessions = [Session(start=start, day=day) for day, start in ahead.iter_rows()]
-    return find_unseen(sessions, last_label, embargo_sessions=embargo_sessions)[0].day
+    return calendar.find_next_to_open(last_label, embargo_sessions + 1)
 
 
 def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[str]) -> str | None:

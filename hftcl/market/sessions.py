@@ -109,6 +109,19 @@ class Calendar:
             raise self._build_horizon_error(after)
         return _to_day(later["session"][n - 1])
 
+    def find_next_to_open(self, after: datetime, n: int = 1) -> date:
+        """Return the `n`th session whose regular hours open after `after` (UTC). Raises HorizonError.
+
+        >>> from datetime import UTC, datetime
+        >>> str(Calendar("XNYS").find_next_to_open(datetime(2026, 7, 2, 20, tzinfo=UTC)))
+        '2026-07-06'
+        """
+        self._require_reach(after.date())
+        later = self._table.filter(pl.col("open") > after)
+        if later.height < n:
+            raise self._build_horizon_error(after.date())
+        return _to_day(later["session"][n - 1])
+
     def find_previous_session(self, before: date, n: int = 1) -> date:
         """Return the `n`th session before the date `before`. Raises HorizonError."""
         self._require_reach(before)

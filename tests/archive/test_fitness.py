@@ -11,7 +11,7 @@ from hftcl.archive.fitness import MarketKind, find_first_unseen, find_market_kin
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, UnfitModelError
 from hftcl.home import Home
-from hftcl.market.sessions import Calendar
+from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from tests.archive.sample_models import T0, added, archive_in, deployed
@@ -125,6 +125,8 @@ def test_a_search_whose_winner_could_not_be_examined_tries_nothing_and_no_advice
         ("XNYS", datetime(2026, 7, 1, 20, tzinfo=UTC), 1, "2026-07-06"),  # July 2 is the embargo, July 3 a holiday
         ("XNYS", datetime(2026, 7, 1, 13, tzinfo=UTC), 1, "2026-07-02"),  # before the open: July 1 is the embargo
         ("XSHG", datetime(2009, 9, 30, 7, tzinfo=UTC), 1, "2009-10-12"),  # a week without a session, and a weekend
+        ("XSHG", datetime(2002, 2, 8, 7, tzinfo=UTC), 1, "2002-02-26"),  # 16 days without a session
+        ("XNYS", datetime(2001, 9, 10, 20, tzinfo=UTC), 1, "2001-09-18"),
         ("XNYS", datetime(2025, 10, 31, 20, tzinfo=UTC), 60, "2026-01-30"),  # the 61st: 19 in November, 22, 20
         ("24/7", datetime(2025, 12, 31, 23, 59, tzinfo=UTC), 2, "2026-01-03"),
     ],
@@ -133,3 +135,14 @@ def test_a_model_may_be_scored_from_the_first_session_behind_its_labels_and_the_
     calendar: str, last_label: datetime, embargo_sessions: int, first: str
 ) -> None:
     assert str(find_first_unseen(Calendar(calendar), last_label, embargo_sessions=embargo_sessions)) == first
+
+
+def test_where_the_calendar_ends_no_session_is_unseen_and_that_is_told_as_its_end() -> None:
+    calendar = Calendar("XNYS")
+    last = calendar.reach[1]
+    close = calendar.find_close(last)
+    before = calendar.find_close(calendar.find_previous_session(last))
+    assert find_first_unseen(calendar, before, embargo_sessions=0) == last, "the last session of all is known"
+    for label, embargo_sessions in ((close, 0), (before, 1), (before, 60)):
+        with pytest.raises(HorizonError, match="reaches from"):
+            find_first_unseen(calendar, label, embargo_sessions=embargo_sessions)
