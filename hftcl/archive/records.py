@@ -4,6 +4,7 @@ A retrain's report is stored as JSON; `Judgement` is the one place where it is r
 No file, no clock.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field
@@ -15,7 +16,7 @@ from hftcl.values import Value, value_class
 
 Outcome = Literal["deployed", "rejected", "inconclusive"]
 Kind = Literal["deploy", "rollback", "restore", "hand"]
-T = TypeVar("T", str, float)
+T = TypeVar("T", str, float, int)
 _ID: Final = "%Y%m%d_%H%M%S"  # sorted as texts they are in the order of time, and a file may have them in its name
 _MODEL_ID = re.compile(r"(?:model_)?([0-9]{8}_[0-9]{6})")  # not \d, which takes Arabic and full-width digits too
 
@@ -124,17 +125,17 @@ class Judgement(Value):
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),
                 sharpe=_optional(float, score.get("sharpe")),
-                sharpe_interval=(float(interval[0]), float(interval[1])) if interval else None,
-                exam_pnl={str(day): float(net) for day, net in (score.get("pnl_by_session") or {}).items()},
+                sharpe_interval=(_required(float, interval[0]), _required(float, interval[1])) if interval else None,
+                exam_pnl={day: _required(float, net) for day, net in (score.get("pnl_by_session") or {}).items()},
                 positions=_optional(str, score.get("positions_sha256")),
-                features=tuple(str(name) for name in report.get("features") or ()),
+                features=tuple(_required(str, name) for name in report.get("features") or ()),
                 dropped={
-                    str(worth["name"]): float(worth["importance"])
+                    _required(str, worth["name"]): _required(float, worth["importance"])
                     for worth in (report.get("selection") or {}).get("dropped", ())
                 },
-                max_rows=int(report.get("max_rows") or 0),
+                max_rows=_optional(int, report.get("max_rows")) or 0,
             )
-        except (AttributeError, TypeError, ValueError, IndexError, KeyError) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
             raise IntegrityError(
                 f"The report that models/registry.sqlite holds of model {report.get('model_id')} cannot be read: "
                 f"{error}. Restore the file from a backup."
@@ -142,11 +143,21 @@ class Judgement(Value):
 
 
 def _optional(kind: type[T], value: object) -> T | None:
-    """Return `value` if it is of `kind` (a whole number is a float too) or None. Raises TypeError for anything else."""
+    """Return what `_required` does; None for None."""
+    return None if value is None else _required(kind, value)
+
+
+def _required(kind: type[T], value: object) -> T:
+    """Return `value` if it is of `kind`; a whole number is a float too, and true is no number.
+
+    Raises TypeError for anything else, ValueError for a float that is not finite: no report is written with one.
+    """
     if kind is float and type(value) is int:
         return kind(value)
-    if value is not None and not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} is no number of a report")
     return value
 
 

@@ -1,5 +1,6 @@
 """What lets the bot trade at this moment: the newest verdict on such bars, as long as what it stood on is as it was."""
 
+import math
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -240,6 +241,19 @@ def test_a_model_of_the_other_kind_of_bars_is_refused_with_the_way_out_of_each(s
         {"as_of": "yesterday"},
         {"challenger": {"sharpe_interval": [1.0]}},
         {"challenger": {"sharpe": True}},
+        {"challenger": {"sharpe": math.nan}},
+        {"challenger": {"sharpe": 10**400}},
+        {"challenger": {"sharpe_interval": ["0.5", 1.0]}},
+        {"challenger": {"pnl_by_session": {"2026-01-05": "0.004"}}},
+        {"challenger": {"pnl_by_session": {"2026-01-05": True}}},
+        {"challenger": {"pnl_by_session": {"2026-01-05": math.nan}}},
+        {"challenger": {"pnl_by_session": {"2026-01-05": None}}},
+        {"challenger": {"pnl_by_session": {"2026-01-05": []}}},
+        {"challenger": {"pnl_by_session": [0.1]}},
+        {"features": [3]},
+        {"max_rows": "100"},
+        {"max_rows": True},
+        {"selection": {"dropped": [{"name": "x", "importance": "0.1"}]}},
         {"evidence": [{}]},
         {"selection": {"dropped": [{"name": "x"}]}},
         {"challenger": "x"},

@@ -1,5 +1,6 @@
 """Two models side by side: the exam on the sessions of both, and each thing in which they differ."""
 
+import json
 from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from hftcl.archive.artifact import ModelMeta
-from hftcl.errors import UsageError
+from hftcl.archive.registry import Registry
+from hftcl.archive.schema import open_to_change
+from hftcl.errors import IntegrityError, UsageError
 from hftcl.exam.metrics import sharpe, sharpe_difference
 from hftcl.learning.stories.diff import _CHOSEN, _LEFT_OUT, _SETTINGS, diff
 from hftcl.model.features import FEATURE_NAMES
@@ -49,6 +52,18 @@ def test_exams_without_a_session_in_common_are_not_compared(tmp_path: Path) -> N
     assert diff(tmp_path, one, other).shared is None
     with pytest.raises(UsageError, match="Both are the model"):
         diff(tmp_path, one, one)
+
+
+@pytest.mark.parametrize("net", ["0.004", True, None, [0.004]])
+def test_a_damaged_report_is_told_as_one_that_cannot_be_read_and_not_compared(tmp_path: Path, net: object) -> None:
+    one = archived(tmp_path, report=score(5, 0.0))
+    other = archived(tmp_path, TRAINED + timedelta(hours=1), report=score(5, 0.0))
+    damaged = score(5, 0.0) | {"model_id": other, "challenger": {"pnl_by_session": {"2026-01-07": net}}}
+    with open_to_change(Registry(tmp_path).database) as db:
+        db.execute("UPDATE models SET report = ? WHERE model_id = ?", (json.dumps(damaged), other))
+    for a, b in ((one, other), (other, one)):
+        with pytest.raises(IntegrityError, match=r"holds of model 2.* cannot be read: .*from a backup"):
+            diff(tmp_path, a, b)
 
 
 def test_models_that_differ_in_what_was_chosen_inside_the_training_are_not_told_as_equal(tmp_path: Path) -> None:
