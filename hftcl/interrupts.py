@@ -1,9 +1,11 @@
-"""When a signal handler may raise, and what it raised, kept for the code that it is lost in; a child's end by a signal.
+"""When a signal handler may raise, and what it raised, kept for the code that it is lost in; a child's end.
 
 A handler raises between any two steps of Python, also between the one that begins a transaction and the first of the
 block that would end it. And SQLite puts an error of its own in the place of any exception that leaves a Python function
 which it called, such as the check of a seal: https://www.sqlite.org/c3ref/create_function.html. A stop would then be
 told as a damaged file. And Python itself drops what is raised in a finalizer, such as that of a task of Dask's.
+
+A child that was told of its parent, `die_with`, is killed by the kernel when that one ends.
 """
 
 import os

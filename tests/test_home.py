@@ -64,7 +64,7 @@ ELSEWHERE = {
         "folder / 'configuration.md'",
         "folder / f'{place.page}.md'",
     },
-    "hftcl.pages.courses": {"Path(__file__).with_name('charts.js')"},
+    "hftcl.pages.chart_data": {"Path(__file__).with_name('charts.js')"},
     # A copy beside any file that would be lost.
     "hftcl.durable": {"path.with_name(f'{path.name}.before')", "path.with_name(f'{path.name}.before.{number}')"},
     # What SQLite writes beside any database.

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from hftcl.formats import clock_time, moment, number
 from hftcl.market.bars import MINUTE
-from hftcl.pages.courses import ChartData, ChartLine
+from hftcl.pages.chart_data import ChartData, ChartLine
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, grid, group, svg, ticks
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _HOUR_PX: Final = 62.0  # "09:30", and air
 def draw_record(rows: "Sequence[RecordRow]", width: float) -> str:
     """Return a bar for each of the newest recorded sessions, net P&L in % of capital; those that do not count are pale.
 
-    As many of whatever width: each drawing is read out, and cut to a part, by the one course of the chart.
+    As many of whatever width: each drawing is read out, and cut to a part, by the figures of the chart.
     """
     shown = rows[-_SESSIONS:]
     if not shown:
@@ -69,7 +69,7 @@ def draw_record(rows: "Sequence[RecordRow]", width: float) -> str:
     return svg(height, title, [group("axes", axes), group("plot", bars)], width, frame=sides)
 
 
-def build_record_course(rows: "Sequence[RecordRow]") -> ChartData:
+def build_record_chart(rows: "Sequence[RecordRow]") -> ChartData:
     """Return what the record's chart is read out from: the sessions that are drawn."""
     shown = range(max(0, len(rows) - _SESSIONS), len(rows))
     return ChartData(
@@ -135,7 +135,7 @@ class _DayScale:
         return (at - self.begin) / MINUTE
 
 
-def build_day_course(day: "TickerSession") -> ChartData | None:
+def build_day_chart(day: "TickerSession") -> ChartData | None:
     """Return what a session's chart is read out from; None without a bar."""
     if not day.bars.height:
         return None
@@ -144,7 +144,7 @@ def build_day_course(day: "TickerSession") -> ChartData | None:
     zone = ZoneInfo(day.zone)
     return ChartData(
         name="day",
-        labels=[f"{moment(at.astimezone(zone))}" for at, *_ in bars],
+        labels=[moment(at.astimezone(zone)) for at, *_ in bars],
         lines=[
             ChartLine(name="close", x=[(at - begin) / MINUTE for at, *_ in bars], y=[close for _, close, _, _ in bars]),
             ChartLine(name="high", y=[high for _, _, high, _ in bars]),

@@ -30,7 +30,7 @@ from hftcl.formats import SYNTHETIC, clock_second, count, moment, money, number,
 from hftcl.home import Home
 from hftcl.logs import to_one_line
 from hftcl.pages import performance_charts
-from hftcl.pages.courses import SCRIPT, ChartData, enliven
+from hftcl.pages.chart_data import SCRIPT, ChartData, enliven
 from hftcl.pages.drawing import CHART_STYLE, STYLE, draw_both
 from hftcl.pages.performance import STYLE as REPORT_STYLE
 from hftcl.pages.performance import draw_equity_key, draw_tiles
@@ -126,7 +126,7 @@ def draw_ticker(frame: Frame, ticker: str, content: Content | PartFault) -> str:
     chart = ""
     earned = None
     if isinstance(content, TickerContent) and (day := content.day) is not None:
-        chart = _draw_both(lambda width: charts.draw_day(day, width), course=charts.build_day_course(day))
+        chart = _draw_both(lambda width: charts.draw_day(day, width), data=charts.build_day_chart(day))
     performance = frame.readings["performance"].content
     if isinstance(performance, PerformanceContent):
         earned = [part for part in performance.report.tickers if part.name == ticker]
@@ -193,7 +193,7 @@ def _draw_body(part: Part, content: Content | PartFault | None) -> Markup:
         more["key"] = Markup(draw_equity_key(report))  # noqa: S704
         more["chart"] = _draw_both(
             lambda width: performance_charts.equity(report, width),
-            course=performance_charts.build_equity_course(report),
+            data=performance_charts.build_equity_chart(report),
         )
         more["report"] = report
     if isinstance(content, RecordContent):
@@ -201,7 +201,7 @@ def _draw_body(part: Part, content: Content | PartFault | None) -> Markup:
         more["chart"] = _draw_both(
             lambda width: charts.draw_record(rows, width),
             charts.HALF,
-            charts.build_record_course(rows),
+            charts.build_record_chart(rows),
         )
     blocks = content.blocks if isinstance(content, Content) else ()
     return _draw(
@@ -215,12 +215,10 @@ def _draw_body(part: Part, content: Content | PartFault | None) -> Markup:
     )
 
 
-def _draw_both(
-    draw: Callable[[float], str], wide_units: float = charts.WIDE, course: ChartData | None = None
-) -> Markup:
-    """Return a chart twice, for a screen and for a phone; the style shows the one that fits. course: its figures."""
+def _draw_both(draw: Callable[[float], str], wide_units: float = charts.WIDE, data: ChartData | None = None) -> Markup:
+    """Return a chart twice, for a screen and for a phone; the style shows the one that fits. data: its figures."""
     both = draw_both(draw, wide_units)
-    return Markup(enliven(both, course) if both and course else both)  # noqa: S704
+    return Markup(enliven(both, data) if both and data else both)  # noqa: S704
 
 
 def _wrap(name: str, body: str) -> Markup:
@@ -235,7 +233,7 @@ def _draw_page(frame: Frame, template: str, title: str, **more: object) -> str:
     return _draw(
         template,
         title=title,
-        contact=f"{clock_second(frame.looked_at)}",
+        contact=clock_second(frame.looked_at),
         version=frame.version,
         reload_s=_RELOAD_S,
         home=str(Home.of(frame.settings).root.absolute()),

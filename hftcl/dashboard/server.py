@@ -136,7 +136,7 @@ class Site:
             while not self.stopping.is_set():
                 changed.clear()
                 self.reader.watch()
-                said = {"version": str(self.reader.version), "at": f"{clock_second(self.reader.looked_at)}"}
+                said = {"version": str(self.reader.version), "at": clock_second(self.reader.looked_at)}
                 if self.reader.is_alive:  # else a page hears nothing, and says so
                     yield f"data: {json.dumps(said)}\n\n"
                 with contextlib.suppress(TimeoutError):

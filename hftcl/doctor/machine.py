@@ -36,7 +36,7 @@ def check_configuration(context: Context) -> Iterator[Row]:
     for finding in () if context.quietly else config.findings(configuration.settings):
         detail, _, remedy = finding.partition(". Run: ")
         detail = detail if detail.endswith("?") else f"{detail}."
-        yield warning("secrets", detail, f"{remedy}" if remedy else "Correct that line.")
+        yield warning("secrets", detail, remedy if remedy else "Correct that line.")
 
 
 def _count_changed(changed: int) -> str:

@@ -27,7 +27,6 @@ from hftcl.waiting import map_in_threads
 
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
 _PART_ROWS: Final = 160_000  # ten tickers of 60 days: fewer at a time cost more calls, more a hundred MB
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

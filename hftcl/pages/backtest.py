@@ -18,7 +18,7 @@ from hftcl.formats import (
     number,
     sharpe_ratio,
 )
-from hftcl.pages.courses import enliven, read_script
+from hftcl.pages.chart_data import enliven, read_script
 from hftcl.pages.drawing import (
     BOTTOM,
     CHART_STYLE,
@@ -32,7 +32,7 @@ from hftcl.pages.drawing import (
     ticks,
     uprights,
 )
-from hftcl.pages.performance_charts import build_session_course, measure_falls, monthly
+from hftcl.pages.performance_charts import build_session_chart, measure_falls, monthly
 from hftcl.pages.plot import Plot
 from hftcl.pages.risk import draw_policies_risk
 from hftcl.performance.figures import months
@@ -230,7 +230,7 @@ def _chart(name: str, curves: Sequence[_Curve], attempts: "Sequence[AttemptRepor
             for place, text in curve.deployed
         ]
     lines = [(curve.name, list(enumerate(curve.wealth))) for curve in curves]
-    return enliven(plot.draw(title, shapes), build_session_course(name, days, lines, scale="percent"))
+    return enliven(plot.draw(title, shapes), build_session_chart(name, days, lines, scale="percent"))
 
 
 def _falls(curves: Sequence[_Curve]) -> str:
@@ -244,7 +244,7 @@ def _falls(curves: Sequence[_Curve]) -> str:
         for curve in curves[1:]
     ]
     drawing = plot.draw("Drawdown of each policy in percent of capital", shapes)
-    return enliven(drawing, build_session_course("drawdown", days, lines, digits=3, scale="percent"))
+    return enliven(drawing, build_session_chart("drawdown", days, lines, digits=3, scale="percent"))
 
 
 def _months(curves: Sequence[_Curve]) -> list[str]:

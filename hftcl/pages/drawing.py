@@ -132,8 +132,9 @@ def svg(
 ) -> str:
     """Return a drawing that a phone shows whole, its texts larger; scrolls: one whose texts leave no room for that.
 
-    A drawing of another width than WIDTH has been made for where it stands, and is shown as it is. frame: of a course,
-    for `courses`: left, top, right, bottom of the plot in units, the places at its sides, its lowest and highest value.
+    A drawing of another width than WIDTH has been made for where it stands, and is shown as it is. frame: of a
+    chart, for its script: left, top, right, bottom of the plot in units, the places at its sides, its lowest and
+    highest value.
     """
     kind = "drawn" if width != WIDTH else "wide" if scrolls else "whole"
     told = f' data-frame="{" ".join(f"{value:.10g}" for value in frame)}"' if frame else ""
@@ -154,7 +155,7 @@ def draw_both(draw: Callable[[float], str], wide: float = WIDTH) -> str:
 
 
 def group(kind: str, parts: Iterable[str]) -> str:
-    """Return the axes, or the plot, of a course in one element, which its script draws again when it is zoomed."""
+    """Return the axes, or the plot, of a chart in one element, which its script draws again when it is zoomed."""
     return f'<g class="{kind}">{"".join(parts)}</g>'
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import annual, basis_points, count, interval, moment, money, number, sharpe_ratio
 from hftcl.pages import performance_charts as charts
-from hftcl.pages.courses import enliven, escape_json, read_script
+from hftcl.pages.chart_data import enliven, escape_json, read_script
 from hftcl.pages.drawing import CHART_STYLE, draw_both, name_bars, page, table
 from hftcl.pages.price_charts import draw_prices
 from hftcl.pages.risk import draw_drawdowns, draw_sessions
@@ -62,7 +62,7 @@ def _body(report: "PerformanceReport", importances: "Importances", prices: "Pric
         *_header(report),
         draw_tiles(report),
         "<h2>Equity, % of capital</h2>",
-        enliven(charts.equity(report), charts.build_equity_course(report)),
+        enliven(charts.equity(report), charts.build_equity_chart(report)),
         draw_equity_key(report),
         "<h2>Drawdown, % of capital</h2>",
         charts.drawdown(report),

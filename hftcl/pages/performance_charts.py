@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import count, interval, moment, number, sharpe_ratio
-from hftcl.pages.courses import ChartData, ChartLine, Scale, enliven
+from hftcl.pages.chart_data import ChartData, ChartLine, Scale, enliven
 from hftcl.pages.drawing import LEFT, RIGHT, TOP, WIDTH, draw_both, svg, ticks, uprights
 from hftcl.pages.plot import Plot, Point
 
@@ -52,7 +52,7 @@ def equity(report: "PerformanceReport", width: float = WIDTH) -> str:
     return plot.draw("Cumulative net P&L in percent of capital, with the models that traded", shapes)
 
 
-def build_equity_course(report: "PerformanceReport") -> ChartData:
+def build_equity_chart(report: "PerformanceReport") -> ChartData:
     """Return what the equity curve is read out from."""
     mine = places(report)
     return ChartData(
@@ -108,7 +108,7 @@ def drawdown(report: "PerformanceReport") -> str:
     points = measure_falls(list(report.pnl_by_session.values()))
     plot = Plot.fit_around(days, [value for _, value in points], height=150.0)
     drawing = plot.draw("Drawdown in percent of capital", [plot.draw_area(points, 0, 'class="under"')])
-    return enliven(drawing, build_session_course("drawdown", days, [("", points)], digits=3, scale="percent"))
+    return enliven(drawing, build_session_chart("drawdown", days, [("", points)], digits=3, scale="percent"))
 
 
 def measure_falls(net: Sequence[float]) -> list[Point]:
@@ -123,7 +123,7 @@ def measure_falls(net: Sequence[float]) -> list[Point]:
     return points
 
 
-def build_session_course(
+def build_session_chart(
     name: str,
     days: Sequence[date],
     lines: Sequence[tuple[str, Sequence[Point]]],
@@ -132,7 +132,7 @@ def build_session_course(
     unit: str = "%",
     scale: Scale | None = None,
 ) -> ChartData:
-    """Return a course over the ends of `days`: lines are names with their points, of which the first has all places."""
+    """Return a chart over the ends of `days`: lines are names with their points, of which the first has all places."""
     labels = ["before the first session", *map(str, days)]
     return ChartData(
         name=name,
@@ -166,7 +166,7 @@ def rolling(report: "PerformanceReport") -> str:
         for _, run in runs
         if len(run) == 1
     ]
-    course = ChartData(
+    data = ChartData(
         name="rolling",
         labels=[str(point.session) for point in report.rolling],
         lines=[
@@ -179,7 +179,7 @@ def rolling(report: "PerformanceReport") -> str:
         signed=True,
         scale="symmetric",
     )
-    return enliven(plot.draw(f"Sharpe ratio over {count(report.rolling_sessions, 'session')}", parts), course)
+    return enliven(plot.draw(f"Sharpe ratio over {count(report.rolling_sessions, 'session')}", parts), data)
 
 
 def monthly(months: Mapping[str, float], title: str = "Net P&L by month in percent of capital") -> str:

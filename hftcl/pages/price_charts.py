@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from hftcl.formats import count, moment, money, number
-from hftcl.pages.courses import ChartData, ChartLine, enliven
+from hftcl.pages.chart_data import ChartData, ChartLine, enliven
 from hftcl.pages.plot import Plot
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
     shapes = [plot.draw_line(points, 0, 'class="curve" stroke="var(--c5)"')]
     shapes += [_draw_mark(plot, point, trade, opens=True) for point, trade in chart.entries]
     shapes += [_draw_mark(plot, point, trade, opens=False) for point, trade in chart.exits]
-    course = ChartData(
+    data = ChartData(
         name=f"price-{place}",  # by its place: a ticker may hold what no id may
-        labels=[f"{moment(point.ts)}" for point in chart.points],
+        labels=[moment(point.ts) for point in chart.points],
         lines=[ChartLine(name="", x=[x for x, _ in points], y=[y for _, y in points])],
         digits=_count_digits(values),
         unit="USD",
@@ -55,7 +55,7 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
     )
     note = f' <span class="soft">{escape(chart.note)}</span>' if chart.note else ""
     title = f"Price of {chart.ticker} in USD with the entries and exits of its trades"
-    return f"<h3>{escape(chart.ticker)}{note}</h3>{enliven(plot.draw(title, shapes), course)}"
+    return f"<h3>{escape(chart.ticker)}{note}</h3>{enliven(plot.draw(title, shapes), data)}"
 
 
 def _draw_mark(plot: Plot, point: "PricePoint", trade: "TradeRow", *, opens: bool) -> str:

@@ -5,7 +5,7 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import basis_points, count, describe_choice, describe_edge, interval, number, sharpe_ratio
-from hftcl.pages.courses import ChartData, ChartLine, enliven, read_script
+from hftcl.pages.chart_data import ChartData, ChartLine, enliven, read_script
 from hftcl.pages.drawing import (
     BOTTOM,
     HEIGHT,
@@ -107,8 +107,8 @@ def _draw_trials(report: "SearchReport") -> str:
     if luck is not None:
         lines.append(ChartLine(name="of luck", x=[-0.5, last + 0.5], y=[luck, luck]))
     labels = [f"trial {trial.number}" for trial, _ in scored]
-    course = ChartData(name="trials", labels=labels, lines=lines, scale="symmetric")
-    return enliven(drawing, course) if scored else drawing
+    data = ChartData(name="trials", labels=labels, lines=lines, scale="symmetric")
+    return enliven(drawing, data) if scored else drawing
 
 
 def _build_exam(report: "SearchReport") -> list[str]:

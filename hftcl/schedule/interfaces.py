@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # a preview shows what comes, and sends nothing
 
 @value_class(frozen=True, slots=True)
 class JobResult(Value):
-    """What a duty came to, in one line, and the alerts about it."""
+    """What a job came to, in one line, and the alerts about it."""
 
     outcome: str
     alerts: tuple["Alert", ...] = ()
 
 
 JobFunction = Callable[[Occurrence, OnEvent], JobResult]
-"""Does one job. Raises HftclError where it cannot; status 75 of that means that another process is at it."""
+"""Does one job. Raises HftclError where it cannot; a LockHeldError says that another process is at it."""
 
 
 class Teller(Protocol):

@@ -43,7 +43,7 @@ class Alerts(Value):
     heartbeat_url: Annotated[
         str,
         text(
-            "Address that is fetched after each finished duty: its owner sees when this machine is dead.",
+            "Address that is fetched after each finished job: its owner sees when this machine is dead.",
             allowed='an address such as "https://hc-ping.com/...", or "" for none',
             pattern=r"^(https?://[^\s@]+)?$",
         ),

@@ -141,7 +141,7 @@ class LivePage(TextIOBase, Observer):
         if upcoming is not None:
             left = upcoming.due_at - now
             waits = f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"
-        self._draw(waits, f"{clock_second(now.astimezone(self._zone))}", "Ctrl-C ends it")
+        self._draw(waits, clock_second(now.astimezone(self._zone)), "Ctrl-C ends it")
 
     def _read(self) -> None:
         self._blocks, self._read_at = self._summary(), self._clock()

@@ -35,7 +35,7 @@ def _draw_bars(report: "ExplainReport") -> None:
     rows = [
         (
             row.ticker,
-            f"{clock_time(row.ts)}",
+            clock_time(row.ts),
             number(row.prediction, "+.3f"),
             _SIGNALS[row.signal],
             number(row.target, "+.2%"),

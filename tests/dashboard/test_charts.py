@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 
-from hftcl.dashboard.charts import HALF, WIDE, build_day_course, build_record_course, draw_day, draw_record
+from hftcl.dashboard.charts import HALF, WIDE, build_day_chart, build_record_chart, draw_day, draw_record
 from hftcl.dashboard.contents import TickerSession
 from hftcl.learning.stories.record import RecordRow
 from hftcl.pages.drawing import NARROW
@@ -35,7 +35,7 @@ def record_of(sessions: int) -> list[RecordRow]:
 def test_the_record_is_drawn_for_a_phone_with_the_sessions_that_its_keys_read(sessions: int) -> None:
     """Else the first key reads a session that is not drawn, and a part of the span may lie outside the drawing."""
     rows = record_of(sessions)
-    course = build_record_course(rows)
+    course = build_record_chart(rows)
     (line,) = course.lines
     for width in (NARROW, HALF):
         drawing = draw_record(rows, width)
@@ -88,7 +88,7 @@ def a_day(**changes: object) -> TickerSession:
 
 
 def test_fills_point_the_way_that_was_traded_and_stand_where_the_course_is_read_out() -> None:
-    drawing, course = draw_day(a_day(), WIDE), build_day_course(a_day())
+    drawing, course = draw_day(a_day(), WIDE), build_day_chart(a_day())
     marks = re.findall(
         r'<path class="(bought|sold)" d="M[\d. ]+l-4.5 (-?[\d.]+)h9z" data-x="([\d.]+)" data-y="([\d.]+)"', drawing
     )
@@ -114,6 +114,6 @@ def test_the_strip_tells_runs_of_what_was_wanted_and_leaves_out_minutes_in_which
 def test_a_day_without_a_bar_shows_the_fills_and_one_without_anything_is_not_drawn() -> None:
     bare = a_day(bars=pl.DataFrame())
     assert 'class="sold"' in draw_day(bare, WIDE)
-    assert build_day_course(bare) is None
+    assert build_day_chart(bare) is None
     empty = a_day().decisions.clear()
     assert draw_day(a_day(bars=pl.DataFrame(), decisions=empty, fills=a_day().fills.clear()), WIDE) == ""

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hftcl.archive.registry import Registry
-from hftcl.dashboard.charts import HALF, build_record_course, draw_record
+from hftcl.dashboard.charts import HALF, build_record_chart, draw_record
 from hftcl.ledger.writer import Ledger
-from hftcl.pages.courses import enliven
+from hftcl.pages.chart_data import enliven
 from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
 from tests.dashboard.served import Served, serving
 from tests.dashboard.test_charts import record_of
@@ -198,7 +198,7 @@ def test_what_was_shown_up_to_the_newest_session_goes_along_with_newer_ones(open
     rows = record_of(170)
     shown = []
     for until, keys in ((120, ("+", "+")), (121, ()), (121, ("0", "Home", "+", "+")), (122, ()), (170, ())):
-        course = build_record_course(rows[:until])
+        course = build_record_chart(rows[:until])
         chart = enliven(f'<div class="chart">{draw_record(rows[:until], HALF)}</div>', course)
         tab.evaluate(
             """html => { const put = document.getElementById("put")

@@ -20,7 +20,7 @@ from hftcl import pages as page
 from hftcl.errors import StorageError, UsageError
 from hftcl.exam.metrics import max_drawdown
 from hftcl.learning.backtest.reports import AttemptReport, BacktestReport, DifferenceReport, PolicyReport, ServedReport
-from hftcl.pages.courses import read_script
+from hftcl.pages.chart_data import read_script
 from hftcl.performance.risk import compute_risk
 from tests.browser import PATIENCE_MS
 from tests.in_process import call

@@ -24,7 +24,7 @@ from hftcl.errors import IntegrityError, UsageError
 from hftcl.home import Home
 from hftcl.market.store import BarStore
 from hftcl.market.window import open_market
-from hftcl.pages.courses import read_script
+from hftcl.pages.chart_data import read_script
 from hftcl.pages.performance import draw_tiles
 from hftcl.pages.performance_charts import monthly, session_bins, trade_bins, weekly
 from hftcl.pages.risk import draw_sessions
@@ -99,14 +99,14 @@ def test_the_series_lie_in_the_page_as_json(found: PerformanceReport) -> None:
     assert [model for _, model in series["models"]] == [swap.model_id for swap in found.swaps]
 
 
-def read_courses(text: str) -> dict[str, Any]:
+def read_chart_data(text: str) -> dict[str, Any]:
     """Return what each chart of a page is read out from, by its name."""
     found = re.findall(r'id="chart-([\w-]+)">.*?<script type="application/json">(.*?)</script>', text, flags=re.DOTALL)
     return {name: json.loads(course) for name, course in found}
 
 
 def test_what_the_charts_are_read_out_from_are_the_report_s_figures(found: PerformanceReport) -> None:
-    courses = read_courses(page.performance(found, SHARES))
+    courses = read_chart_data(page.performance(found, SHARES))
     assert set(courses) == {"equity", "drawdown", "rolling"}
     bot, held, equal = courses["equity"]["series"]
     assert len(bot["y"]) == len(bot["x"]) == len(found.curve) + 1 == len(courses["equity"]["labels"])
@@ -129,7 +129,7 @@ def test_each_ticker_s_trades_stand_on_its_price_and_what_is_left_out_is_told(ho
         text = page.performance(report, SHARES, prices)
         assert Tags(text).open == []
         assert {chart.ticker for chart in prices.charts} | set(prices.left_out) == {t.ticker for t in report.trades}
-        drawn = read_courses(text)
+        drawn = read_chart_data(text)
         assert sum(name.startswith("price-") for name in drawn) == len(prices.charts)
         for place, chart in enumerate(prices.charts, start=1):
             mine = [trade for trade in report.trades if trade.ticker == chart.ticker]

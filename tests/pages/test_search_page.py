@@ -8,7 +8,7 @@ import pytest
 
 from hftcl import pages as page
 from hftcl.learning.search.reports import InnerReport, SearchExamReport, SearchReport, TrialReport, WinnerReport
-from hftcl.pages.courses import read_script
+from hftcl.pages.chart_data import read_script
 from hftcl.views.search import draw_search
 from tests.pages.test_backtest_page import HOSTILE, Tags
 

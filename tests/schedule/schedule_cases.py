@@ -109,7 +109,7 @@ class Box:
 
 
 def done_in(clock: Clock, log: list[Occurrence], **span: float) -> JobFunction:
-    """Return a duty that takes so long and writes what it did to `log`."""
+    """Return a job that takes so long and writes what it did to `log`."""
 
     def work(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
         log.append(occurrence)

@@ -106,13 +106,13 @@ class _Steps:
 
 
 def _run_gated(
-    settings: Settings, loop: AttemptSeries, sessions: Sequence[Session], steps: _Steps
+    settings: Settings, series: AttemptSeries, sessions: Sequence[Session], steps: _Steps
 ) -> tuple[PolicyRun, PolicyRun]:
     """Return what the configured gates let a loop earn, and what it earns without the gate of [edge]."""
     promote = settings.promote
     gate = steps.tell(policies.build_verdict_gate(promote, settings.exam))
-    free = policies.run_policy(loop.attempts, gate, sessions)
-    gated = policies.apply_edge(free, sessions, begun=loop.begun, rule=settings.edge, policy=promote.policy)
+    free = policies.run_policy(series.attempts, gate, sessions)
+    gated = policies.apply_edge(free, sessions, begun=series.begun, rule=settings.edge, policy=promote.policy)
     return gated, free
 
 

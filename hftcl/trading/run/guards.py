@@ -1,4 +1,4 @@
-"""What must be so before the bot may trade: consent to real money, one ledger for one account, hours, bars.
+"""What must be so before the bot may trade: a word for real money, one ledger for one account, hours, bars.
 
 Money moves only where three things say so: [trade] live, `--live`, and an edge that is live or overridden; of the edge
 the bot takes care, model by model.

@@ -18,7 +18,7 @@ SCRIPT: Final = Path(__file__).with_name("charts.js")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChartLine:
-    """One line of a course. name: how it is read out; y: its values, None where it has none; x: their places.
+    """One line of a chart. name: how it is read out; y: its values, None where it has none; x: their places.
 
     x: None where they are those of the first line.
     """
@@ -44,25 +44,25 @@ class ChartData:
     scale: Scale | None = None
 
 
-def enliven(drawing: str, course: ChartData) -> str:
-    """Return `drawing`, one or several of the same course, with the figures of `course`."""
+def enliven(drawing: str, data: ChartData) -> str:
+    """Return `drawing`, one or several of the same chart, with the figures of `data`."""
     held = {
-        "labels": list(course.labels),
-        "digits": course.digits,
-        "unit": course.unit,
-        "signed": course.signed,
-        "log": course.scale,
+        "labels": list(data.labels),
+        "digits": data.digits,
+        "unit": data.unit,
+        "signed": data.signed,
+        "log": data.scale,
         "series": [
             {
                 "name": line.name,
                 "x": None if line.x is None else [round(place, 3) for place in line.x],
-                "y": [None if value is None else round(value, course.digits + 1) for value in line.y],
+                "y": [None if value is None else round(value, data.digits + 1) for value in line.y],
             }
-            for line in course.lines
+            for line in data.lines
         ],
     }
     return (
-        f'<div class="course" id="chart-{course.name}">{drawing}'
+        f'<div class="course" id="chart-{data.name}">{drawing}'
         f'<script type="application/json">{escape_json(held)}</script></div>'
     )
 
