@@ -353,6 +353,8 @@ def list_conceding_sharpes(
 
     >>> list_conceding_sharpes(3, {3: 2, 2: 1}.get, {1: 0.4, 2: 0.5}.get)
     (0.5, 0.4)
+    >>> list_conceding_sharpes(3, {3: 2, 2: 1}.get, {2: 0.5}.get)
+    (0.5, nan)
     """
     sharpes: list[float] = []
     while champion is not None and (champion := find_conceding(champion)) is not None:

@@ -181,6 +181,28 @@ def test_concessions_do_not_add_up() -> None:
     assert served(course) == ["week0", "week1", "week2"], "0.96 ** 3 is more than 10 % below the best"
 
 
+def test_a_champion_that_was_beaten_bounds_no_later_concession_whatever_it_earns_since() -> None:
+    def bloom(place: int) -> float:
+        return pnl(3.0 if place < WINDOW + 5 else 9.0, place)
+
+    attempts = [attempt(0, bloom), *(attempt(week, sharpe) for week, sharpe in enumerate((6.0, 5.8, 5.6, 5.2), 1))]
+    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    conceded = [step.decision.verdict.conceded for step in course.deployments if step.decision.verdict]
+    assert served(course) == ["week0", "week1", "week2", "week3"], "5.2 is more than 10 % below the 6.0 that gave way"
+    assert conceded == [False, False, True, True]
+
+
+def test_an_earlier_champion_without_a_sharpe_ratio_leaves_the_verdict_open() -> None:
+    def stop(place: int) -> float:
+        return pnl(6.0, place) if place < WINDOW + 5 else 0.0
+
+    attempts = [attempt(0, stop), attempt(1, 5.8), attempt(2, 5.6), attempt(3, 5.5)]
+    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    decision = course.steps[3].decision
+    assert decision.reason == "an earlier champion that gave way has no Sharpe ratio on these sessions"
+    assert not decision.deploys
+
+
 def test_no_decision_changes_with_what_comes_after_it() -> None:
     random = np.random.default_rng(3)
     attempts = [attempt(week, float(random.normal(3, 2))) for week in range(WEEKS)]
