@@ -17,7 +17,7 @@ from hftcl.archive.registry import Registry, RegistryState, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
 from hftcl.home import CLAIMS, MODELS, PICKLES, Home, read_claim
-from hftcl.sqlite import require_sound_pages, transaction
+from hftcl.sqlite import transaction
 
 
 def switch(
@@ -126,7 +126,6 @@ def recover(registry: Registry, db: sqlite3.Connection, at: datetime) -> tuple[s
     Raises IntegrityError for a damaged registry, StorageError where the disk does not let it mend.
     """
     with faults("recovering the archive"):
-        require_sound_pages(db, quick=True)
         notes = [*_sweep(registry, db), *_settle_intent(registry, db), *_mend_production(registry, db, at)]
         notes += _mend_archive(registry, db)
         fresh = not registry.read_state_in(db).rows  # then a CSV is of another program: it is not ours to write over

@@ -14,7 +14,6 @@ from hftcl.sqlite.opening import (
     open_to_write,
     remove,
     remove_journal,
-    require_sound_pages,
     set_sync,
 )
 from hftcl.sqlite.seals import (
@@ -51,7 +50,6 @@ __all__ = [
     "read_rows",
     "remove",
     "remove_journal",
-    "require_sound_pages",
     "require_whole",
     "seal_row",
     "seal_rows",

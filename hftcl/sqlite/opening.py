@@ -105,6 +105,7 @@ def _copy_upgraded(db: sqlite3.Connection, path: Path, database: Database) -> sq
             db.backup(copy)
         with transaction(copy):
             _bring_up_to_date(copy, path, database)
+        _require_tables(copy, database)
         show_whole_rows(copy, database)
         copy.execute("PRAGMA query_only = ON")
     except BaseException:
@@ -161,22 +162,16 @@ def _require_tables(db: sqlite3.Connection, database: Database) -> None:
     for table, columns in _read_columns(database.schema).items():  # a flipped bit in a name is another column to SQLite
         if lost := columns - {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}:
             raise sqlite3.DatabaseError(f"its table {table} has no column {min(lost)} any more")
-    if database.small:
-        require_sound_pages(db)
-
-
-def require_sound_pages(db: sqlite3.Connection, *, quick: bool = False) -> None:
-    """Raise sqlite3.DatabaseError where `find_page_fault` finds something."""
-    if fault := find_page_fault(db, quick=quick):
+    if database.small and (fault := find_page_fault(db)):
         raise sqlite3.DatabaseError(fault)
 
 
-def find_page_fault(db: sqlite3.Connection, *, quick: bool = False, of: str = "1") -> str | None:
+def find_page_fault(db: sqlite3.Connection, *, of: str = "1") -> str | None:
     """Return what is wrong with the pages and indexes of the file, where no seal tells; None for nothing.
 
-    quick: indexes are not compared with their tables. of: the name of one table, or how many faults are enough.
+    of: the name of one table, or how many faults are enough.
     """
-    row = db.execute(f"PRAGMA main.{'quick' if quick else 'integrity'}_check({of})").fetchone()
+    row = db.execute(f"PRAGMA main.integrity_check({of})").fetchone()
     return None if row is None or row[0] == "ok" else str(row[0]).splitlines()[-1]
 
 

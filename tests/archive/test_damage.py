@@ -327,3 +327,47 @@ def test_a_row_that_was_damaged_before_an_upgrade_is_not_sealed_as_if_it_were_wh
     with pytest.raises(IntegrityError, match="row models 2026"):
         archive.models()
     assert any("was rebuilt" in note for note in rebuild(archive, LATER))
+
+
+def damage_index(path: Path, *, page: bool) -> None:
+    """Flip a bit of the index by which SQLite finds a model's hash: no row has it. page: in the head of its page."""
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        (number,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'sqlite_autoindex_models_2'").fetchone()
+        (digest,) = db.execute("SELECT sha256 FROM models ORDER BY sha256").fetchone()
+    content, begin = bytearray(path.read_bytes()), (number - 1) * size
+    at = begin if page else content.index(digest.encode(), begin, begin + size) + len(digest) - 1
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.hazard(86)
+@pytest.mark.parametrize("page", [False, True], ids=["key", "page"])
+def test_a_damaged_index_is_told_and_the_registry_built_again_with_every_row(tmp_path: Path, page: bool) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 3)
+    before = archive.models()
+    damage_index(archive.database, page=page)
+    for look in (archive.models, lambda: archive.recover(LATER), lambda: archive.claim_id(LATER)):
+        with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
+            look()
+    notes = rebuild(archive, LATER)
+    assert len(list(archive.folder.glob("registry.*.damaged"))) == 1, notes
+    assert archive.models() == before
+    assert archive.recover(LATER) == ()
+    assert rebuild(archive, LATER) == (), "once is enough"
+
+
+@pytest.mark.parametrize("page", [False, True], ids=["key", "page"])
+def test_a_damaged_index_in_a_registry_of_an_earlier_release_is_told_though_it_is_read_in_a_copy(
+    tmp_path: Path, page: bool
+) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 3)
+    with contextlib.closing(sqlite3.connect(archive.database)) as db, db:
+        db.execute("DROP TABLE notes")
+        db.execute("PRAGMA user_version = 5")
+    assert len(archive.models()) == 3
+    damage_index(archive.database, page=page)
+    with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
+        archive.models()

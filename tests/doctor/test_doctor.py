@@ -45,6 +45,7 @@ from hftcl.market.sessions import Calendar
 from hftcl.schedule.claims import Occurrences
 from hftcl.trading.run.wiring import hold_lock
 from tests.alpaca_data_server import AlpacaDataServer
+from tests.archive.test_damage import damage_index
 from tests.config.configured import loaded
 from tests.in_process import call
 from tests.ledger.ledger_cases import write_ledger
@@ -257,6 +258,19 @@ def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str
     assert (after.is_deployed, after.val_sharpe) == (True, before.val_sharpe)
     assert ModelArchive(home).recover(NOW) == ()
     assert repairs.repair(patient(home)) == ()
+
+
+@pytest.mark.hazard(86)
+@pytest.mark.parametrize("page", [False, True], ids=["key", "page"])
+def test_a_damaged_index_of_the_registry_is_a_fault_until_it_is_repaired(home: Path, page: bool) -> None:
+    registry = Registry(home)
+    before = registry.models()
+    damage_index(registry.database, page=page)
+    with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
+        tuple(archive.check_models(patient(home)))
+    assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
+    assert row(tuple(archive.check_models(patient(home))), "archive").status == "ok"
+    assert registry.models() == before
 
 
 def _add_again(home: Path, model_id: str) -> str:
