@@ -15,6 +15,7 @@ from hftcl.home import Home
 from tests.package_text import CAPITALS, Source, list_sources, read_source
 
 RENAMES = {"joinpath", "with_name", "with_suffix", "with_stem"}  # methods that give a path with another name
+MAKERS = {"Path", "PurePath", "pathlib.Path", "pathlib.PurePath", "os.path.join", "path.join", "join"}
 HOME = "hftcl.home"
 
 # Files that are not the home's, or that lie beside any file: as the modules write them, each with its reason.
@@ -162,10 +163,12 @@ def _list_names(node: ast.AST) -> list[ast.expr]:
     """Return what `node` joins to a path; nothing where it joins nothing."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         return [node.right]
+    if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
+        return [node.value]
     if not isinstance(node, ast.Call):
         return []
     is_rename = isinstance(node.func, ast.Attribute) and node.func.attr in RENAMES
-    return node.args if is_rename or ast.unparse(node.func) in {"Path", "os.path.join"} else []
+    return node.args if is_rename or ast.unparse(node.func) in MAKERS else []
 
 
 @cache
@@ -197,6 +200,9 @@ def test_no_other_module_joins_a_name_to_a_folder_by_hand() -> None:
         'path.with_name(path.name + ".second")',
         'home.joinpath("models", model_id)',
         'Path(home, "second.sqlite")',
+        'pathlib.Path(home, "second.sqlite")',
+        'path /= "second.sqlite"',
+        'FILE = "second.sqlite"\ndef open(folder):\n    folder /= FILE\n    return folder',
         'SECOND = "second.sqlite"\nNAMES = ("first.sqlite", SECOND)\n[folder / name for name in NAMES]',
         'class Store:\n    NAME = "second"\n    def open(self): return folder / (self.NAME if self.real else "made")',
     ],
@@ -215,6 +221,11 @@ def test_the_files_of_an_old_home_are_found_by_their_names() -> None:
     files = Home(Path("home"))
     places = [
         files.reserve,
+        files.search_lock,
+        files.schedule_lock("retrain"),
+        files.session_scores,
+        files.polygon_calls,
+        files.alpaca_calls,
         files.failure_note("trade"),
         files.backtest_lock,
         files.feed_bars("alpaca"),
@@ -229,6 +240,11 @@ def test_the_files_of_an_old_home_are_found_by_their_names() -> None:
     ]
     assert [place.relative_to("home").as_posix() for place in places] == [
         ".reserve",
+        ".search.lock",
+        "models/.schedule-retrain.lock",
+        "models/.session-scores.json",
+        "bars/.polygon_calls",
+        "bars/.alpaca_calls",
         ".stopped-trade",
         "backtest/.lock",
         "bars/feed-alpaca",

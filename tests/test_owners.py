@@ -101,11 +101,32 @@ def find_formats(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
             yield "".join(str(part.value) for part in node.format_spec.values if isinstance(part, ast.Constant))
+    texts = find_named_texts(tree)
     for call in find_calls(tree, "strftime"):
-        yield from (text for argument in call.args for text in find_texts(ast.Module([ast.Expr(argument)], [])))
+        for argument in call.args:
+            yield from find_texts(ast.Module([ast.Expr(argument)], []))
+            yield from (
+                texts[node.id] for node in ast.walk(argument) if isinstance(node, ast.Name) and node.id in texts
+            )
 
 
-SQL = re.compile(r"\b(?:user_version|integrity_check|quick_check)\b|^(?:BEGIN|COMMIT)\b")
+def find_named_texts(tree: ast.Module) -> Mapping[str, str]:
+    """Return the names that stand for a text in a module, with the text."""
+    texts: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Constant):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if isinstance(node.value.value, str):
+            texts |= {target.id: node.value.value for target in targets if isinstance(target, ast.Name)}
+    return texts
+
+
+# "begin" and "commit" alone in small letters are names as well, such as that of a column.
+SQL = re.compile(
+    r"(?i:\b(?:user_version|integrity_check|quick_check)\b)"
+    r"|^\s*(?:BEGIN|COMMIT)\b|^\s*(?i:begin\s+(?:deferred|immediate|exclusive|transaction)|commit\s+transaction)\b"
+)
 TIMES = frozenset({"%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%H:%M", "%H:%M:%S", "%Y%m%d_%H%M%S"})
 
 
@@ -123,8 +144,11 @@ RULES: Mapping[str, tuple[tuple[str, ...], Callable[[ast.Module], bool]]] = {
         lambda tree: any(SQL.search(text) for text in find_texts(tree)),
     ),
     "makes a split": (("exam/split.py",), lambda tree: any(find_calls(tree, "ExamSplit"))),
-    # errors.py lies below formats.py
-    "writes a time": (("formats.py", "errors.py"), lambda tree: not TIMES.isdisjoint(find_formats(tree))),
+    # errors.py lies below formats.py; the id of a model is its second
+    "writes a time": (
+        ("formats.py", "errors.py", "archive/records.py"),
+        lambda tree: not TIMES.isdisjoint(find_formats(tree)),
+    ),
 }
 
 
@@ -150,11 +174,28 @@ def test_what_one_module_owns_no_other_does() -> None:
         ("db.execute('PRAGMA user_version')\n", "asks SQLite for version, pages or a transaction"),
         ("db.execute(f'PRAGMA {schema}.integrity_check(1)')\n", "asks SQLite for version, pages or a transaction"),
         ("db.execute('BEGIN IMMEDIATE')\n", "asks SQLite for version, pages or a transaction"),
+        ("db.execute('begin immediate')\n", "asks SQLite for version, pages or a transaction"),
+        ("db.execute('pragma User_Version')\n", "asks SQLite for version, pages or a transaction"),
         ("parts = split.ExamSplit(train=())\n", "makes a split"),
         ("text = f'{now:%Y-%m-%d %H:%M} UTC'\n", "writes a time"),
         ("text = now.strftime('%H:%M')\n", "writes a time"),
+        ("_ID: Final = '%Y%m%d_%H%M%S'\ntext = now.strftime(_ID)\n", "writes a time"),
+        ("def show(now):\n    form = '%H:%M'\n    return now.strftime(form)\n", "writes a time"),
     ],
-    ids=["connect", "connect by name", "version", "pages", "transaction", "split", "time", "strftime"],
+    ids=[
+        "connect",
+        "connect by name",
+        "version",
+        "pages",
+        "transaction",
+        "small",
+        "mixed",
+        "split",
+        "time",
+        "strftime",
+        "name",
+        "local",
+    ],
 )
 def test_a_planted_breach_is_found(tmp_path: Path, text: str, what: str) -> None:
     (tmp_path / "sqlite").mkdir()
