@@ -125,12 +125,12 @@ class Judgement(Value):
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
                 twin=_optional(str, report.get("twin")),
                 sharpe=_optional(float, score.get("sharpe")),
-                sharpe_interval=(_required(float, interval[0]), _required(float, interval[1])) if interval else None,
-                exam_pnl={day: _required(float, net) for day, net in (score.get("pnl_by_session") or {}).items()},
+                sharpe_interval=(_require(float, interval[0]), _require(float, interval[1])) if interval else None,
+                exam_pnl={day: _require(float, net) for day, net in (score.get("pnl_by_session") or {}).items()},
                 positions=_optional(str, score.get("positions_sha256")),
-                features=tuple(_required(str, name) for name in report.get("features") or ()),
+                features=tuple(_require(str, name) for name in report.get("features") or ()),
                 dropped={
-                    _required(str, worth["name"]): _required(float, worth["importance"])
+                    _require(str, worth["name"]): _require(float, worth["importance"])
                     for worth in (report.get("selection") or {}).get("dropped", ())
                 },
                 max_rows=_optional(int, report.get("max_rows")) or 0,
@@ -143,11 +143,11 @@ class Judgement(Value):
 
 
 def _optional(kind: type[T], value: object) -> T | None:
-    """Return what `_required` does; None for None."""
-    return None if value is None else _required(kind, value)
+    """Return what `_require` does; None for None."""
+    return None if value is None else _require(kind, value)
 
 
-def _required(kind: type[T], value: object) -> T:
+def _require(kind: type[T], value: object) -> T:
     """Return `value` if it is of `kind`; a whole number is a float too, and true is no number.
 
     Raises TypeError for anything else, ValueError for a float that is not finite: no report is written with one.
