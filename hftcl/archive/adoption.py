@@ -4,6 +4,7 @@ Only reads what was there: no file of the user's is changed, renamed or deleted,
 this. Writes the registry alone.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -22,7 +23,7 @@ from hftcl.archive.export import COLUMNS
 from hftcl.archive.production import format_utc
 from hftcl.archive.rebuild import build_row, rebuild
 from hftcl.archive.records import AdoptedModel, parse_model_id, read_trained_at
-from hftcl.archive.registry import Registry, compute_digest, read_verified, write_verified
+from hftcl.archive.registry import Registry, compute_digest, read_verified, require_length, write_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, IntegrityError, NoDataError, UsageError
 from hftcl.formats import count
@@ -225,31 +226,29 @@ def _archive_files(
 def _archive_file(
     archive: ModelArchive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: datetime
 ) -> None:
-    target, pkl_target = archive.onnx_path(meta.model_id), archive.pkl_path(meta.model_id)
-    pkl, pkl_sha256 = path.with_suffix(".pkl"), compute_digest(path.with_suffix(".pkl"))
-    sha256 = compute_digest(path)
+    model_id = meta.model_id
+    target, pkl_target = archive.onnx_path(model_id), archive.pkl_path(model_id)
+    pkl, sha256 = path.with_suffix(".pkl"), compute_digest(path)
     if sha256 is None or (data := read_verified(path, sha256)) is None:
         raise IntegrityError(f"{path} changes while it is read.")
+    if pkl.is_file():
+        require_length(pkl_target, pkl.stat().st_size)
     artifact.load(data)  # its canary predictions too: what is archived can be asked
-    with archive.hold_registry(now, "archiving a model file") as (db, _):
-        if meta.model_id in archive.read_state_in(db).rows or (target.exists() and target != path):
-            raise IntegrityError(f"the archive has another model {meta.model_id}.")
+    with archive.hold_registry(now, "archiving a model file") as (db, _), contextlib.ExitStack() as stack:
+        if model_id in archive.read_state_in(db).rows or (target.exists() and target != path):
+            raise IntegrityError(f"the archive has another model {model_id}.")
         durable.require_space(archive.folder, 2 * len(data) + _SPARE_BYTES, "archiving a model file")
-        written = [] if target == path else [target]
-        try:
-            if written:
-                write_verified(target, data)
-            if pkl_sha256 is not None and not pkl_target.exists():
-                written.append(pkl_target)
+        if target != path:  # else nothing is written but the row: both files are the user's, and not to be swept
+            if pkl_target.exists():
+                raise IntegrityError(f"{pkl_target} is there already. Move it beside it, as {pkl.name}.")
+            stack.enter_context(archive.hold_id(db, model_id))
+            write_verified(target, data)
+            if compute_digest(pkl) is not None:
                 write_verified(pkl_target, pkl.read_bytes())
-            row = build_row(meta, meta.model_id, trained_at, sha256, compute_digest(pkl_target) or "")
-            row["reason"] = f"{row['reason']}; adopted from {path.name}"
-            with transaction(db):
-                db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})", row)  # noqa: S608 - our names
-        except IntegrityError:  # of either: the other one would be taken for another model's the next time
-            for one in written:
-                one.unlink(missing_ok=True)
-            raise
+        row = build_row(meta, model_id, trained_at, sha256, compute_digest(pkl_target) or "")
+        row["reason"] = f"{row['reason']}; adopted from {path.name}"
+        with transaction(db):
+            db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})", row)  # noqa: S608 - our names
 
 
 def insert_adopted(db: sqlite3.Connection, models: Iterable[AdoptedModel], *, at: str) -> int:
@@ -291,8 +290,14 @@ def find_model_files(registry: Registry) -> tuple[Path, ...]:
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in _MODEL_FILES
         and path not in (registry.production, registry.production_pkl)  # the first deployment keeps them as NAME.before
+        and not (folder == registry.folder and _is_being_archived(registry, path))
         and compute_digest(path) not in ours
     )
+
+
+def _is_being_archived(registry: Registry, path: Path) -> bool:
+    """Whether another process writes it now, or was killed while it did: then recovery deletes it."""
+    return registry.files.claim(path.stem.removeprefix("model_")).exists()
 
 
 def describe_model_file(path: Path) -> artifact.ModelMeta | str:

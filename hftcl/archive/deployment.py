@@ -150,12 +150,11 @@ class ModelArchive(Registry):
             durable.require_space(self.folder, 2 * (len(onnx) + len(pkl)) + _SPARE_BYTES, "archiving the model")
             state = self.read_state_in(db)
             equal = [model_id for model_id, old in state.rows.items() if old["sha256"] == row["sha256"]]
-            if equal or (model.model_id not in self._claims and not self._claim(db, model.model_id)):
+            if equal:
                 raise IntegrityError(
-                    f"Model {model.model_id} cannot be archived: "
-                    f"{f'its file is that of model {equal[0]}' if equal else 'its id is taken'}. Train it again."
+                    f"Model {model.model_id} cannot be archived: its file is that of model {equal[0]}. Train it again."
                 )
-            try:
+            with self.hold_id(db, model.model_id):
                 write_verified(self.onnx_path(model.model_id), onnx)
                 write_verified(self.pkl_path(model.model_id), pkl)
                 self._verify(self.onnx_path(model.model_id), str(row["sha256"]))
@@ -164,12 +163,26 @@ class ModelArchive(Registry):
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names
                     record.insert_sessions(db, sessions)
                     record.delete_sessions(db, dropped)
-            except BaseException:
-                self._remove_files(db, model.model_id)
-                raise
             state = self.read_state_in(db)
             export.refresh(self, state, mending=False)
             return state.find_record(model.model_id)
+
+    @contextlib.contextmanager
+    def hold_id(self, db: sqlite3.Connection, model_id: str) -> Iterator[None]:
+        """Keep an id while the files of a new model are written under it, and then its row; claim it where it is free.
+
+        What raises within leaves neither file, and recovery deletes what a process has left that was killed within.
+        The claim ends with it. Raises IntegrityError where the id is taken, by files that no row knows too.
+        """
+        if model_id not in self._claims and not self._claim(db, model_id):
+            raise IntegrityError(f"Model {model_id} cannot be archived: its id is taken. Train it again.")
+        try:
+            yield
+        except BaseException:
+            self._remove_files(db, model_id)
+            raise
+        finally:
+            self.discard(model_id)
 
     def _remove_files(self, db: sqlite3.Connection, model_id: str) -> None:
         with contextlib.suppress(OSError, sqlite3.Error):

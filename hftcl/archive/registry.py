@@ -372,16 +372,21 @@ def _look(path: Path) -> tuple[bool, str | None]:
         os.close(fd)
 
 
+def require_length(path: Path, length: int) -> None:
+    """Raise IntegrityError for more bytes than a file of the archive may have: no later look would take its digest."""
+    if length > _LARGEST:
+        raise IntegrityError(
+            f"{path} would have {length:,} bytes, and no file of the archive may have more than {_LARGEST:,}. "
+            "Make the model smaller, and run it again."
+        )
+
+
 def write_verified(path: Path, data: bytes) -> None:
     """Replace `path` and read it again. Raises IntegrityError where it does not hold `data` now: it is deleted then.
 
-    And for more than a file of the archive may have, of which no later look would take the digest.
+    And for more than a file of the archive may have.
     """
-    if len(data) > _LARGEST:
-        raise IntegrityError(
-            f"{path} would have {len(data):,} bytes, and no file of the archive may have more than {_LARGEST:,}. "
-            "Make the model smaller, and run it again."
-        )
+    require_length(path, len(data))
     durable.write_atomically(path, data)
     if read_verified(path, hashlib.sha256(data).hexdigest()) is None:
         path.unlink(missing_ok=True)

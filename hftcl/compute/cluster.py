@@ -10,7 +10,7 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -333,7 +333,7 @@ class _Watch:
                 del self._begun[future.key]
                 self._worked_at = self._heard_at = time.monotonic()
                 if isinstance(result, _Lost):
-                    self._begin(ended.number, ended.task, ended.tries + 1)
+                    yield from self._begin_each([(ended.number, ended.task, ended.tries + 1)])
                     continue
                 try:
                     yield from self._begin_next(left, 1)  # before the caller does its part with the result
@@ -345,10 +345,15 @@ class _Watch:
             self._engine.cancel([begun.future for begun in self._begun.values()])
 
     def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> Iterator[tuple[int, Any]]:
-        """Begin the next tasks. Where one cannot be sent, yield what has ended meanwhile before that is raised."""
+        yield from self._begin_each((number, task, 1) for number, task in islice(left, most))
+
+    def _begin_each(self, tries: Iterable[tuple[int, Task[Any], int]]) -> Iterator[tuple[int, Any]]:
+        """Begin tasks, each with the number of its try. Where one cannot be sent, yield what has ended meanwhile before
+        that is raised.
+        """
         try:
-            for number, task in islice(left, most):
-                self._begin(number, task)
+            for one in tries:
+                self._begin(*one)
         except Exception:
             yield from self._take_ended()
             raise
@@ -369,7 +374,7 @@ class _Watch:
             self._heard_at, self._begun[key].told_by = time.monotonic(), worker
             self._on_told(self._begun[key].number, event)
 
-    def _begin(self, number: int, task: Task[Any], tries: int = 1) -> None:
+    def _begin(self, number: int, task: Task[Any], tries: int) -> None:
         future = self._engine.submit(task, self._topic, self._look)
         self._begun[future.key] = _Begun(number, task, future, tries)
         future.add_done_callback(self._ended.put)

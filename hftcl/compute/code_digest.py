@@ -24,9 +24,9 @@ _LIBRARIES: Final = (
 )
 
 
-@cache  # a process keeps the code that it has loaded, whatever is installed under it later
+@cache  # one answer a process, whatever is installed under it later: what it has loaded by then may be older or newer
 def hash_code() -> str:
-    """Return a hash of the whole package as this process first met it.
+    """Return a hash of the whole package, as it lies on the disk when this process first asks.
 
     Not of some files: a list of those that matter is wrong one day, and an old model lives.
     """

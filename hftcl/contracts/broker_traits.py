@@ -34,22 +34,29 @@ def check_traits(promises: Findings, broker: Broker, order: Order, trade: Callab
             "cash_moves() is a tuple of CashMove, or None",
         )
     shares = math.floor(order.quantity)  # whole ones, which every broker takes
-    if broker.shorting and shares:
+    is_clear = abs(broker.account().positions.get(order.ticker, 0.0)) <= SHARES  # else that was told already
+    if broker.shorting and shares and is_clear:
         _check_short(promises, broker, order, trade, float(shares))
 
 
 def _check_short(promises: Findings, broker: Broker, order: Order, trade: Callable[[], None], shares: float) -> None:
-    """Sell what is not held, turn that into as much bought where one order may, and leave nothing."""
-    steps = [("h", -shares, -shares, "with shorting, what is not held may be sold")]
-    if broker.turns:
-        steps.append(("w", 2 * shares, shares, "with turns, one order leads from short to long"))
-    steps.append(("l", -steps[-1][2], 0.0, "a position that was sold short or turned can be closed"))
-    for name, quantity, left, promise in steps:
+    """Sell what is not held, turn that into as much bought where one order may, and leave nothing.
+
+    After a step that fails the next one is not asked: it would fail as its echo.
+    """
+
+    def trade_to(name: str, left: float, promise: str) -> bool:
+        quantity = left - broker.account().positions.get(order.ticker, 0.0)
         try:
             broker.submit(replace(order, client_order_id=f"{order.client_order_id}-{name}", quantity=quantity))
         except OrderRefusedError as error:
-            promises.check(False, f"{promise}: {error}")
-            continue
+            return promises.check(False, f"{promise}: {error}")
         trade()
         held = broker.account().positions.get(order.ticker, 0.0)
-        promises.check(abs(held - left) <= SHARES, promise)
+        return promises.check(abs(held - left) <= SHARES, promise)
+
+    is_short = trade_to("h", -shares, "with shorting, what is not held may be sold")
+    if is_short and broker.turns:
+        trade_to("w", shares, "with turns, one order leads from short to long")
+    if abs(broker.account().positions.get(order.ticker, 0.0)) > SHARES:
+        trade_to("l", 0.0, "a position that was sold short or turned can be closed")

@@ -37,6 +37,10 @@ class Problem:
     inner: Fitted
     whole: Fitted
 
+    def predict(self, fitted: Fitted) -> FloatArray:
+        """Return what a graph predicts for all rows: its bytes may differ where that is equal, as by a random name."""
+        return Predictor(fitted.onnx, self.X.shape[1]).predict(self.X)
+
 
 def build_sampler(rows: int, fitted: int, seed: int) -> Sampler:
     """Return what draws half of the first `fitted` rows of a matrix of so many, in groups of a twentieth of it."""
@@ -63,7 +67,8 @@ def check_offers(promises: Findings, family: Family, problem: Problem) -> None:
         wanted = f"fit() takes {', '.join(options)} together"
         both = _attempt(promises, wanted, lambda: problem.fit(problem.X, problem.y, problem.params, **options))
         if both is not None and sampled is not None and "weights" in options:
-            promises.check(both.onnx != sampled, "fit() makes another model of samples whose rows count otherwise")
+            is_other = not np.array_equal(problem.predict(both), sampled)
+            promises.check(is_other, "fit() makes another model of samples whose rows count otherwise")
     _check_settling(promises, family, problem)
     _check_nodes(promises, family, problem)
     _check_joining(promises, problem)
@@ -87,36 +92,45 @@ def _check_weights(promises: Findings, problem: Problem) -> bool:
         lambda: problem.fit(problem.X, problem.y, problem.params, weights=weights),
     )
     if weighted is not None:
-        promises.check(weighted.onnx != problem.whole.onnx, "fit() makes another model of rows that count otherwise")
+        is_other = not np.array_equal(problem.predict(weighted), problem.predict(problem.whole))
+        promises.check(is_other, "fit() makes another model of rows that count otherwise")
     return weighted is not None
 
 
-def _check_samples(promises: Findings, problem: Problem) -> bytes | None:
-    """Fit samples, also with other targets of the rows that none is drawn from; return the graph, None without one."""
+def _check_samples(promises: Findings, problem: Problem) -> FloatArray | None:
+    """Fit samples, also with other targets of the rows that none is drawn from; return what is predicted, or None."""
     sampler, other = build_sampler(len(problem.y), problem.fitted, seed=3), problem.y.copy()
     other[problem.fitted :] *= -1
     other.flags.writeable = False
-    graphs = _attempt(
+    predictions = _attempt(
         promises,
         "with takes_samples fit() takes a sampler",
-        lambda: [problem.fit(problem.X, y, problem.params, sampler=sampler).onnx for y in (problem.y, other)],
+        lambda: [
+            problem.predict(problem.fit(problem.X, y, problem.params, sampler=sampler)) for y in (problem.y, other)
+        ],
     )
-    if graphs is None:
+    if predictions is None:
         return None
-    promises.check(graphs[0] == graphs[1], "fit() with a sampler learns from no row but those that it draws")
-    return graphs[0]
+    first, second = predictions
+    promises.check(np.array_equal(first, second), "fit() with a sampler learns from no row but those that it draws")
+    return first
 
 
 def _check_settling(promises: Findings, family: Family, problem: Problem) -> None:
-    """Settle on the rows that are held out, and fit with what was chosen."""
+    """Settle on the rows that are held out, and fit with what was chosen.
+
+    As in a training: after a brief fit where the family tells brief ones, and on copies, which may be written to.
+    """
     settle = getattr(family, "settle", None)
     if settle is None:
         return
-    held_out = problem.X[problem.fitted :]
+    inner, held_out, known = problem.inner, problem.X[problem.fitted :], problem.y[problem.fitted :]
+    if getattr(family, "tells_brief", False):
+        inner = problem.fit(problem.X[: problem.fitted], problem.y[: problem.fitted], problem.params, brief=True)
 
     def choose() -> dict[str, object]:
         arrived = json.loads(json.dumps(problem.params, default=str))
-        model, chosen = settle(problem.inner, held_out, problem.y[problem.fitted :], arrived)
+        model, chosen = settle(inner, held_out.copy(), known.copy(), arrived)
         Predictor(model.onnx, held_out.shape[1]).predict(held_out)
         answered: dict[str, object] = json.loads(json.dumps(chosen))  # as they go back to who asked for the training
         if complete(family, answered) != answered:
@@ -146,7 +160,7 @@ def _check_nodes(promises: Findings, family: Family, problem: Problem) -> None:
 
 def _check_joining(promises: Findings, problem: Problem) -> None:
     """Join two graphs as `[model] per = "ticker"` does, and ask each about all rows, so the other about none."""
-    promise = "beside the graph of another ticker it predicts as alone, where it has no row too"
+    promise = 'with [model] per = "ticker" its graph predicts as alone beside that of another, where it has no row too'
     parts = [problem.inner.onnx, problem.whole.onnx]
     width = problem.X.shape[1]
 

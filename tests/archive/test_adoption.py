@@ -1,18 +1,25 @@
 """What an older script has left under the home: its list of models becomes history, model files of hftcl archive."""
 
 import csv
+import errno
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hftcl import ContinuousLearning, durable
+from hftcl.archive import registry
 from hftcl.archive.adoption import adopt
 from hftcl.archive.deployment import ModelArchive
-from hftcl.archive.registry import Registry
+from hftcl.archive.registry import Registry, compute_digest
+from hftcl.errors import HftclError
+from hftcl.home import CLAIMS
 from hftcl.settings import Settings
 from tests.hazards.loop_processes import contents
 from tests.in_process import answer_here, call
@@ -108,13 +115,7 @@ def test_a_model_file_of_hftcl_from_elsewhere_is_archived_and_serves_by_a_person
 def test_a_model_file_that_comes_out_wrong_in_the_archive_leaves_nothing_there_and_is_adopted_the_next_time(
     kind: str, tmp_path: Path, homes: Homes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, other = tmp_path / "home", tmp_path / "other"
-    homes.copy(other, deploy_once)
-    live = Registry(other).find_live()
-    assert live is not None
-    home.mkdir()
-    for suffix in (".onnx", ".pkl"):
-        shutil.copy(other / "models" / f"model_{live.model_id}{suffix}", home / f"old{suffix}")
+    home, model_id = tmp_path / "home", leave_a_model(tmp_path, homes)
     write = durable.write_atomically
 
     def damage(path: Path, data: bytes) -> None:
@@ -125,7 +126,105 @@ def test_a_model_file_that_comes_out_wrong_in_the_archive_leaves_nothing_there_a
     assert (report.models, sum("did not come to hold" in text for text in report.left)) == ((), 1)
     assert list((home / "models").glob("model_*")) == []
     monkeypatch.undo()
-    assert adopt(ModelArchive(home), NOW).models == (live.model_id,)
+    assert adopt(ModelArchive(home), NOW).models == (model_id,)
+
+
+def leave_a_model(tmp_path: Path, homes: Homes) -> str:
+    """Leave the files of a model as old.onnx and old.pkl in a folder "home"; return its id."""
+    home, other = tmp_path / "home", tmp_path / "other"
+    homes.copy(other, deploy_once)
+    live = Registry(other).find_live()
+    assert live is not None
+    home.mkdir()
+    for suffix in (".onnx", ".pkl"):
+        shutil.copy(other / "models" / f"model_{live.model_id}{suffix}", home / f"old{suffix}")
+    return live.model_id
+
+
+def require_adopted_whole(home: Path, model_id: str) -> None:
+    """Adopt, and hold that nothing was rebuilt for it and that both files are archived."""
+    report = adopt(ModelArchive(home), NOW)
+    assert (report.models, report.notes) == ((model_id,), ())
+    (model,) = Registry(home).models()
+    for suffix, sha256 in ((".onnx", model.sha256), (".pkl", model.pkl_sha256)):
+        assert compute_digest(home / f"old{suffix}") == sha256
+        assert compute_digest(home / "models" / f"model_{model_id}{suffix}") == sha256
+    assert list((home / "models").glob(CLAIMS)) == []
+
+
+@pytest.mark.parametrize("kind", ["onnx", "pkl"])
+def test_an_adoption_that_finds_the_disk_full_leaves_nothing_and_is_whole_the_next_time(
+    kind: str, tmp_path: Path, homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, model_id = tmp_path / "home", leave_a_model(tmp_path, homes)
+    write = durable.write_atomically
+
+    def fill(path: Path, data: bytes) -> None:
+        if path.match(f"models/model_*.{kind}"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, data)
+
+    monkeypatch.setattr(durable, "write_atomically", fill)
+    with pytest.raises(HftclError, match="No space left"):
+        adopt(ModelArchive(home), NOW)
+    assert [path.name for path in (home / "models").iterdir() if "model_" in path.name] == []
+    monkeypatch.undo()
+    require_adopted_whole(home, model_id)
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from hftcl import durable
+from hftcl.archive import registry
+from hftcl.archive.adoption import adopt
+from hftcl.archive.deployment import ModelArchive
+from tests.loop_cases import NOW
+
+write = durable.write_atomically
+
+def kill(path, data):
+    if path.match("models/model_*.pkl"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, data)
+
+durable.write_atomically = kill
+adopt(ModelArchive(Path(sys.argv[1])), NOW)
+"""
+
+
+def test_an_adoption_that_is_killed_between_the_two_files_is_whole_the_next_time(tmp_path: Path, homes: Homes) -> None:
+    home, model_id = tmp_path / "home", leave_a_model(tmp_path, homes)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, str(home)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (home / "models" / f"model_{model_id}.onnx").exists()
+    require_adopted_whole(home, model_id)
+
+
+def test_an_adoption_writes_over_no_pickle_of_that_name(tmp_path: Path, homes: Homes) -> None:
+    home, model_id = tmp_path / "home", leave_a_model(tmp_path, homes)
+    other = home / "models" / f"model_{model_id}.pkl"
+    other.parent.mkdir()
+    other.write_bytes(b"of somebody")
+    report = adopt(ModelArchive(home), NOW)
+    assert (report.models, sum("is there already. Move it" in text for text in report.left)) == ((), 1)
+    assert other.read_bytes() == b"of somebody"
+    other.unlink()
+    require_adopted_whole(home, model_id)
+
+
+def test_a_model_whose_pickle_is_too_large_for_the_archive_stays_outside_and_is_told_so(
+    tmp_path: Path, homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    leave_a_model(tmp_path, homes)
+    length = (home / "old.onnx").stat().st_size
+    (home / "old.pkl").write_bytes(b"x" * (length + 2))
+    monkeypatch.setattr(registry, "_LARGEST", length + 1)
+    report = adopt(ModelArchive(home), NOW)
+    told = f"would have {length + 2:,} bytes, and no file of the archive may have more"
+    assert (report.models, sum(told in text for text in report.left)) == ((), 1)
+    assert list((home / "models").glob("model_*")) == []
 
 
 def test_models_whose_registry_is_lost_are_rebuilt_by_it(tmp_path: Path, homes: Homes) -> None:

@@ -764,6 +764,36 @@ def test_all_results_that_are_here_are_given_before_it_is_told_that_the_next_tas
     assert sorted(given) == list(range(len(tasks)))
 
 
+def test_all_results_that_are_here_are_given_where_a_task_that_was_lost_cannot_be_sent_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """As where the disk of this machine has become full since, and a worker was killed."""
+    here: list[threading.Event] = []
+
+    class Watched(ClusterEngine):
+        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
+            if len(here) == 2:
+                (tmp_path / "go").touch()  # so the one that is lost has ended before the other
+                assert all(one.wait(PATIENCE_S) for one in here)
+                raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
+            future = super().submit(task, topic, look)
+            here.append(threading.Event())
+            future.add_done_callback(lambda _, one=here[-1]: one.set())
+            return future
+
+    (tmp_path / "lost").mkdir()  # a folder of its own, where none has begun before
+    tasks = [task_of(0, tmp_path / "lost", lose_its_training), task_of(1, tmp_path, wait_for="go")]
+    given: list[int] = []
+
+    def take() -> None:
+        for number, _ in ClusterTeam(engine=engine, at_once=1).run(tasks):
+            given.append(number)
+
+    with Watched(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
+        take()
+    assert given == [1]
+
+
 def test_a_cluster_that_is_named_sees_all_tasks_at_once_so_that_it_can_grow(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Each promise of a family and of a feature is looked at: one that breaks it is told which."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -35,6 +36,8 @@ class Quick(Forest):
 def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(Quick()) == ()
     assert check_family(ChoosesDepth()) == ()
+    assert check_family(ScalesHeldOut()) == ()
+    assert check_family(WithRandomName()) == ()
 
 
 def test_a_finish_or_a_tree_is_taken_for_no_fit_but_that_beside_it() -> None:
@@ -258,6 +261,58 @@ class ChoosesDepth(Quick):
         """All is installed."""
 
 
+class ScalesHeldOut(ChoosesDepth):
+    """Writes to the rows that it settles on: in a training they are copies."""
+
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        X /= 2
+        y -= 1
+        return super().settle(fitted, X, y, params)
+
+
+class ByImportance(Forest):
+    """Settles by what a brief fit does not tell."""
+
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
+
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any) -> Any:
+        assert fitted.importances is not None
+        return fitted, {**params, "max_depth": 9 if max(fitted.importances) > 0.5 else 5}
+
+
+class Named(Forest):
+    """Names each graph otherwise, as exporters do; predicts the same."""
+
+    tells_brief = False
+
+    def parameters(self) -> Mapping[str, object]:
+        return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
+
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        import onnx
+
+        fitted = super().fit(X, y, params, **others)
+        model = onnx.ModelProto.FromString(fitted.onnx)
+        model.graph.name = uuid.uuid4().hex
+        return replace(fitted, onnx=model.SerializeToString())
+
+
+class WithRandomName(Named):
+    """Keeps every promise."""
+
+
+class WithRandomNameAndIdleWeights(Named):
+    def fit(self, X: Any, y: Any, params: Any, *, weights: Any = None, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **others)
+
+
+class WithRandomNameAndUnweightedSamples(Named):
+    def fit(self, X: Any, y: Any, params: Any, *, weights: Any = None, sampler: Any = None, **others: Any) -> Fitted:
+        given = {"weights": weights} if sampler is None else {"sampler": sampler}
+        return super().fit(X, y, params, **given, **others)
+
+
 class WithoutWeights(Quick):
     """Says that it takes weights, as `Forest` does, and does not."""
 
@@ -458,6 +513,9 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithOtherTrees, "trees that grow_tree() grew make the graph of fit(), byte by byte"),
         (WithoutWeights, "with takes_weights fit() takes weights: it raised TypeError"),
         (WithIdleWeights, "fit() makes another model of rows that count otherwise"),
+        (WithRandomNameAndIdleWeights, "fit() makes another model of rows that count otherwise"),
+        (WithRandomNameAndUnweightedSamples, "fit() makes another model of samples whose rows count otherwise"),
+        (ByImportance, SETTLES + "it raised AssertionError"),
         (WithoutSampler, "with takes_samples fit() takes a sampler: it raised TypeError"),
         (WithIdleSampler, "fit() with a sampler learns from no row but those that it draws"),
         (WithOneKeyword, "fit() takes weights, sampler, brief together: it raised ValueError: weights of a sample"),
@@ -470,7 +528,10 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithFewNodes, "count_nodes() tells the most nodes that the trees can have"),
         (WithUncountedNodes, "count_nodes() takes parameters and a number of rows: it raised TypeError"),
         (WithoutLibrary, "require_installed() takes nothing and raises nothing: it raised TrainingError: pip"),
-        (WithNeedOfRows, "beside the graph of another ticker it predicts as alone, where it has no row too"),
+        (
+            WithNeedOfRows,
+            'with [model] per = "ticker" its graph predicts as alone beside that of another, where it has no row too',
+        ),
         (WithoutEngine, "engine is a text that names what fitted it"),
         (WithLock, "joblib can store the estimator and read it back: "),
         (WithNoGraph, GRAPH + "The graph is not an ONNX model."),
@@ -479,7 +540,7 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithNothingLearnt, "what the first feature tells is learnt"),
     ],
 )
-def test_a_family_that_breaks_one_promise_is_told_which(family: type[Quick], promise: str) -> None:
+def test_a_family_that_breaks_one_promise_is_told_which(family: type[Forest], promise: str) -> None:
     assert any(line.startswith(promise) for line in check_family(family())), check_family(family())
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -299,6 +300,16 @@ def test_a_candidate_that_is_archived_though_its_copies_could_not_be_written_is_
     assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
     (attempt,) = registry.attempts()
     assert (attempt.outcome, attempt.model_id) == ("failed", model_id)
+
+
+def test_an_attempt_that_failed_names_no_other_model_that_has_the_id(once_more: OnceMore) -> None:
+    model_id = once_more.archive_and_deploy().model_id
+    other = replace(once_more, candidate=replace(once_more.candidate, onnx=once_more.candidate.onnx + b"x"))
+    with pytest.raises(IntegrityError, match="its id is taken"):
+        other.archive_and_deploy()
+    attempt, *_ = Registry(once_more.home).attempts()  # newest first
+    assert (attempt.outcome, attempt.model_id) == ("failed", None)
+    assert Registry(once_more.home).find(str(model_id)).sha256 != hashlib.sha256(other.candidate.onnx).hexdigest()
 
 
 def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_model_serves(

@@ -88,3 +88,14 @@ def test_where_the_table_ends_or_is_of_another_library_the_calendar_is_asked(
     assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 9)) == said_by_the_calendar(
         FIRST, 9, "XNYS"
     )
+
+
+@of_the_installed_library
+def test_beyond_both_ends_of_the_table_one_object_believes_nothing_of_it(tmp_path: Path) -> None:
+    """A weekday beyond them that is not listed as closed is no session for that: Christmas before, New Year after."""
+    table, ends = new_york.read_shipped(), SessionEnds(home_in(tmp_path), "XNYS")
+    early, christmas = table.first + timedelta(days=5), table.first - timedelta(days=10)
+    assert list(islice(ends.list_from(early), 3)) == said_by_the_calendar(early, 3, "XNYS")
+    assert list(islice(ends.list_from(christmas), 30)) == said_by_the_calendar(christmas, 30, "XNYS")
+    days = [day for day, _ in ends.list_from(table.last - timedelta(days=30))]
+    assert days == list(table.list_ends(table.last - timedelta(days=30), table.last))

@@ -1,6 +1,6 @@
 """Every plug-in that is installed keeps its promises, and the checks notice one that does not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -15,7 +15,7 @@ import pytest
 
 from hftcl.contracts import check_broker, check_family, check_source
 from hftcl.errors import BrokerError, OrderRefusedError
-from hftcl.market.sources import BarSource, Split, find_source
+from hftcl.market.sources import BarSource, Question, Split, find_source
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families import Fitted, find_family
@@ -265,6 +265,30 @@ class TurnsNothing(PaperBroker):
         return super().submit(order)
 
 
+class TurnsHalf(PaperBroker):
+    """Takes half of what turns a position."""
+
+    def submit(self, order: Order) -> OrderState:
+        half = order.quantity * (0.75 if order.client_order_id.endswith("-w") else 1.0)
+        return super().submit(replace(order, quantity=half))
+
+
+class ClosesNothing(PaperBroker):
+    """Refuses to close what was turned."""
+
+    def submit(self, order: Order) -> OrderState:
+        if order.client_order_id.endswith("-l"):
+            raise OrderRefusedError(order.client_order_id, "no")
+        return super().submit(order)
+
+
+class KnowsOthers(PaperBroker):
+    """Has a `learn` that asks for something else."""
+
+    def learn(self, ids: Mapping[str, str], session: date) -> None:
+        """Know which orders these were."""
+
+
 class SaysOtherThings(PaperBroker):
     traits = {"remote": True}  # noqa: RUF012
 
@@ -309,9 +333,6 @@ THROUGH = "together() lets an exception through, as it is"
                 "submit() refuses nan shares with OrderRefusedError",
                 "submit() refuses 0.0 shares with OrderRefusedError",
                 "selling what was bought leaves the position as it was",
-                SHORT,
-                TURNED,
-                CLOSED,
             ),
         ),
         (
@@ -322,8 +343,9 @@ THROUGH = "together() lets an exception through, as it is"
             ),
         ),
         (Deaf, ("an order that was canceled is done", CANCELED, DONE)),
-        (SellsNothingShort, (SHORT, TURNED, CLOSED)),
-        (TurnsNothing, (TURNED, CLOSED)),
+        (SellsNothingShort, (SHORT,)),
+        (TurnsNothing, (TURNED,)),
+        (ClosesNothing, (CLOSED,)),
         (
             SaysOtherThings,
             (
@@ -347,6 +369,20 @@ def test_a_broker_that_breaks_promises_is_told_which_and_no_other(
     broker = kind(Settings(), folder=tmp_path, durable=False)
     found = check_broker(broker, an_order(0), with_bars(broker))
     assert tuple(line.partition(": ")[0] for line in found) == broken, found  # after it: what was raised
+    broker.close()
+
+
+def test_a_broker_is_told_the_ids_of_another_day_as_a_bot_does(tmp_path: Path) -> None:
+    broker = KnowsOthers(Settings(), folder=tmp_path, durable=False)
+    with pytest.raises(TypeError, match=r"learn\(\) missing 1 required positional argument: 'session'"):
+        check_broker(broker, an_order(0), with_bars(broker))
+    broker.close()
+
+
+def test_a_broker_whose_turn_or_close_fails_is_left_without_shares_as_far_as_it_lets(tmp_path: Path) -> None:
+    broker = TurnsHalf(Settings(), folder=tmp_path, durable=False)
+    assert check_broker(broker, an_order(0), with_bars(broker)) == (TURNED,)
+    assert broker.account().positions == {}
     broker.close()
 
 
@@ -406,6 +442,32 @@ def test_a_source_that_breaks_its_promises_is_told_which() -> None:
         "splits() is sorted, oldest first",
         "known_until() is a time in UTC that is not after now",
     )
+
+
+class Expectant(SyntheticSource):
+    """Gives other bars once it has heard what comes."""
+
+    heard = False
+
+    def expect(self, tickers: tuple[str, ...], first: date, questions: tuple[Question, ...], *, kept: bool) -> None:
+        self.heard = (tickers, questions, kept) == (("AAPL",), (Question("AAPL", FIRST, LAST),), True)
+
+    def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
+        return super().minutes(ticker, first, last).with_columns(pl.col("close") + self.heard)
+
+
+class Mute(SyntheticSource):
+    """Has a `report_steps` that cannot be ended."""
+
+    def report_steps(self, on_step: Callable[[str], None]) -> None:
+        on_step("a page")
+
+
+def test_a_source_is_asked_with_what_it_hears_beforehand_and_while_it_says_its_steps() -> None:
+    expectant = check_source(Expectant(Settings()), "AAPL", FIRST, LAST, LATER)
+    assert expectant == ("minutes() asked twice gives the same bars",)
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
+        check_source(Mute(Settings()), "AAPL", FIRST, LAST, LATER)
 
 
 def test_every_family_keeps_its_promises() -> None:

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -97,9 +97,6 @@ def test_fills_of_minutes_in_which_the_broker_was_silent_have_their_opens_after_
     silent.run(minutes=some_minutes(FIRST + 3, 1))
     booked = len(silent.ledger.fills())
 
-    def give_no_answer(since: str | None) -> NoReturn:
-        raise BrokerError("no answer")
-
     silent.broker.fills = give_no_answer  # type: ignore[method-assign]
     silent.run(minutes=some_minutes(FIRST + 4, 2))
     assert len(silent.ledger.fills()) == booked
@@ -108,3 +105,32 @@ def test_fills_of_minutes_in_which_the_broker_was_silent_have_their_opens_after_
     with LedgerReader(Home.live(tmp_path).ledger) as ledger:
         assert len(ledger.fills()) > booked
         assert set(ledger.fills()["fill_id"]) == set(ledger.opens()["fill_id"])
+
+
+def test_a_broker_that_is_silent_in_the_first_minute_after_a_start_too_takes_no_open_from_its_fills(
+    tmp_path: Path,
+) -> None:
+    archived(tmp_path, threshold=0.0)
+    trade(tmp_path, count=3)
+    for begin, silent_calls in ((FIRST + 3, 100), (FIRST + 90, 2)):  # more than an hour apart: what memory keeps
+        bot = stand(tmp_path, begin, sections=RICH)
+        assert isinstance(bot.broker, PaperBroker)
+        booked, answer, calls = len(bot.ledger.fills()), bot.broker.fills, itertools.count()
+
+        def answer_late(since: str | None, silent: int = silent_calls, told: Any = answer, calls: Any = calls) -> Any:
+            return give_no_answer(since) if next(calls) < silent else told(since)
+
+        bot.broker.fills = answer_late  # type: ignore[method-assign]
+        bot.run(minutes=some_minutes(begin, 3))
+        bot.close()
+    with LedgerReader(Home.live(tmp_path).ledger) as ledger:
+        fills = ledger.fills()
+        assert fills["ts"].is_between(session_minutes()[FIRST + 3], session_minutes()[FIRST + 5]).any(), (
+            "told hours later"
+        )
+        assert len(fills) > booked
+        assert set(fills["fill_id"]) == set(ledger.opens()["fill_id"])
+
+
+def give_no_answer(since: str | None) -> NoReturn:
+    raise BrokerError("no answer")

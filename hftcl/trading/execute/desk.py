@@ -237,7 +237,6 @@ class Desk:
             self._faults.note(error, context.now)
         opens = self._news.opens.note(bars)
         updates = self._news.collect(context.now)
-        self._news.opens.forget(context.now)
         row = self.value_book(context.session, context.minute, context.prices)
         self._unwritten.add(updates=updates, equity=[row], opens=opens, meta=meta)
         if not trades:

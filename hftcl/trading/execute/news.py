@@ -88,6 +88,7 @@ class OrderNews:
             self.faults.note(error, now)
         else:
             self.faults.end(now)
+            self.opens.forget(now)  # only now: what a silent broker has still to tell may be of hours ago
         in_doubt = [work for work in self.working if self._is_in_doubt(work, now, asked)]
         names = {work.record.client_order_id for work in in_doubt}
         told = self._list_open(now) if len(in_doubt) > 1 else {}
