@@ -93,6 +93,25 @@ def has_raised(error: BaseException) -> bool:
     return _raised is not None and _raised.error is error
 
 
+def find_replaced_stop(error: BaseException) -> BaseException | None:
+    """Return what a signal handler has raised where a library made `error` of it; None where `error` is its own.
+
+    Code in Rust that calls Python, such as polars where it first loads NumPy, makes a panic of whatever is raised
+    there, https://docs.rs/pyo3/latest/pyo3/panic/struct.PanicException.html; code in C that loads a module an
+    ImportError or a SystemError because of it.
+    """
+    if _raised is None:
+        return None
+    if not isinstance(error, Exception | KeyboardInterrupt | SystemExit):
+        return _raised.error
+    if not isinstance(error, ImportError | SystemError):
+        return None
+    reason: BaseException | None = error
+    while reason is not None and reason is not _raised.error:
+        reason = reason.__cause__ or reason.__context__
+    return reason
+
+
 class _LetOut:
     """See `let_out`."""
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dis
+import json
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hftcl import sqlite
-from hftcl.interrupts import hold_back, let_out, raise_from_handler, raise_lost
+from hftcl.interrupts import find_replaced_stop, hold_back, let_out, raise_from_handler, raise_lost
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.schema import LEDGER
 from tests.ledger.ledger_cases import write_ledger
@@ -240,3 +241,52 @@ def test_a_stop_that_comes_while_a_finalizer_runs_is_a_stop() -> None:
     done = subprocess.run([sys.executable, "-c", FINALIZER], capture_output=True, text=True, check=False, timeout=300)
     told = ["KeyboardInterrupt ", "StopRequest ", "SystemExit 143", "StopRequest "]
     assert (done.stdout.splitlines(), done.stderr) == (told, "")
+
+
+STOPPED = """
+import os, signal, sys
+from hftcl.cli import process
+def look():
+    try:
+        os.kill(os.getpid(), signal.{name})
+        [None for _ in range(1000)]
+    except BaseException as stop:
+        raise {made}
+class Panic(BaseException):
+    pass
+process.find_look = lambda words: look
+sys.argv = ["hftcl", "history", "--json"]
+process.run()
+"""
+
+
+@pytest.mark.parametrize("made", ["Panic('Failed to access a capsule') from None", "ImportError('numpy') from stop"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stop_of_which_a_library_makes_another_error_ends_the_command_as_a_stop(
+    name: str, code: int, made: str, tmp_path: Path
+) -> None:
+    """So polars panics where Ctrl-C comes while it loads NumPy."""
+    done = subprocess.run(
+        [sys.executable, "-c", STOPPED.format(name=name, made=made)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert json.loads(done.stdout)["exit_status"] == code
+    assert "Traceback" not in done.stderr
+
+
+def test_a_panic_without_a_stop_is_one_line(tmp_path: Path) -> None:
+    program = STOPPED.format(name="SIGURG", made="stop").replace(
+        "[None for _ in range(1000)]", "raise Panic('out of it')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("hftcl: unexpected Panic: out of it")
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_of_its_own_is_no_stop() -> None:
+    assert find_replaced_stop(ValueError("before any signal, or long after one")) is None

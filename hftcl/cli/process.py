@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Never, TextIO
 from hftcl.cli.invocation import homes_read
 from hftcl.cli.looks import find_look
 from hftcl.errors import HftclError, split_remedy
-from hftcl.interrupts import raise_from_handler, repeat_what_finalizers_lose
+from hftcl.interrupts import find_replaced_stop, raise_from_handler, repeat_what_finalizers_lose
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def run() -> Never:
             _flush_errors()
             raise
         code = _discard(sys.stdout)  # the library ends with 1 where a reader leaves
-    except Exception as error:  # noqa: BLE001 - told, or raised again
+    except BaseException as error:  # noqa: BLE001 - told, a panic of a library too
         code, is_told = told.report(error), True
     if code == 130 and not is_told:
         _end_line()
@@ -141,8 +141,13 @@ def _run_words(arguments: Sequence[str]) -> int | None:
             if progress := sys.modules.get("hftcl.views.progress"):  # who has not loaded it has shown none
                 progress.end_displays()
             _flush_output()  # before an error is told, which comes after the report
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    except BaseException as error:
+        stop = find_replaced_stop(error)
+        if isinstance(stop or error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        if stop is not None:
+            raise stop from None
+        raise
     return None
 
 
@@ -195,7 +200,7 @@ class _Told(Value):
     traceback: bool
     command: str | None = None
 
-    def report(self, error: Exception) -> int:
+    def report(self, error: BaseException) -> int:
         """Say what happened, with a traceback where it is asked for; return the exit status."""
         import typer  # here, as in what follows: what goes well need not wait for it
 
@@ -229,7 +234,7 @@ class _Told(Value):
         unexpected = f"unexpected {type(error).__name__}: {error}. Run it again with -vv for a traceback."
         return self.fail(unexpected, 1, error)
 
-    def fail(self, message: str, code: int, error: Exception | None = None) -> int:
+    def fail(self, message: str, code: int, error: BaseException | None = None) -> int:
         """Print `message`, or the traceback of `error` where one is asked for; return `code`."""
         if self.traceback and error is not None:
             from traceback import format_exception
