@@ -60,21 +60,21 @@ def _shorten(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def document(report: Any) -> Any:
+def build_document(report: Any) -> Any:
     """Return a frozen dataclass, or a sequence of them, as the document of `--json`.
 
     Dates are ISO 8601 texts; a field whose name Python reserves, such as `from_`, loses its underscore.
 
     >>> from datetime import UTC, date, datetime
-    >>> document({date(2026, 1, 5): 0.25, "at": datetime(2026, 1, 5, 2, 0, tzinfo=UTC), "tickers": ("AAPL", "V")})
+    >>> build_document({date(2026, 1, 5): 0.25, "at": datetime(2026, 1, 5, 2, 0, tzinfo=UTC), "tickers": ("AAPL", "V")})
     {'2026-01-05': 0.25, 'at': '2026-01-05T02:00:00+00:00', 'tickers': ['AAPL', 'V']}
     """
     if is_dataclass(report) and not isinstance(report, type):
-        return {item.name.rstrip("_"): document(getattr(report, item.name)) for item in fields(report)}
+        return {item.name.rstrip("_"): build_document(getattr(report, item.name)) for item in fields(report)}
     if isinstance(report, Mapping):
-        return {str(name): document(item) for name, item in report.items()}
+        return {str(name): build_document(item) for name, item in report.items()}
     if isinstance(report, (list, tuple)):
-        return [document(item) for item in report]
+        return [build_document(item) for item in report]
     if isinstance(report, (date, datetime)):
         return report.isoformat()
     if isinstance(report, PurePath):

@@ -124,6 +124,6 @@ class Stopwatch:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent - self._within
             self._within = before + spent
 
-    def timings(self) -> dict[str, float]:
+    def list_timings(self) -> dict[str, float]:
         """Return the stages and "total", in seconds, to the millisecond."""
         return {name: round(s, 3) for name, s in {**self.seconds, "total": time.monotonic() - self.began}.items()}

@@ -27,10 +27,10 @@ def number(value: float | None, form: str = ".2f") -> str:
     return format(float(value), f"{sign}z{rest}")
 
 
-def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -> str:
+def format_sharpe(value: float | None, sessions: int | None, form: str = ".2f") -> str:
     """Format a Sharpe ratio over so many sessions (None: not known); of fewer than five it never stands alone.
 
-    >>> sharpe_ratio(9.874, 4), sharpe_ratio(1.234, 20), sharpe_ratio(None, 1)
+    >>> format_sharpe(9.874, 4), format_sharpe(1.234, 20), format_sharpe(None, 1)
     ('9.87 (4 sessions)', '1.23', '-')
     """
     if value is None or sessions is None or not is_of_few_sessions(sessions):
@@ -38,13 +38,13 @@ def sharpe_ratio(value: float | None, sessions: int | None, form: str = ".2f") -
     return f"{number(value, form)} ({count(sessions, 'session')})"
 
 
-def annual(value: float | None, sessions: int, form: str) -> str:
-    """Format another figure of a year, as `sharpe_ratio` does: of fewer than five sessions it never stands alone.
+def format_annual(value: float | None, sessions: int, form: str) -> str:
+    """Format another figure of a year, as `format_sharpe` does: of fewer than five sessions it never stands alone.
 
-    >>> annual(11.274, 1, "+.2%"), annual(0.15, 250, "+.2%"), annual(None, 1, ".2f")
+    >>> format_annual(11.274, 1, "+.2%"), format_annual(0.15, 250, "+.2%"), format_annual(None, 1, ".2f")
     ('+1127.40% (1 session)', '+15.00%', '-')
     """
-    return sharpe_ratio(value, sessions, form)
+    return format_sharpe(value, sessions, form)
 
 
 def is_of_few_sessions(sessions: int) -> bool:
@@ -52,19 +52,19 @@ def is_of_few_sessions(sessions: int) -> bool:
     return sessions < _FEW_SESSIONS
 
 
-def interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
+def format_interval(bounds: Sequence[float] | None, form: str = "+.2f") -> str:
     """Format two bounds, "-0.10 to +0.25"; None is a dash.
 
-    >>> interval((0.5, 1.5))
+    >>> format_interval((0.5, 1.5))
     '+0.50 to +1.50'
     """
     return UNDEFINED if bounds is None else f"{number(bounds[0], form)} to {number(bounds[1], form)}"
 
 
-def information_interval(ic: Sequence[float] | None) -> str:
+def format_information_interval(ic: Sequence[float] | None) -> str:
     """Format an information coefficient (low, middle, high), "+0.0100 [-0.0200, +0.0400]"; None is UNDEFINED.
 
-    >>> information_interval((-0.02, 0.01, 0.04))
+    >>> format_information_interval((-0.02, 0.01, 0.04))
     '+0.0100 [-0.0200, +0.0400]'
     """
     if ic is None:
@@ -83,28 +83,28 @@ def describe_beyond_zero(beyond: int, intervals: int, which: str = "") -> str:
     return f"{said}; of features that are worth nothing about {intervals / 10:.0f} would."
 
 
-def money(value: float | None, *, signed: bool = False) -> str:
+def format_money(value: float | None, *, signed: bool = False) -> str:
     """Format US dollars to the cent, "1,234.50"; `signed` puts a plus before what is above zero.
 
-    >>> money(1234.5)
+    >>> format_money(1234.5)
     '1,234.50'
     """
     return number(value, "+,.2f" if signed else ",.2f")
 
 
-def basis_points(value: float | None) -> str:
+def format_basis_points(value: float | None) -> str:
     """Format a rate, "1.25 bp": as many digits as it has, two at most.
 
-    >>> basis_points(1.5)
+    >>> format_basis_points(1.5)
     '1.5 bp'
     """
     return UNDEFINED if value is None else f"{number(round(value, 2), 'g')} bp"
 
 
-def quantity(shares: float) -> str:
+def format_quantity(shares: float) -> str:
     """Format shares: whole ones without a point, and no more digits than a broker keeps.
 
-    >>> quantity(3.0)
+    >>> format_quantity(3.0)
     '3'
     """
     return number(round(shares, 6), ",.10g")
@@ -129,10 +129,10 @@ def name_some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def size(n_bytes: float) -> str:
+def format_size(n_bytes: float) -> str:
     """Return an amount of memory.
 
-    >>> size(1_440_000_000), size(37_500_000)
+    >>> format_size(1_440_000_000), format_size(37_500_000)
     ('1.4 GB', '38 MB')
     """
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
@@ -147,37 +147,37 @@ def describe_policy(name: str) -> str:
     return f"{name} (the plain rule)" if name == "seed" else name
 
 
-def moment(at: datetime | None) -> str:
+def format_moment(at: datetime | None) -> str:
     """Format a time to the minute, "2026-01-07 02:00"; None is a dash. Its zone is for the text around it to say.
 
-    >>> moment(datetime(2026, 1, 7, 2, 0, 59))
+    >>> format_moment(datetime(2026, 1, 7, 2, 0, 59))
     '2026-01-07 02:00'
     """
     return UNDEFINED if at is None else f"{at:%Y-%m-%d %H:%M}"
 
 
-def moment_second(at: datetime) -> str:
+def format_moment_to_second(at: datetime) -> str:
     """Format a time to the second.
 
-    >>> moment_second(datetime(2026, 1, 7, 2, 0, 59))
+    >>> format_moment_to_second(datetime(2026, 1, 7, 2, 0, 59))
     '2026-01-07 02:00:59'
     """
     return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
-def clock_time(at: datetime | time) -> str:
+def format_clock(at: datetime | time) -> str:
     """Format what a clock shows, to the minute.
 
-    >>> clock_time(time(9, 30))
+    >>> format_clock(time(9, 30))
     '09:30'
     """
     return f"{at:%H:%M}"
 
 
-def clock_second(at: datetime | time) -> str:
+def format_clock_to_second(at: datetime | time) -> str:
     """Format what a clock shows, to the second.
 
-    >>> clock_second(time(9, 30, 5))
+    >>> format_clock_to_second(time(9, 30, 5))
     '09:30:05'
     """
     return f"{at:%H:%M:%S}"
@@ -188,7 +188,7 @@ def name_kind(*, synthetic: bool) -> str:
     return "synthetic" if synthetic else "real"
 
 
-def bars_of(source: str | None, *, synthetic: bool | None) -> str:
+def describe_bars(source: str | None, *, synthetic: bool | None) -> str:
     """Say what bars these are: "SYNTHETIC bars", "bars from polygon"."""
     return SYNTHETIC if synthetic else f"bars from {source or UNDEFINED}"
 
@@ -253,14 +253,14 @@ def describe_left_out(
     return tuple(told)
 
 
-def hour_name(hour: int, opens: time, minutes: int) -> str:
+def name_hour(hour: int, opens: time, minutes: int) -> str:
     """Return hour `hour` (from 0) of a session by the clock of its exchange, "15:30-16:00".
 
     opens: when a regular session begins there; minutes: how long it is, so that its last part is not named too long.
     """
     begin = opens.hour * HOUR_MINUTES + opens.minute + HOUR_MINUTES * hour
     end = min(begin + HOUR_MINUTES, max(begin + 1, opens.hour * HOUR_MINUTES + opens.minute + minutes))
-    return f"{_clock(begin)}-{_clock(end)}"
+    return f"{_format_clock(begin)}-{_format_clock(end)}"
 
 
 def span(left: timedelta) -> str:
@@ -272,11 +272,11 @@ def span(left: timedelta) -> str:
     return f"{hours} h {minutes % HOUR_MINUTES} min" if hours else f"{minutes} min"
 
 
-def timings(seconds: Mapping[str, float]) -> str:
+def format_timings(seconds: Mapping[str, float]) -> str:
     """Return "12.3 s: collect 1.0, fit 11.3"; without a total the parts alone."""
     parts = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total")
     return f"{seconds['total']:.1f} s: {parts}" if "total" in seconds else parts
 
 
-def _clock(minutes: int) -> str:
+def _format_clock(minutes: int) -> str:
     return f"{minutes % _DAY_MINUTES // HOUR_MINUTES:02}:{minutes % HOUR_MINUTES:02}"

@@ -24,7 +24,7 @@ PICKLES: Final = "model_*.pkl"
 class Home(Value):
     """The home and every file in it; of the bot that trades, or of a replay, which never touches those of the other.
 
-    >>> Home(Path("/var/lib/hftcl")).onnx("20260109_020000").as_posix()
+    >>> Home(Path("/var/lib/hftcl")).locate_onnx("20260109_020000").as_posix()
     '/var/lib/hftcl/models/model_20260109_020000.onnx'
     >>> Home.replay(Path("/var/lib/hftcl")).ledger.as_posix()
     '/var/lib/hftcl/replay/ledger.sqlite'
@@ -117,7 +117,7 @@ class Home(Value):
         """A registry that is being rebuilt, until it takes the place of the damaged one."""
         return self.models / ".registry.rebuilt"
 
-    def registry_found_damaged(self, stamp: str) -> Path:
+    def locate_damaged_registry(self, stamp: str) -> Path:
         """Return where the registry that was found damaged is kept. stamp: when it was found, as a model's id is."""
         return self.models / f"registry.{stamp}.damaged"
 
@@ -136,11 +136,11 @@ class Home(Value):
         """The same model for the user's own scripts."""
         return self.root / "trained_stock_model.pkl"
 
-    def onnx(self, model_id: str) -> Path:
+    def locate_onnx(self, model_id: str) -> Path:
         """Return the archived file of a model."""
         return self.models / f"model_{model_id}.onnx"
 
-    def pkl(self, model_id: str) -> Path:
+    def locate_pkl(self, model_id: str) -> Path:
         """Return the archived scikit-learn estimator of a model."""
         return self.models / f"model_{model_id}.pkl"
 
@@ -159,7 +159,7 @@ class Home(Value):
 
     # The rest.
 
-    def failure_note(self, service: str) -> Path:
+    def locate_failure_note(self, service: str) -> Path:
         """Return the note that a service such as "trade" ended by a failure, which a person was not told of yet."""
         return self.root / f".stopped-{service}"
 
@@ -173,7 +173,7 @@ class Home(Value):
         """The folder of the stored minute bars."""
         return self.root / "bars"
 
-    def feed_bars(self, feed: str) -> Path:
+    def locate_feed_bars(self, feed: str) -> Path:
         """Return the folder of the bars of a feed that is not the source: each would throw the other's away."""
         return self.bars / f"feed-{feed}"
 
@@ -187,7 +187,7 @@ class Home(Value):
         """What the schedule needs of the exchange's calendar."""
         return self.root / ".sessions.json"
 
-    def calendar(self, name: str) -> Path:
+    def locate_calendar(self, name: str) -> Path:
         """Return the file of an exchange's sessions, such as "XNYS" or "24/7"; it may be deleted at any time."""
         return self.root / f".calendar-{name.replace('/', '-')}"
 

@@ -129,10 +129,10 @@ class _Formatter(logging.Formatter):
         super().__init__()
         self._journal = journal
 
-    def priority(self, record: logging.LogRecord) -> str:
+    def find_priority(self, record: logging.LogRecord) -> str:
         return f"<{_PRIORITY.get(record.levelno, 5)}>" if self._journal else ""
 
-    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+    def list_fields(self, record: logging.LogRecord) -> dict[str, object]:
         given = {name: value for name, value in vars(record).items() if name not in _STANDARD}
         return {**_bound.get(), **given}
 
@@ -145,10 +145,10 @@ class _Text(_Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         head = [] if self._journal else [self.formatTime(record)]
-        fields = self.fields(record) | ({"exception": fault} if (fault := self.fault(record)) else {})
+        fields = self.list_fields(record) | ({"exception": fault} if (fault := self.fault(record)) else {})
         extras = (f"{name}={_format_value(value)}" for name, value in fields.items())
         parts = [*head, record.levelname, record.name, to_one_line(record.getMessage()), *extras]
-        return self.priority(record) + mask(" ".join(parts))
+        return self.find_priority(record) + mask(" ".join(parts))
 
 
 class _Json(_Formatter):
@@ -160,11 +160,11 @@ class _Json(_Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": mask(record.getMessage()),
-            **{name: _to_plain(value) for name, value in self.fields(record).items()},
+            **{name: _to_plain(value) for name, value in self.list_fields(record).items()},
         }
         if fault := self.fault(record):
             line["exception"] = mask(fault)
-        return self.priority(record) + mask(json.dumps(line, ensure_ascii=True, allow_nan=False))
+        return self.find_priority(record) + mask(json.dumps(line, ensure_ascii=True, allow_nan=False))
 
 
 def _to_plain(value: object) -> object:

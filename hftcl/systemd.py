@@ -33,20 +33,20 @@ class Notifier:
         watched = int(microseconds) / 1e6 if is_us and microseconds.isdigit() and int(microseconds) else None
         return cls(environ.get("NOTIFY_SOCKET", ""), watchdog_s=watched)
 
-    def ready(self) -> None:
+    def tell_ready(self) -> None:
         """Say that the service has started: `systemctl start` returns now."""
         self._send("READY=1")
 
-    def alive(self) -> None:
+    def tell_alive(self) -> None:
         """Say that work has got on since the last call."""
         self._send("WATCHDOG=1")
 
-    def status(self, text: str) -> None:
+    def tell_status(self, text: str) -> None:
         """Show `text`, one line, in `systemctl status`."""
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         self._send(f"STATUS={line[:_LONGEST]}")
 
-    def stopping(self) -> None:
+    def tell_stopping(self) -> None:
         """Say that the service is about to end."""
         self._send("STOPPING=1")
 

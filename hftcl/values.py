@@ -55,7 +55,7 @@ class Value:
         def __delattr__(self, name):
             raise FrozenInstanceError(f"cannot delete field {name!r}")
 
-    def _values(self) -> tuple[Any, ...]:
+    def _list_values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, item.name) for item in fields(self) if item.compare)  # type: ignore[arg-type]
 
     def __repr__(self) -> str:
@@ -63,10 +63,10 @@ class Value:
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
-        return self._values() == other._values() if type(other) is type(self) else NotImplemented
+        return self._list_values() == other._list_values() if type(other) is type(self) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._values())
+        return hash(self._list_values())
 
 
 def _name_values(kind: Any, values: tuple[object, ...], named: dict[str, object]) -> dict[str, object]:

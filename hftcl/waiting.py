@@ -1,14 +1,15 @@
-"""Waits for threads during which Ctrl-C is heard.
+"""Waits for threads, during which Ctrl-C is heard, and for what can be read.
 
 polars asks the system to restart what SIGINT has cut short (SA_RESTART), also a wait for a lock; and Python calls the
 handler of a signal between two of its own steps alone. A wait without a limit would swallow Ctrl-C until it is over.
-Each wait here is one of many short ones.
+Each wait for a thread is one of many short ones.
 
 The end of the program is a wait, too: Python joins each thread of a ThreadPoolExecutor before it ends
 (https://docs.python.org/3/library/concurrent.futures.html#threadpoolexecutor), also one that asks a service which is
 silent. `DaemonThreads` are for those.
 """
 
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,13 @@ S = TypeVar("S")
 
 GLANCE_S: Final = 0.2
 """Of one wait: who presses Ctrl-C sees no delay, and five looks a second cost nothing."""
+
+
+def wait_until_readable(descriptor: int, seconds: float) -> bool:
+    """Return whether `descriptor` has something to read, or has ended, within `seconds`; below 0 is 0."""
+    poll = select.poll()  # select.select takes no descriptor above 1023, and a long run may have as many open
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(seconds, 0.0) * 1000))
 
 
 def wait_for_result(future: "Future[T]") -> T:

@@ -172,6 +172,9 @@ _LONG = (
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the long files first, so that no worker is left alone with one at the end; files and tests stay in order."""
     items.sort(key=lambda item: _rank(item.path.relative_to(ROOT / "tests")))
+    for item in items:
+        if any(item.get_closest_marker(name) for name in ("slow", "bench")):
+            item.add_marker(pytest.mark.timeout(0))  # they may take hours, and a person waits for them
     tell_ids(config, [item.nodeid for item in items], Path(os.environ[_HOME]))
 
 

@@ -37,7 +37,7 @@ def run_after(
     )
 
 
-CALENDAR: Final = ".calendar-XNYS"  # as `Home.calendar` names it
+CALENDAR: Final = ".calendar-XNYS"  # as `Home.locate_calendar` names it
 _BUILD = """
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ import pytest
 import typer.main
 
 from hftcl import config
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.cli.process import load_app
 from tests.in_process import call
 
@@ -275,7 +275,9 @@ def test_hftcl_takes_every_configuration_that_the_page_on_an_edge_writes(tmp_pat
             subprocess.run(["/bin/bash", "-c", command], cwd=tmp_path, env=environment(), check=True)
         for file in (tmp_path / "hftcl.toml", tmp_path / "column" / "hftcl.toml"):
             if file.exists():
-                names[file.parent.name] = our_features(config.load(file, environ={}, cwd=file.parent).settings).names
+                names[file.parent.name] = list_our_features(
+                    config.load(file, environ={}, cwd=file.parent).settings
+                ).names
     assert names["column"][-1] == "lean"
     assert names[tmp_path.name][-1] == "stretch"
 

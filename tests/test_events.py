@@ -47,4 +47,4 @@ def test_a_stage_within_another_counts_for_itself_alone(monkeypatch: pytest.Monk
         now[0] += 1
     with watch("exam"):
         now[0] += 0.5
-    assert watch.timings() == {"exam": 2.5, "fit": 6.0, "total": 8.5}
+    assert watch.list_timings() == {"exam": 2.5, "fit": 6.0, "total": 8.5}

@@ -30,11 +30,11 @@ def test_an_undefined_figure_is_a_dash_and_zero_has_no_minus(value: float | None
 
 
 def test_money_is_rounded_to_the_cent_and_shares_to_what_a_broker_keeps() -> None:
-    assert formats.money(110000.00000000001) == "110,000.00"
-    assert formats.money(1234.5, signed=True) == "+1,234.50"
-    assert formats.money(None) == "-"
-    assert formats.quantity(100.0) == "100"
-    assert formats.quantity(0.30000000000000004) == "0.3"
+    assert formats.format_money(110000.00000000001) == "110,000.00"
+    assert formats.format_money(1234.5, signed=True) == "+1,234.50"
+    assert formats.format_money(None) == "-"
+    assert formats.format_quantity(100.0) == "100"
+    assert formats.format_quantity(0.30000000000000004) == "0.3"
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_a_noun_has_the_form_of_its_number(n: int, words: tuple[str, ...], text:
 
 
 def test_rates_and_bounds_have_one_form() -> None:
-    assert formats.basis_points(1.0) == "1 bp"
-    assert formats.basis_points(1.2345) == "1.23 bp"
-    assert formats.basis_points(None) == "-"
-    assert formats.interval((-0.001, 2.0)) == "+0.00 to +2.00"
-    assert formats.interval(None) == "-"
+    assert formats.format_basis_points(1.0) == "1 bp"
+    assert formats.format_basis_points(1.2345) == "1.23 bp"
+    assert formats.format_basis_points(None) == "-"
+    assert formats.format_interval((-0.001, 2.0)) == "+0.00 to +2.00"
+    assert formats.format_interval(None) == "-"
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_rates_and_bounds_have_one_form() -> None:
     ],
 )
 def test_an_hour_of_a_session_is_named_by_the_clock(hour: int, opens: time, minutes: int, text: str) -> None:
-    assert formats.hour_name(hour, opens, minutes) == text
+    assert formats.name_hour(hour, opens, minutes) == text
 
 
 def test_times_and_spans() -> None:
-    assert formats.moment(datetime(2026, 1, 7, 2, 0, 59, tzinfo=UTC)) == "2026-01-07 02:00"
-    assert formats.moment(None) == "-"
+    assert formats.format_moment(datetime(2026, 1, 7, 2, 0, 59, tzinfo=UTC)) == "2026-01-07 02:00"
+    assert formats.format_moment(None) == "-"
     assert formats.span(timedelta(seconds=61)) == "2 min"
     assert formats.span(timedelta(hours=2, minutes=5)) == "2 h 5 min"
     assert formats.span(timedelta(days=3, hours=4, minutes=1)) == "3 d 4 h"

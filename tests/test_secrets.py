@@ -16,7 +16,7 @@ from tests.config.configured import loaded
 
 def secret_from(folder: Path, text: str, name: str = "POLYGON_API_KEY", **environ: str) -> str | None:
     (folder / ".env").write_text(text)
-    return config.secret(name, loaded(folder).settings, environ)
+    return config.read_secret(name, loaded(folder).settings, environ)
 
 
 def test_the_environment_goes_before_the_env_file(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_the_environment_goes_before_the_env_file(tmp_path: Path) -> None:
     assert secret_from(tmp_path, "POLYGON_API_KEY=file", "SMTP_PASSWORD") is None
     assert secret_from(tmp_path, "POLYGON_API_KEY=") is None
     (tmp_path / ".env").unlink()
-    assert config.secret("POLYGON_API_KEY", loaded(tmp_path).settings, {}) is None
+    assert config.read_secret("POLYGON_API_KEY", loaded(tmp_path).settings, {}) is None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_environment_goes_before_the_env_file(tmp_path: Path) -> None:
 )
 def test_a_line_of_the_env_file_means(line: str, value: str | None, tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(line.encode())
-    assert config.secret("K", loaded(tmp_path).settings, {}) == value
+    assert config.read_secret("K", loaded(tmp_path).settings, {}) == value
 
 
 @pytest.mark.parametrize("line", ["POLYGON_API_KEY", "K='open", 'K="open\\"', "2K=x", "K='a'b", "K: CANARY"])
@@ -67,7 +67,7 @@ def test_a_quoted_secret_is_read_as_it_was_written(value: str, tmp_path_factory:
     folder = tmp_path_factory.mktemp("quoted", numbered=True)
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     (folder / ".env").write_text(f'K="{escaped}"\n', encoding="utf-8")
-    assert config.secret("K", loaded(folder).settings, {}) == value
+    assert config.read_secret("K", loaded(folder).settings, {}) == value
 
 
 def test_a_secret_with_a_line_end_inside_is_refused_without_being_shown(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_an_env_file_that_others_can_read_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("K=v\n")
     for mode, count in ((0o600, 0), (0o640, 0), (0o644, 1)):
         (tmp_path / ".env").chmod(mode)
-        assert len(config.findings(loaded(tmp_path).settings)) == count
+        assert len(config.list_findings(loaded(tmp_path).settings)) == count
     (tmp_path / ".env").unlink()
-    assert config.findings(loaded(tmp_path).settings) == ()
+    assert config.list_findings(loaded(tmp_path).settings) == ()
 
 
 def test_a_name_that_is_nearly_a_secret_s_is_told_and_a_stranger_s_is_not(tmp_path: Path) -> None:
@@ -90,5 +90,5 @@ def test_a_name_that_is_nearly_a_secret_s_is_told_and_a_stranger_s_is_not(tmp_pa
     path.write_text("POLYGON_APIKEY=abc123\nSMTP_HOST=mail.example\nDATABASE_URL=x\n")
     path.chmod(0o600)
     defaults = Settings()
-    told = dotenv.findings(replace(defaults, paths=replace(defaults.paths, env_file=str(path))))
+    told = dotenv.list_findings(replace(defaults, paths=replace(defaults.paths, env_file=str(path))))
     assert told == (f"{path}: POLYGON_APIKEY is not read; did you mean POLYGON_API_KEY?",)

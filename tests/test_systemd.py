@@ -50,10 +50,10 @@ def test_each_message_is_one_datagram_to_the_socket_of_systemd(tmp_path: Path, a
         notifier = Notifier.from_environment(
             {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "600000000", "WATCHDOG_PID": "7"}, pid=7
         )
-        notifier.ready()
-        notifier.alive()
-        notifier.status("next check\nREADY=1 \x1b[2J")
-        notifier.stopping()
+        notifier.tell_ready()
+        notifier.tell_alive()
+        notifier.tell_status("next check\nREADY=1 \x1b[2J")
+        notifier.tell_stopping()
         heard = [listening.recv(4096).decode() for _ in range(4)]
     assert heard == ["READY=1", "WATCHDOG=1", "STATUS=next check READY=1 [2J", "STOPPING=1"]
     assert notifier.watchdog_s == 600
@@ -62,8 +62,8 @@ def test_each_message_is_one_datagram_to_the_socket_of_systemd(tmp_path: Path, a
 def test_outside_systemd_and_with_nobody_listening_nothing_happens(tmp_path: Path) -> None:
     for environ in ({}, {"NOTIFY_SOCKET": str(tmp_path / "gone")}):
         notifier = Notifier.from_environment(environ)
-        notifier.ready()
-        notifier.alive()
+        notifier.tell_ready()
+        notifier.tell_alive()
         assert notifier.watchdog_s is None
 
 
@@ -298,10 +298,10 @@ def test_a_credential_of_the_unit_is_a_secret_and_stands_in_for_the_env_file(tmp
     settings = loaded(tmp_path).settings
     (tmp_path / ".env").write_text("SMTP_HOST=file\nSMTP_USER=file\nPOLYGON_API_KEY=file\n")
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
-    assert config.secret("SMTP_HOST", settings, environ) == "file"
+    assert config.read_secret("SMTP_HOST", settings, environ) == "file"
     (credentials / "env").write_text("SMTP_HOST=credential\nPOLYGON_API_KEY=credential\n")
     (credentials / "POLYGON_API_KEY").write_text("single\n")
-    assert config.secret("SMTP_HOST", settings, environ) == "credential"
-    assert config.secret("SMTP_USER", settings, environ) is None
-    assert config.secret("POLYGON_API_KEY", settings, environ) == "single"
-    assert config.secret("POLYGON_API_KEY", settings, {**environ, "POLYGON_API_KEY": "variable"}) == "variable"
+    assert config.read_secret("SMTP_HOST", settings, environ) == "credential"
+    assert config.read_secret("SMTP_USER", settings, environ) is None
+    assert config.read_secret("POLYGON_API_KEY", settings, environ) == "single"
+    assert config.read_secret("POLYGON_API_KEY", settings, {**environ, "POLYGON_API_KEY": "variable"}) == "variable"

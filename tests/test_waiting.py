@@ -1,5 +1,8 @@
 """Waits for threads: what comes out of them, that Ctrl-C is heard meanwhile, and that the end is not kept waiting."""
 
+import fcntl
+import os
+import resource
 import subprocess
 import sys
 import threading
@@ -7,7 +10,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from hftcl.waiting import DaemonThreads, map_in_threads, wait_for_result, yield_done
+from hftcl.waiting import DaemonThreads, map_in_threads, wait_for_result, wait_until_readable, yield_done
 from tests.installed import PATIENCE_S
 
 PROGRAM = """
@@ -132,3 +135,23 @@ def test_no_more_daemon_threads_work_at_once_than_were_asked_for() -> None:
         list(map_in_threads(threads, work, range(12)))
     assert most <= 3
     assert all(thread.name.partition("_")[0] != "three" for thread in threading.enumerate())
+
+
+def test_what_can_be_read_is_waited_for_by_whatever_number_its_file_has() -> None:
+    """select.select refuses a number above 1023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1100) if hard < 0 else min(hard, max(soft, 1100)), hard))
+    read, write = os.pipe()
+    high = fcntl.fcntl(read, fcntl.F_DUPFD, 1024)
+    try:
+        assert not wait_until_readable(high, -1)
+        assert not wait_until_readable(high, 0.01)
+        os.write(write, b".")
+        assert wait_until_readable(high, PATIENCE_S)
+        os.read(high, 1)
+        os.close(write)
+        assert wait_until_readable(high, PATIENCE_S), "its end can be read, too"
+    finally:
+        os.close(high)
+        os.close(read)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

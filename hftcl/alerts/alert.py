@@ -78,17 +78,17 @@ def clean_alert(alert: Alert, mask: Callable[[str], str]) -> Alert:
     Subject and facts are one line each: what they quote cannot begin a new header, line or escape sequence.
     """
 
-    def line(text: str) -> str:
+    def format_line(text: str) -> str:
         kept = " ".join(_strip_controls(mask(text)).split())
         return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 4]} ..."
 
     lines = (_strip_controls(line_text) for line_text in re.split(r"\r\n|\r|\n", mask(alert.text)))
     return replace(
         alert,
-        subject=line(alert.subject),
+        subject=format_line(alert.subject),
         text="\n".join(lines)[:_LONGEST_TEXT].strip(),
-        model_id=line(alert.model_id) if alert.model_id is not None else None,
-        facts=tuple((line(name), line(value)) for name, value in alert.facts[:_MOST_FACTS]),
+        model_id=format_line(alert.model_id) if alert.model_id is not None else None,
+        facts=tuple((format_line(name), format_line(value)) for name, value in alert.facts[:_MOST_FACTS]),
     )
 
 

@@ -71,7 +71,7 @@ def find_channels(settings: Alerts, secrets: Secrets, *, host: str) -> tuple[Cha
         urls = []
     for url in dict.fromkeys(urls):
         # Its place in the list would be another channel's after a correction; the hash tells none of its secrets.
-        name = f"apprise {_hash_name(url)} ({_scheme(url)})"
+        name = f"apprise {_hash_name(url)} ({_read_scheme(url)})"
         channels.append(Channel(name=name, order={"way": "apprise", "url": url}))
     if settings.command:
         channels.append(Channel(name=COMMAND, order={"way": "command", "command": list(settings.command)}))
@@ -145,6 +145,6 @@ def _find_bad_addresses(to: list[str], sender: str) -> list[tuple[str, str]]:
     return [(name, address) for name, address in named if not _ADDRESS.fullmatch(address)]
 
 
-def _scheme(url: str) -> str:
+def _read_scheme(url: str) -> str:
     scheme = url.partition("://")[0]
     return scheme if re.fullmatch(r"[A-Za-z0-9+-]{1,20}", scheme) else "?"

@@ -50,7 +50,7 @@ class Alerts:
     def __init__(self, home: Path, settings: AlertSettings, secrets: Secrets) -> None:
         self._home = home
         self._settings = settings
-        self._host = sending.host_name()
+        self._host = sending.find_host_name()
         self.channels = find_channels(settings, secrets, host=self._host)
         self._outbox = Outbox(home)
         self._running: threading.Thread | None = None
@@ -63,7 +63,7 @@ class Alerts:
         """Return the alerts that `settings`, and the secrets in `environ` or beside it, ask for."""
         from hftcl import config
 
-        return cls(Home.of(settings).root, settings.alerts, lambda name: config.secret(name, settings, environ))
+        return cls(Home.of(settings).root, settings.alerts, lambda name: config.read_secret(name, settings, environ))
 
     def tell(self, alert: Alert) -> None:
         """Put `alert` into the outbox, durably; nothing is sent yet. Without a channel nothing happens.
@@ -150,7 +150,7 @@ class Alerts:
             )
             self._running.start()
 
-    def heartbeat(self, timeout_s: float = 10.0) -> bool:
+    def send_heartbeat(self, timeout_s: float = 10.0) -> bool:
         """Fetch `[alerts] heartbeat_url`; True where it answered 2xx, or where none is set."""
         url = self._settings.heartbeat_url
         fault = sending.fetch(url, timeout_s) if url else ""

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any, Final
 
 from hftcl.alerts.alert import FAULTS, Kind, Message
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 
 # Green for what went well, amber for what a person may want to look at; dark enough to read on white.
 _FAULT, _NEUTRAL = "#b42318", "#344054"  # red for faults, grey for all other kinds; dark enough to read on white
@@ -32,7 +32,7 @@ def render_message(message: Message, *, host: str, version: str) -> Rendered:
     """Return `message` as it reads on every channel; `host` and `version` say which box and which hftcl it is from."""
     alert = message.alert
     times = f" ({message.count} times)" if message.count > 1 else ""
-    notes = [*_describe_repetition(message), _footer(message, host, version)]
+    notes = [*_describe_repetition(message), _write_footer(message, host, version)]
     document = {
         "kind": str(alert.kind),
         "subject": alert.subject,
@@ -47,8 +47,8 @@ def render_message(message: Message, *, host: str, version: str) -> Rendered:
     }
     return Rendered(
         subject=f"[hftcl] {alert.subject}{times}",
-        text="\n\n".join(part for part in (alert.text, _table(alert.facts), *notes) if part) + "\n",
-        html=_html(message, notes),
+        text="\n\n".join(part for part in (alert.text, _write_table(alert.facts), *notes) if part) + "\n",
+        html=_write_html(message, notes),
         document=document,
     )
 
@@ -61,21 +61,21 @@ def _describe_repetition(message: Message) -> list[str]:
     return [f"This happened {message.count} times, from {first} to {last}."] if message.count > 1 else []
 
 
-def _footer(message: Message, host: str, version: str) -> str:
+def _write_footer(message: Message, host: str, version: str) -> str:
     model = f", model {message.alert.model_id}" if message.alert.model_id else ""
     return f"{_format_time(message.last_at)}{model}, from hftcl {version} on {host}"
 
 
 def _format_time(at: datetime) -> str:
-    return f"{moment(at)} UTC"
+    return f"{format_moment(at)} UTC"
 
 
-def _table(facts: tuple[tuple[str, str], ...]) -> str:
+def _write_table(facts: tuple[tuple[str, str], ...]) -> str:
     width = max((len(name) for name, _ in facts), default=0)
     return "\n".join(f"{name:<{width}}  {value}".rstrip() for name, value in facts)
 
 
-def _html(message: Message, notes: list[str]) -> str:
+def _write_html(message: Message, notes: list[str]) -> str:
     alert = message.alert
     colour = _FAULT if alert.kind in FAULTS else _COLOURS.get(alert.kind, _NEUTRAL)
     cell = "border-bottom:1px solid #eaecf0;padding:4px 16px 4px 0;text-align:left;vertical-align:top"

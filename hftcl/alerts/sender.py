@@ -79,12 +79,12 @@ def _explain(error: OSError | smtplib.SMTPException) -> str:
         case smtplib.SMTPNotSupportedError():
             return f"cannot take a mail safely ({error}); nothing was sent"  # no STARTTLS, no way to log in
         case smtplib.SMTPAuthenticationError():
-            return f"refused SMTP_USER or SMTP_PASSWORD: {error.smtp_code} {_text(error.smtp_error)}"
+            return f"refused SMTP_USER or SMTP_PASSWORD: {error.smtp_code} {_to_text(error.smtp_error)}"
         case smtplib.SMTPRecipientsRefused():
             code, text = next(iter(error.recipients.values()))
-            return f"refused the recipient: {code} {_text(text)}"
+            return f"refused the recipient: {code} {_to_text(text)}"
         case smtplib.SMTPResponseException():
-            return f"refused: {error.smtp_code} {_text(error.smtp_error)}"
+            return f"refused: {error.smtp_code} {_to_text(error.smtp_error)}"
         case ssl.SSLCertVerificationError():
             return f"has a certificate that cannot be trusted ({error.verify_message}); nothing was sent"
         case ssl.SSLError():
@@ -92,7 +92,7 @@ def _explain(error: OSError | smtplib.SMTPException) -> str:
         case TimeoutError():
             return "did not answer in time"
         case _:
-            return f"cannot be used: {_text(getattr(error, 'strerror', None) or str(error))}"
+            return f"cannot be used: {_to_text(getattr(error, 'strerror', None) or str(error))}"
 
 
 def _build_mail(order: dict[str, Any]) -> EmailMessage:
@@ -127,7 +127,7 @@ def _notify_apprise(order: dict[str, Any]) -> str:
         done = sender.notify(body=order["text"], title=order["subject"], body_format=apprise.NotifyFormat.TEXT)
         why = said.getvalue().strip().splitlines()
     if not done:
-        raise UndeliveredError(_text(why[-1]) if why else "the service did not take it")
+        raise UndeliveredError(_to_text(why[-1]) if why else "the service did not take it")
     return ""
 
 
@@ -142,6 +142,6 @@ def _send_heartbeat(order: dict[str, Any]) -> str:
         raise UndeliveredError(f"no answer: {error}") from error
 
 
-def _text(raw: bytes | str) -> str:
+def _to_text(raw: bytes | str) -> str:
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -40,7 +40,7 @@ def send(order: Mapping[str, Any], timeout_s: float) -> SendOutcome:
     if order["way"] == "command":
         return _run_command(order["command"], json.dumps(order["document"]).encode() + b"\n", timeout_s)
     job = json.dumps({**order, "timeout_s": timeout_s}).encode()
-    code, out, tail = _run_bounded(_sender_command(), job, timeout_s)
+    code, out, tail = _run_bounded(_build_sender_command(), job, timeout_s)
     if code is None:
         return SendOutcome(fault=f"not done within {timeout_s:.0f} s")
     try:
@@ -50,7 +50,7 @@ def send(order: Mapping[str, Any], timeout_s: float) -> SendOutcome:
     return SendOutcome(fault=answer["fault"], note=answer["note"])
 
 
-def _sender_command() -> list[str]:
+def _build_sender_command() -> list[str]:
     # -P: an apprise.py in the current folder is not Apprise. -W: warnings of libraries are not the user's to see.
     # The path is for a hftcl that is not installed; at the end, where it hides no module of the standard library.
     start = "import sys; sys.path.append(sys.argv[1]); from hftcl.alerts.sender import main; main()"
@@ -129,7 +129,7 @@ def open_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in {*SECRETS, SIGNING_KEY}}
 
 
-def host_name() -> str:
+def find_host_name() -> str:
     """Return the name of this machine, fit for the right side of a mail address."""
     name = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in ".-"))
     return name or "localhost"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from hftcl.api import load_settings
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import UsageError
 from hftcl.events import OnEvent
 from hftcl.home import Home
@@ -306,7 +306,7 @@ class ContinuousLearning:
         candidate, report = try_model(
             df, self.settings, params=model_params, now=self._clock(), on_event=self._on_event
         )
-        return candidate.model, document(report), candidate.rows
+        return candidate.model, build_document(report), candidate.rows
 
     def get_model_history(self, limit: int | None = None, *, all: bool = False) -> "pd.DataFrame":  # noqa: A002
         """Return the archive, newest first: model_id, trained_date, val_sharpe, is_deployed.
@@ -319,7 +319,8 @@ class ContinuousLearning:
         import pandas as pd
 
         rows = [
-            document(row) for row in history.history(self.home, calendar=self.settings.market.calendar, limit=limit)
+            build_document(row)
+            for row in history.history(self.home, calendar=self.settings.market.calendar, limit=limit)
         ]
         frame = pd.DataFrame(rows, columns=history.HISTORY_COLUMNS)
         frame["trained_date"] = pd.to_datetime(frame["trained_date"], utc=True, format="ISO8601")

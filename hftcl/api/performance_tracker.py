@@ -54,9 +54,9 @@ class PerformanceTracker:
         """
         from hftcl.market.window import parse_day
         from hftcl.performance.reports import TRADES_SHOWN
-        from hftcl.performance.story import performance
+        from hftcl.performance.story import measure_performance
 
-        return performance(
+        return measure_performance(
             self.settings,
             replay=self._replay,
             since=None if start_date is None else parse_day("The first day", start_date),
@@ -94,4 +94,4 @@ class PerformanceTracker:
         from hftcl.performance.story import read_importances
 
         importances = read_importances(Home.of(self.settings).root, report.model_id)
-        return page.performance(report, importances, read_prices(self.settings, report))
+        return page.draw_performance(report, importances, read_prices(self.settings, report))

@@ -201,7 +201,7 @@ def adopt(archive: ModelArchive, now: datetime) -> Adoption:
 def _insert_lines(archive: ModelArchive, models: Sequence[AdoptedModel], now: datetime) -> int:
     if not models:
         return 0
-    known = {model.model_id for model in archive.models()}
+    known = {model.model_id for model in archive.list_models()}
     with archive.hold_registry(now, "adopting the history") as (db, _), transaction(db):
         return insert_adopted(db, (model for model in models if model.name not in known), at=format_utc(now))
 
@@ -227,7 +227,7 @@ def _archive_file(
     archive: ModelArchive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: datetime
 ) -> None:
     model_id = meta.model_id
-    target, pkl_target = archive.onnx_path(model_id), archive.pkl_path(model_id)
+    target, pkl_target = archive.locate_onnx(model_id), archive.locate_pkl(model_id)
     pkl, sha256 = path.with_suffix(".pkl"), compute_digest(path)
     if sha256 is None or (data := read_verified(path, sha256)) is None:
         raise IntegrityError(f"{path} changes while it is read.")

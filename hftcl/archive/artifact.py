@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from hftcl import __version__
 from hftcl.archive import signing
-from hftcl.archive.feature_set import FeatureSet, our_features, require_columns, require_features
+from hftcl.archive.feature_set import FeatureSet, list_our_features, require_columns, require_features
 from hftcl.archive.known_graph import check_graph, parse_graph, require_known
 from hftcl.archive.looks import Look
 from hftcl.archive.model_meta import FORMAT, FORMAT_OF_HAND, FORMAT_PER_TICKER, ModelMeta, decode_meta
@@ -47,11 +47,11 @@ __all__ = [
     "complete",
     "describe",
     "digest_data",
+    "find_library_versions",
     "finish_exam",
-    "library_versions",
+    "list_our_features",
     "load",
     "open_trained",
-    "our_features",
     "pick_canary_rows",
 ]
 
@@ -103,7 +103,7 @@ class Model:
         return np.zeros(len(X), dtype=np.bool_) if novelty is None else novelty.find_novel(X)
 
 
-def library_versions(engine: str, trained: Mapping[str, str] | None = None) -> dict[str, str]:
+def find_library_versions(engine: str, trained: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the versions that a prediction may depend on: of what this process has loaded, or would load.
 
     engine: the text of the training. trained: by package, what another process trained with, see `Begun`.
@@ -376,6 +376,6 @@ def _require_canaries(meta: ModelMeta, predictor: Predictor, name: str) -> None:
 
 
 def _describe_change(then: Mapping[str, str]) -> str:
-    now = library_versions(then.get("engine", ""))
+    now = find_library_versions(then.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     return f" (trained with {'; '.join(changed)})" if changed else ""

@@ -40,7 +40,7 @@ from hftcl.errors import (
     SupersededError,
     UsageError,
 )
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.sqlite import transaction
 
 Verify = Callable[[Path, str], None]
@@ -92,8 +92,8 @@ class ModelArchive(Registry):
     def _claim(self, db: sqlite3.Connection, model_id: str) -> bool:
         if (
             model_id in self.read_state_in(db).rows
-            or self.onnx_path(model_id).exists()
-            or self.pkl_path(model_id).exists()
+            or self.locate_onnx(model_id).exists()
+            or self.locate_pkl(model_id).exists()
         ):
             return False
         claim = production.claim_path(self, model_id)
@@ -155,9 +155,9 @@ class ModelArchive(Registry):
                     f"Model {model.model_id} cannot be archived: its file is that of model {equal[0]}. Train it again."
                 )
             with self.hold_id(db, model.model_id):
-                write_verified(self.onnx_path(model.model_id), onnx)
-                write_verified(self.pkl_path(model.model_id), pkl)
-                self._verify(self.onnx_path(model.model_id), str(row["sha256"]))
+                write_verified(self.locate_onnx(model.model_id), onnx)
+                write_verified(self.locate_pkl(model.model_id), pkl)
+                self._verify(self.locate_onnx(model.model_id), str(row["sha256"]))
                 with transaction(db):
                     placeholders = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names
@@ -187,8 +187,8 @@ class ModelArchive(Registry):
     def _remove_files(self, db: sqlite3.Connection, model_id: str) -> None:
         with contextlib.suppress(OSError, sqlite3.Error):
             if model_id not in self.read_state_in(db).rows:  # a commit may have reached the disk although it raised
-                self.onnx_path(model_id).unlink(missing_ok=True)
-                self.pkl_path(model_id).unlink(missing_ok=True)
+                self.locate_onnx(model_id).unlink(missing_ok=True)
+                self.locate_pkl(model_id).unlink(missing_ok=True)
 
     def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
         """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
@@ -258,7 +258,7 @@ class ModelArchive(Registry):
             if pin is not None:
                 raise PinnedError(
                     f"Model {model_id} was not deployed: a rollback pinned model {pin.model_id} on "
-                    f"{moment(pin.since)} UTC. `hftcl unpin` lets models deploy again."
+                    f"{format_moment(pin.since)} UTC. `hftcl unpin` lets models deploy again."
                 )
             if champion not in (_ANY, state.live_id):
                 raise SupersededError(
@@ -318,7 +318,7 @@ class ModelArchive(Registry):
         if model_id == state.live_id:
             raise UsageError(f"Model {model_id} is the one that serves already.")
         data = self.read_intact(state, model_id)
-        self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])
+        self._verify(self.locate_onnx(model_id), state.rows[model_id]["sha256"])
         done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
         return dataclasses.replace(done, notes=(*notes, *done.notes))
 
@@ -354,8 +354,8 @@ class ModelArchive(Registry):
             with transaction(db):  # before the files go: what is cut off here, recovery's sweep completes
                 db.executemany("UPDATE models SET kept = 0 WHERE model_id = ?", [(model_id,) for model_id in gone])
             for model_id in gone:
-                self.onnx_path(model_id).unlink(missing_ok=True)
-                self.pkl_path(model_id).unlink(missing_ok=True)
+                self.locate_onnx(model_id).unlink(missing_ok=True)
+                self.locate_pkl(model_id).unlink(missing_ok=True)
             export.refresh(self, self.read_state_in(db), mending=False)
             return gone
 
@@ -371,7 +371,7 @@ class ModelArchive(Registry):
         for model_id in (kept_id for kept_id in reversed(state.rows) if state.rows[kept_id]["kept"]):
             try:
                 self.read_intact(state, model_id)
-                self._verify(self.onnx_path(model_id), state.rows[model_id]["sha256"])
+                self._verify(self.locate_onnx(model_id), state.rows[model_id]["sha256"])
             except HftclError as fault:
                 faulty_models.append((model_id, str(fault)))
         return tuple(faulty_models)

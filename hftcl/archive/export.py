@@ -38,7 +38,7 @@ COLUMNS: Final = (  # what a person asks first comes first; scripts read the CSV
 )
 
 
-def safe_text(text: str) -> str:
+def make_safe(text: str) -> str:
     """Return `text` so that no spreadsheet runs it and no line of it can pass for another row.
 
     A cell that begins with = + - @ gets an apostrophe in front (OWASP, "CSV Injection"); CR, LF and everything else
@@ -55,16 +55,16 @@ def safe_text(text: str) -> str:
     )
 
 
-def csv_bytes(models: tuple[ModelRecord, ...]) -> bytes:
+def write_csv(models: tuple[ModelRecord, ...]) -> bytes:
     """Return the readable history, UTF-8, one line a model in the order given, newest first."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_cell(value) for value in _row(model)] for model in models)
+    writer.writerows([_write_cell(value) for value in _write_row(model)] for model in models)
     return buffer.getvalue().encode()
 
 
-def _row(model: ModelRecord) -> tuple[Any, ...]:
+def _write_row(model: ModelRecord) -> tuple[Any, ...]:
     fields = {
         "trained_date": model.trained_at.isoformat(timespec="seconds"),
         "tickers": " ".join(model.tickers),
@@ -73,8 +73,8 @@ def _row(model: ModelRecord) -> tuple[Any, ...]:
     return tuple(fields[name] if name in fields else getattr(model, name) for name in COLUMNS)
 
 
-def _cell(value: object) -> object:
-    return value if value is None or isinstance(value, bool | int | float) else safe_text(str(value))
+def _write_cell(value: object) -> object:
+    return value if value is None or isinstance(value, bool | int | float) else make_safe(str(value))
 
 
 def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple[str, ...]:
@@ -96,13 +96,13 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
             notes.append(f"{path} was not what the registry says; it has been written again.")
     if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
         notes.append(
-            f"{registry.pkl_path(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
+            f"{registry.locate_pkl(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
         )
     return tuple(notes)
 
 
 def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
-    wanted = csv_bytes(tuple(state.find_record(model_id) for model_id in reversed(state.rows)))
+    wanted = write_csv(tuple(state.find_record(model_id) for model_id in reversed(state.rows)))
     if (registry.csv.read_bytes() if registry.csv.is_file() else b"") == wanted:
         return None
     durable.write_atomically(registry.csv, wanted)
@@ -132,7 +132,7 @@ def _keep_foreign_pkl(registry: Registry, state: RegistryState) -> Path | None:
         return None
     if compute_digest(registry.production_pkl) in ours:
         return None
-    if read_verified(registry.pkl_path(state.live_id), state.rows[state.live_id]["pkl_sha256"]) is None:
+    if read_verified(registry.locate_pkl(state.live_id), state.rows[state.live_id]["pkl_sha256"]) is None:
         return None  # nothing will be written over it
     return durable.keep_copy(registry.production_pkl)
 
@@ -148,7 +148,7 @@ def _refresh_pkl(registry: Registry, state: RegistryState) -> Path | None:
     sha256 = state.rows[state.live_id]["pkl_sha256"]
     if compute_digest(registry.production_pkl) == sha256:
         return None
-    data = read_verified(registry.pkl_path(state.live_id), sha256)
+    data = read_verified(registry.locate_pkl(state.live_id), sha256)
     if data is None:
         return None
     durable.write_atomically(registry.production_pkl, data)

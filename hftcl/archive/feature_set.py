@@ -60,7 +60,7 @@ def _name_columns(feature: "Feature") -> "pl.Expr":
     return pl.concat_list(pl.lit(None), *(pl.col(name) for name in sorted(set(feature.expr.meta.root_names()))))
 
 
-def our_features(settings: Settings | None = None) -> FeatureSet:
+def list_our_features(settings: Settings | None = None) -> FeatureSet:
     """Return the features that a model is trained on, and, in its table, all that this program computes.
 
     settings: None for ours alone. Raises ConfigError as `own_features.find_features` does.
@@ -77,12 +77,12 @@ def _describe_features(
     features: "tuple[Feature, ...]", table: "tuple[Feature, ...]", available: tuple[str, ...]
 ) -> FeatureSet:
     from hftcl.model.feature import list_columns
-    from hftcl.model.features import definitions_hash
+    from hftcl.model.features import hash_definitions
 
     sources = tuple(feature.source for feature in features)
     return FeatureSet(
         names=tuple(feature.name for feature in features),
-        definitions_hash=definitions_hash(features),
+        definitions_hash=hash_definitions(features),
         formulae=tuple(feature.formula for feature in features),
         sources=sources if any(sources) else (),
         columns=list_columns(features),

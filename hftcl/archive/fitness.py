@@ -120,7 +120,7 @@ def find_unfit(registry: Registry, market: MarketKind, features: FeatureSet | No
 def find_unfit_here(settings: Settings) -> str | None:
     """Return what `find_unfit` does of the configured market and features, or why these cannot be told."""
     try:
-        market, features = find_market_kind(settings), artifact.our_features(settings)
+        market, features = find_market_kind(settings), artifact.list_our_features(settings)
     except (ConfigError, StorageError) as fault:
         return str(fault)
     return find_unfit(Registry(Home.of(settings).root), market, features)
@@ -134,7 +134,7 @@ def is_about(registry: Registry, model: ModelRecord, market: MarketKind) -> bool
     if judgement.calendar is not None:
         return judgement.calendar == market.calendar and market.extended_hours in {None, judgement.extended_hours}
     try:
-        meta = artifact.describe(registry.onnx_path(model.model_id))
+        meta = artifact.describe(registry.locate_onnx(model.model_id))
     except HftclError:  # pruned or damaged: its bars are of this kind, and no more is known
         return True
     return meta.calendar == market.calendar and market.extended_hours in {None, meta.extended_hours}
@@ -158,7 +158,7 @@ def find_untrained(registry: Registry, model: ModelRecord, watchlist: Iterable[s
 
     Of a file that cannot be read its record tells; what is wrong with it is for others to say.
     """
-    file = registry.production if model.is_deployed else registry.onnx_path(model.model_id)
+    file = registry.production if model.is_deployed else registry.locate_onnx(model.model_id)
     try:
         return describe_untrained_of(artifact.describe(file), watchlist)
     except HftclError:
@@ -203,7 +203,7 @@ def describe_untrained(
 def load_fit(source: Path | bytes, *, sha256: str | None, market: MarketKind | None, features: FeatureSet) -> Model:
     """Load a model file that may serve: whole, with features of ours, and made for `market` (None: for any).
 
-    features: what this program computes, see `artifact.our_features`. Raises IntegrityError for a file that is not
+    features: what this program computes, see `artifact.list_our_features`. Raises IntegrityError for a file that is not
     whole or has other features, UnfitModelError for one of another market.
     """
     model = artifact.load(source, expected_sha256=sha256, expected_features=features)
@@ -219,7 +219,7 @@ def load_archived(registry: Registry, record: ModelRecord, market: MarketKind | 
             f"The file of model {record.model_id} was deleted by [archive] keep. "
             "`hftcl history --json` tells which are kept."
         )
-    return load_fit(registry.onnx_path(record.model_id), sha256=record.sha256, market=market, features=features)
+    return load_fit(registry.locate_onnx(record.model_id), sha256=record.sha256, market=market, features=features)
 
 
 def require_rollback_target(registry: Registry, target: ModelRecord, market: MarketKind, features: FeatureSet) -> None:

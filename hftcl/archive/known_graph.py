@@ -56,7 +56,7 @@ def require_known(model: Any, n_features: int, name: str, *, routed: bool = Fals
     tensors = [*graph.initializer, *(attribute.t for attribute in attributes)]
     if any(tensor.external_data or tensor.data_location for tensor in tensors):
         raise IntegrityError(f"{name} points to data outside of itself.")
-    shapes = [_shape(value) for value in (*graph.input, *graph.output)]
+    shapes = [_read_shape(value) for value in (*graph.input, *graph.output)]
     columns = n_features + routed
     if shapes != [("float32", 0, columns), ("float32", 0, 1)] or graph.input[0].name != INPUT:
         raise IntegrityError(f"{name} does not take {INPUT}[rows, {columns}] float32 to one float32: {shapes}.")
@@ -64,7 +64,7 @@ def require_known(model: Any, n_features: int, name: str, *, routed: bool = Fals
         _require_splits_within(node, n_features, name)
 
 
-def _shape(value: Any) -> tuple[str, int, int]:
+def _read_shape(value: Any) -> tuple[str, int, int]:
     """Return (type, rows, columns) of a graph's input or output; 0 rows stand for any number of them."""
     tensor = value.type.tensor_type
     dims = [dim.dim_value for dim in tensor.shape.dim]

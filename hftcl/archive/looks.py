@@ -58,7 +58,7 @@ def read_looks(registry: Registry, *, synthetic: bool, until: datetime | None = 
     Two that held the same positions are one. until: looks that were made later are left out; None: none.
     """
     looks: dict[str, Look] = {}
-    for model in registry.models():
+    for model in registry.list_models():
         judgement = model.judgement
         if model.synthetic != synthetic or judgement.sharpe is None or not judgement.exam_days:
             continue

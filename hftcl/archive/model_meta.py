@@ -49,7 +49,7 @@ class ModelMeta:
     selection: which features left, and why; None where `[features] drop_below` is off.
     ticker_models: those of `tickers` that have a model of their own, in the order of their numbers; on any other the
     model says nothing. Empty where one model is for all.
-    versions: of the libraries that trained it, and of those that wrote it; see `artifact.library_versions`.
+    versions: of the libraries that trained it, and of those that wrote it; see `artifact.find_library_versions`.
     canary_*: rows, float32, and the predictions that this file must give for them on every machine; `build`
     fills them in.
     """

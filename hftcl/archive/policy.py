@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from hftcl.archive.artifact import FeatureSet, ModelMeta, our_features
+from hftcl.archive.artifact import FeatureSet, ModelMeta, list_our_features
 from hftcl.model.families import complete, find_family
 from hftcl.settings import Settings
 
@@ -46,7 +46,7 @@ def hash_policy(
     parts: dict[str, object] = {
         "market": [sorted(market.watchlist), market.calendar, market.lookback_days, market.extended_hours],
         "bars": [market.source, _INTERVAL_S],
-        "features": (features or our_features(settings)).definitions_hash,
+        "features": (features or list_our_features(settings)).definitions_hash,
         "model": [settings.model.family, settings.model.horizon_minutes],
         "params": complete_params(settings) if params is None else dict(params),
         "strategy": [strategy.entry_quantile, strategy.flat_minutes_before_close, strategy.cost_bps],

@@ -55,7 +55,7 @@ def switch(
             ) from error
         raise
     # From memory, not read again: nothing may fail any more now that the model serves.
-    after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
+    after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.list_deployments, begun))
     try:
         with faults("finishing the deployment"):
             finish_deployment(db)
@@ -149,7 +149,7 @@ def _sweep(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _delete(registry: Registry, model_id: str) -> bool:
-    files = [path for path in (registry.onnx_path(model_id), registry.pkl_path(model_id)) if path.exists()]
+    files = [path for path in (registry.locate_onnx(model_id), registry.locate_pkl(model_id)) if path.exists()]
     for path in files:
         path.unlink()
     return bool(files)
@@ -187,7 +187,7 @@ def _restore(registry: Registry, db: sqlite3.Connection, state: RegistryState, a
     for model_id in (state.intended_id, *state.list_ancestors(state.intended_id)):
         assert model_id is not None  # noqa: S101 - the caller found that there is an intended model
         row = state.rows[model_id]
-        data = read_verified(registry.onnx_path(model_id), row["sha256"]) if row["kept"] else None
+        data = read_verified(registry.locate_onnx(model_id), row["sha256"]) if row["kept"] else None
         if data is None:
             continue
         if model_id == state.intended_id:
@@ -209,7 +209,7 @@ def _mend_archive(registry: Registry, db: sqlite3.Connection) -> Iterator[str]:
     state = registry.read_state_in(db)
     if state.live_id is None:
         return
-    path, sha256 = registry.onnx_path(state.live_id), state.rows[state.live_id]["sha256"]
+    path, sha256 = registry.locate_onnx(state.live_id), state.rows[state.live_id]["sha256"]
     fault = _find_fault(path, sha256)
     data = read_verified(registry.production, sha256) if fault else None
     if data is not None:

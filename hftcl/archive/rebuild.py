@@ -126,7 +126,7 @@ def _copy_production(registry: Registry, rows: Rows) -> Iterator[str]:
         raise
     except (HftclError, ValueError):  # a model of another program
         return
-    path = registry.onnx_path(meta.model_id)
+    path = registry.locate_onnx(meta.model_id)
     try:
         artifact.describe(path)
     except IntegrityError:
@@ -154,7 +154,7 @@ def _add_model(registry: Registry, rows: Rows, path: Path, lines: Mapping[str, M
     if meta.model_id != model_id or outcome not in _OUTCOMES:
         outcome = "inconclusive"
     reason = line.get("reason") or "its verdict was lost with the registry"
-    row = build_row(meta, model_id, trained_at, sha256 or "", compute_digest(registry.pkl_path(model_id)) or "")
+    row = build_row(meta, model_id, trained_at, sha256 or "", compute_digest(registry.locate_pkl(model_id)) or "")
     row |= {
         "outcome": outcome,
         "reason": f"{reason}; {_REASON}",
@@ -303,7 +303,7 @@ def _replace(registry: Registry, rows: Rows, now: datetime) -> Iterator[str]:
                     places = ", ".join(f":{name}" for name in row)
                     db.execute(f"INSERT INTO {table} ({names}) VALUES ({places})", row)  # noqa: S608 - our names
     if path.exists():
-        kept = registry.files.registry_found_damaged(build_model_id(now))
+        kept = registry.files.locate_damaged_registry(build_model_id(now))
         durable.write_atomically(kept, path.read_bytes())
         yield f"The damaged registry was kept as {kept}."
     sqlite.remove_journal(path)  # it is of the damaged file

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from hftcl.archive.registry import Registry
 from hftcl.archive.schema import faults, open_to_read
 from hftcl.errors import UsageError
-from hftcl.formats import describe_edge, moment, name_kind
+from hftcl.formats import describe_edge, format_moment, name_kind
 from hftcl.values import Value, value_class
 
 Kind = Literal["walk-forward", "scored"]
@@ -194,7 +194,7 @@ def find_edge_in_force(
     the record as it is to be, where it is not written yet.
     """
     beginning = read_beginning(registry, synthetic=synthetic)
-    models = registry.models()
+    models = registry.list_models()
     ours = [
         model
         for model in models
@@ -204,7 +204,7 @@ def find_edge_in_force(
         return _stand_aside(f"no retrain has judged the record on {name_kind(synthetic=synthetic)} bars yet")
     newest, judgement = ours[0], ours[0].judgement
     if beginning is not None and len(models) - models.index(newest) <= beginning.after_model:
-        return _stand_aside(f"the record began over at {moment(beginning.at)} UTC: {beginning.reason}")
+        return _stand_aside(f"the record began over at {format_moment(beginning.at)} UTC: {beginning.reason}")
     if judgement.edge is None:
         return _stand_aside(f"the newest verdict, of model {newest.model_id}, says nothing of the record")
     if judgement.policy_digest != policy:

@@ -109,31 +109,31 @@ class Judgement(Value):
             score = report.get("challenger") or {}
             interval = score.get("sharpe_interval")
             return cls(
-                edge=_optional(str, report.get("edge")),
-                edge_reason=_optional(str, report.get("edge_reason")),
-                policy=_optional(str, report.get("policy")),
-                policy_digest=_optional(str, report.get("policy_digest")),
-                record_digest=_optional(str, report.get("record_digest")),
+                edge=_take_if_any(str, report.get("edge")),
+                edge_reason=_take_if_any(str, report.get("edge_reason")),
+                policy=_take_if_any(str, report.get("policy")),
+                policy_digest=_take_if_any(str, report.get("policy_digest")),
+                record_digest=_take_if_any(str, report.get("record_digest")),
                 record_to=date.fromisoformat(record_to) if record_to else None,
-                p_better=_optional(float, report.get("p_better")),
+                p_better=_take_if_any(float, report.get("p_better")),
                 conceded=report.get("conceded") is True,
                 implausible=bool(report.get("implausible")),
                 doubted=any(fact["name"] == "plausibility" for fact in report.get("evidence") or ()),
-                calendar=_optional(str, report.get("calendar")),
+                calendar=_take_if_any(str, report.get("calendar")),
                 extended_hours=None if report.get("extended_hours") is None else bool(report["extended_hours"]),
-                waits_beside=_optional(str, report.get("waits_beside")),
+                waits_beside=_take_if_any(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
-                twin=_optional(str, report.get("twin")),
-                sharpe=_optional(float, score.get("sharpe")),
+                twin=_take_if_any(str, report.get("twin")),
+                sharpe=_take_if_any(float, score.get("sharpe")),
                 sharpe_interval=(_require(float, interval[0]), _require(float, interval[1])) if interval else None,
                 exam_pnl={day: _require(float, net) for day, net in (score.get("pnl_by_session") or {}).items()},
-                positions=_optional(str, score.get("positions_sha256")),
+                positions=_take_if_any(str, score.get("positions_sha256")),
                 features=tuple(_require(str, name) for name in report.get("features") or ()),
                 dropped={
                     _require(str, worth["name"]): _require(float, worth["importance"])
                     for worth in (report.get("selection") or {}).get("dropped", ())
                 },
-                max_rows=_optional(int, report.get("max_rows")) or 0,
+                max_rows=_take_if_any(int, report.get("max_rows")) or 0,
             )
         except (AttributeError, TypeError, ValueError, OverflowError, IndexError, KeyError) as error:
             raise IntegrityError(
@@ -142,7 +142,7 @@ class Judgement(Value):
             ) from error
 
 
-def _optional(kind: type[T], value: object) -> T | None:
+def _take_if_any(kind: type[T], value: object) -> T | None:
     """Return what `_require` does; None for None."""
     return None if value is None else _require(kind, value)
 

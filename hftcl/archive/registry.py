@@ -76,7 +76,7 @@ class RegistryState:
         return next((deployment for deployment in self.recorded if deployment.pending), None)
 
     @cached_property
-    def deployments(self) -> tuple[Deployment, ...]:
+    def list_deployments(self) -> tuple[Deployment, ...]:
         """Every deployment that reached production, oldest first."""
         return tuple(
             deployment for deployment in self.recorded if not deployment.pending or deployment.model_id == self.live_id
@@ -85,13 +85,13 @@ class RegistryState:
     @property
     def intended_id(self) -> str | None:
         """The model that was last deployed: what production should be."""
-        return self.deployments[-1].model_id if self.deployments else None
+        return self.list_deployments[-1].model_id if self.list_deployments else None
 
     @cached_property
     def parents(self) -> dict[str, str | None]:
         """For each model that ever served, the one that it replaced the first time; so there can be no circle."""
         parents: dict[str, str | None] = {}
-        for deployment in self.deployments:
+        for deployment in self.list_deployments:
             parents.setdefault(deployment.model_id, deployment.replaced)
         return parents
 
@@ -115,16 +115,16 @@ class RegistryState:
     def pin(self) -> Pin | None:
         pins = [
             deployment
-            for deployment in self.deployments
+            for deployment in self.list_deployments
             if deployment.kind == "rollback" and deployment.unpinned_at is None
         ]
         return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
 
     def list_serving_spans(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
-        ends = [*(deployment.at for deployment in self.deployments[1:]), None]
+        ends = [*(deployment.at for deployment in self.list_deployments[1:]), None]
         return tuple(
             (deployment.at, end)
-            for deployment, end in zip(self.deployments, ends, strict=False)
+            for deployment, end in zip(self.list_deployments, ends, strict=False)
             if deployment.model_id == model_id
         )
 
@@ -189,15 +189,15 @@ class Registry:
         self.production = self.files.production
         self.production_pkl = self.files.production_pkl
 
-    def onnx_path(self, model_id: str) -> Path:
+    def locate_onnx(self, model_id: str) -> Path:
         """Return where the archived model file lies."""
-        return self.files.onnx(model_id)
+        return self.files.locate_onnx(model_id)
 
-    def pkl_path(self, model_id: str) -> Path:
+    def locate_pkl(self, model_id: str) -> Path:
         """Return where the archived scikit-learn estimator lies."""
-        return self.files.pkl(model_id)
+        return self.files.locate_pkl(model_id)
 
-    def models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
+    def list_models(self, limit: int | None = None) -> tuple[ModelRecord, ...]:
         """Return the archived models, newest first; at most `limit`. Empty where there is no archive yet."""
         state = self.read_state()
         return tuple(state.find_record(model_id) for model_id in list(reversed(state.rows))[:limit])
@@ -219,7 +219,7 @@ class Registry:
         """
         return self.find(model.twin) if model.twin else model
 
-    def lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
+    def trace_lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
         """Return a model, by default the one that serves, then its parent, and so on to the first."""
         state = self.read_state()
         first = state.require(text) if text is not None else state.live_id or state.intended_id
@@ -235,11 +235,11 @@ class Registry:
         """Return the rollback that keeps automatic deployment waiting, if there is one."""
         return self.read_state().pin
 
-    def deployments(self) -> tuple[Deployment, ...]:
+    def list_deployments(self) -> tuple[Deployment, ...]:
         """Return every change of the serving model, oldest first."""
-        return self.read_state().deployments
+        return self.read_state().list_deployments
 
-    def attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
+    def list_attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
         """Return the runs that wanted a new model, newest first; at most `limit`."""
         with faults("reading the model registry"), open_to_read(self.database) as db:
             rows = db.execute(
@@ -299,7 +299,7 @@ class Registry:
         """Whether the archived file is there, can be read, and is what was archived."""
         row = state.rows[model_id]
         try:
-            return bool(row["kept"]) and read_verified(self.onnx_path(model_id), row["sha256"]) is not None
+            return bool(row["kept"]) and read_verified(self.locate_onnx(model_id), row["sha256"]) is not None
         except OSError:  # what cannot be read is not to be offered; the fault of the model asked for is being told
             return False
 
@@ -310,15 +310,17 @@ class Registry:
         if not row["kept"]:
             fault = "was pruned ([archive] keep)"
         else:
-            data = read_verified(self.onnx_path(model_id), row["sha256"])
+            data = read_verified(self.locate_onnx(model_id), row["sha256"])
             if data is not None:
                 return data
             fault = (
-                "is missing" if not self.onnx_path(model_id).exists() else "is not what was archived (SHA-256 differs)"
+                "is missing"
+                if not self.locate_onnx(model_id).exists()
+                else "is not what was archived (SHA-256 differs)"
             )
         other = self.find_alternative(state, model_id)
         remedy = f"`hftcl rollback {other}` has a whole file." if other else "Restore it from a backup."
-        raise IntegrityError(f"The file of model {model_id}, {self.onnx_path(model_id)}, {fault}. {remedy}")
+        raise IntegrityError(f"The file of model {model_id}, {self.locate_onnx(model_id)}, {fault}. {remedy}")
 
     def find_alternative(self, state: RegistryState, instead_of: str) -> str | None:
         """Return a model with a whole file, not the serving one: an ancestor, else the newest that passed."""

@@ -78,7 +78,7 @@ def complete_models(incomplete: str) -> list[str]:
 
     try:
         settings = config.load(None, environ=os.environ, cwd=Path.cwd(), plugins=False).settings
-        models = Registry(Home.of(settings).root).models()
+        models = Registry(Home.of(settings).root).list_models()
     except HftclError:
         return []  # a shell that completes has no place for a message; the command itself says what is wrong
     return [model.model_id for model in models if model.model_id.startswith(incomplete)]
@@ -119,7 +119,7 @@ def complete_words(incomplete: str) -> list[str]:
     return sorted(name for name in names if name.casefold().startswith(incomplete.casefold()))
 
 
-def example(arguments: str) -> str:
+def format_example(arguments: str) -> str:
     """Return the line that ends the help of a command."""
     return f"Example: hftcl {arguments}"
 

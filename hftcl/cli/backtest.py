@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, tell
+from hftcl.cli.app import AsJson, app, format_example, tell
 
 
-@app.command(epilog=example("backtest --from 2025-01-06 --to 2025-06-30"))
+@app.command(epilog=format_example("backtest --from 2025-01-06 --to 2025-06-30"))
 def backtest(
     ctx: typer.Context,
     start: Annotated[str, typer.Option("--from", metavar="D", help="First session that is compared, YYYY-MM-DD.")],
@@ -33,7 +33,7 @@ def backtest(
 
     if html is not None:
         page.require_place(html)
-    report = ctx.obj.learning().backtest(start, end, search=search, trials=trials)
+    report = ctx.obj.build_learning().backtest(start, end, search=search, trials=trials)
     show(report, loop.draw_backtest, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        tell(page.write(html, page.backtest(report)))
+        tell(page.write(html, page.draw_backtest(report)))

@@ -2,10 +2,10 @@
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, ExitCode, app, example
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, format_example
 
 
-@app.command(epilog=example("check --json --exit-code"))
+@app.command(epilog=format_example("check --json --exit-code"))
 def check(ctx: typer.Context, as_of: AsOf = None, as_json: AsJson = False, exit_code: ExitCode = False) -> None:
     """Is a retrain due? Every trigger, with its evidence.
 
@@ -13,7 +13,7 @@ def check(ctx: typer.Context, as_of: AsOf = None, as_json: AsJson = False, exit_
     """
     from hftcl.views import loop, show
 
-    report = ctx.obj.learning().check(as_of=as_of)
+    report = ctx.obj.build_learning().check(as_of=as_of)
     show(report, loop.draw_check, as_json, verbosity=ctx.obj.verbosity)
     if any(item.refused for item in report.coverage):
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, tell
+from hftcl.cli.app import AsJson, app, format_example, tell
 from hftcl.cli.invocation import now
 from hftcl.errors import ConfigError, HftclError, UsageError
 
@@ -24,7 +24,7 @@ _LAST_PORT: Final = 65_535  # of TCP
 _NICENESS: Final = 10  # the bot on the same machine goes first
 
 
-@app.command(epilog=example("dashboard --port 8420"))
+@app.command(epilog=format_example("dashboard --port 8420"))
 def dashboard(
     ctx: typer.Context,
     port: Annotated[
@@ -40,7 +40,7 @@ def dashboard(
     Reads, and changes nothing; runs beside the bot and the scheduler. Ctrl-C ends it.
     """
     _require_installed()
-    configuration = ctx.obj.configuration()
+    configuration = ctx.obj.read_configuration()
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # before polars loads: the cores are the bot's
     from hftcl import logs
     from hftcl.dashboard.parts import DashboardInputs
@@ -58,10 +58,10 @@ def dashboard(
 
     def tell_ready() -> None:
         _tell_address(place, listen, access, as_json=as_json)
-        service.ready()
+        service.tell_ready()
 
     inputs = DashboardInputs(configuration=configuration, environ=os.environ, now=now())
-    heard = serve(inputs, access, place, ServerPresent(clock=now, on_ready=tell_ready, on_alive=service.alive))
+    heard = serve(inputs, access, place, ServerPresent(clock=now, on_ready=tell_ready, on_alive=service.tell_alive))
     if heard == signal.SIGINT:
         tell("")
         raise SystemExit(128 + signal.SIGINT)  # nothing was begun, so there is nothing to tell of it
@@ -110,10 +110,10 @@ def _listen(listen: str, port: int) -> "socket.socket":
 
 def _build_access(settings: "Settings", *, is_far: bool) -> "Access":
     """Return who is let in: by DASHBOARD_TOKEN where it is set, else by a token of this run alone."""
-    from hftcl.config import secret
+    from hftcl.config import read_secret
     from hftcl.dashboard.gate import Access
 
-    token = secret(_TOKEN, settings, os.environ)
+    token = read_secret(_TOKEN, settings, os.environ)
     if token is None and "NOTIFY_SOCKET" in os.environ:
         raise ConfigError(
             "A service has no terminal to print its address on, and a token does not belong in the journal. Set "

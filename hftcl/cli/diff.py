@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.app import AsJson, app, complete_models, format_example
 from hftcl.home import Home
 
 
-@app.command(epilog=example("diff 20260102_020000 20260109_020000"))
+@app.command(epilog=format_example("diff 20260102_020000 20260109_020000"))
 def diff(
     ctx: typer.Context,
     a: Annotated[
@@ -27,5 +27,5 @@ def diff(
     from hftcl.learning.stories.diff import diff as compare
     from hftcl.views import archive, show
 
-    home = Home.of(ctx.obj.configuration_without_plugins().settings).root
+    home = Home.of(ctx.obj.read_configuration_without_plugins().settings).root
     show(compare(home, a, b), archive.draw_diff, as_json)

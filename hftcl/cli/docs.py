@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_words, example
+from hftcl.cli.app import AsJson, app, complete_words, format_example
 
 
-@app.command(epilog=example("docs edge"))
+@app.command(epilog=format_example("docs edge"))
 def docs(
     word: Annotated[
         list[str] | None,

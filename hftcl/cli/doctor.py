@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, tell
+from hftcl.cli.app import AsJson, app, format_example, tell
 from hftcl.cli.invocation import Invocation, now
 from hftcl.errors import ConfigError, StorageError, UsageError
 from hftcl.home import Home
@@ -22,7 +22,7 @@ def _complete_units(incomplete: str) -> list[str]:
     return [name for name in (*NAMES, FAILED) if name.startswith(incomplete)]
 
 
-@app.command(epilog=example("doctor --unit schedule > hftcl-schedule.service"))
+@app.command(epilog=format_example("doctor --unit schedule > hftcl-schedule.service"))
 def doctor(
     ctx: typer.Context,
     repair: Annotated[bool, typer.Option("--repair", help="First mend what can be mended safely.")] = False,
@@ -60,7 +60,7 @@ def doctor(
         from hftcl.doctor import units
         from hftcl.doctor.unit_places import list_unseen
 
-        place = units.Installation.find(ctx.obj.configuration())
+        place = units.Installation.find(ctx.obj.read_configuration())
         write_out(units.build_unit(unit, place))
         for line in list_unseen(place):
             tell(f"warning: {line}")
@@ -102,7 +102,7 @@ def _build_context(invocation: Invocation) -> "Context":
     from hftcl import logs
     from hftcl.doctor.row import Context
 
-    configuration = invocation.configuration()
+    configuration = invocation.read_configuration()
     logs.configure(configuration.settings.log, invocation.verbosity)
     return Context(configuration=configuration, environ=os.environ, now=now())
 

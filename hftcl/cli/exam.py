@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.app import AsJson, app, complete_models, format_example
 
 
-@app.command(epilog=example("exam 20260109_020000 --from 2026-01-12 --to 2026-01-30"))
+@app.command(epilog=format_example("exam 20260109_020000 --from 2026-01-12 --to 2026-01-30"))
 def exam(
     ctx: typer.Context,
     model_id: Annotated[
@@ -26,4 +26,4 @@ def exam(
     """
     from hftcl.views import loop, show
 
-    show(ctx.obj.learning().exam(model_id, start, end), loop.draw_exam, as_json)
+    show(ctx.obj.build_learning().exam(model_id, start, end), loop.draw_exam, as_json)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.app import AsJson, app, complete_models, format_example
 
 
-@app.command(epilog=example("explain 20260109_020000 --at AAPL 2026-01-07T10:30"))
+@app.command(epilog=format_example("explain 20260109_020000 --at AAPL 2026-01-07T10:30"))
 def explain(
     ctx: typer.Context,
     model_id: Annotated[
@@ -31,4 +31,4 @@ def explain(
     """
     from hftcl.views import show, why
 
-    show(ctx.obj.learning().explain(model_id, at), why.draw_explanation, as_json)
+    show(ctx.obj.build_learning().explain(model_id, at), why.draw_explanation, as_json)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, app, example, tell
+from hftcl.cli.app import AsJson, AsOf, app, format_example, tell
 
 
-@app.command(epilog=example("features --html features.html"))
+@app.command(epilog=format_example("features --html features.html"))
 def features(
     ctx: typer.Context,
     html: Annotated[
@@ -26,7 +26,7 @@ def features(
 
     if html is not None:
         page.require_place(html, name="features.html")
-    report = ctx.obj.learning().features(as_of=as_of)
+    report = ctx.obj.build_learning().features(as_of=as_of)
     show(report.features, lambda _: loop.draw_features(report), as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        tell(page.write(html, page.features(report)))
+        tell(page.write(html, page.draw_features(report)))

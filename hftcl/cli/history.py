@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, format_example
 from hftcl.cli.looks import show_history
 
 
-@app.command(epilog=example("history --limit 10"))
+@app.command(epilog=format_example("history --limit 10"))
 def history(
     ctx: typer.Context,
     limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="The newest N models.")] = None,

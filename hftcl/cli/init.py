@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, require_printable, tell
+from hftcl.cli.app import AsJson, app, format_example, require_printable, tell
 from hftcl.cli.invocation import Invocation, now
 from hftcl.home import Home
 
 
-@app.command(epilog=example("init --files ~/bars"))
+@app.command(epilog=format_example("init --files ~/bars"))
 def init(
     ctx: typer.Context,
     show: Annotated[
@@ -33,7 +33,7 @@ def init(
     from hftcl.views import installation
 
     if show:
-        views.show(config.list_effective(ctx.obj.configuration(), os.environ), installation.draw_settings, as_json)
+        views.show(config.list_effective(ctx.obj.read_configuration(), os.environ), installation.draw_settings, as_json)
     elif adopt:
         _adopt(ctx.obj, as_json)
     elif files is not None:
@@ -48,7 +48,7 @@ def _adopt(invocation: Invocation, as_json: bool) -> None:
     from hftcl.archive.deployment import ModelArchive
     from hftcl.views import installation
 
-    home = Home.of(invocation.configuration().settings).root
+    home = Home.of(invocation.read_configuration().settings).root
     views.show(adopt(ModelArchive(home), now()), installation.draw_adoption, as_json)
 
 

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, require_printable
+from hftcl.cli.app import AsJson, app, format_example, require_printable
 
 
-@app.command(epilog=example("inspect ~/Downloads/bars"))
+@app.command(epilog=format_example("inspect ~/Downloads/bars"))
 def inspect(
     ctx: typer.Context,
     folder: Annotated[
@@ -26,8 +26,8 @@ def inspect(
     from hftcl.views import show
     from hftcl.views.progress import build_listener
 
-    settings = ctx.obj.configuration().settings
+    settings = ctx.obj.read_configuration().settings
     logs.configure(settings.log, ctx.obj.verbosity)
     reports = look(settings, require_printable(folder) if folder else None, on_event=build_listener(ctx.obj.verbosity))
-    show(reports, view.files, as_json)
+    show(reports, view.draw_files, as_json)
     raise typer.Exit(1 if any(report.refused for report in reports) else 0)

@@ -24,12 +24,12 @@ class Invocation(Value):
     config: Path | None = None
     verbosity: int = 0
 
-    def configuration(self, **overrides: object) -> "Configuration":
+    def read_configuration(self, **overrides: object) -> "Configuration":
         from hftcl import config
 
         return self._tell(config.load(self.config, environ=os.environ, cwd=Path.cwd(), overrides=overrides))
 
-    def configuration_without_plugins(self) -> "Configuration":
+    def read_configuration_without_plugins(self) -> "Configuration":
         """Read the configuration for a command that uses no plug-in: none is imported, none judged."""
         from hftcl import config
 
@@ -50,13 +50,13 @@ class Invocation(Value):
             LastingTerminal(sys.stderr).put(told)
         return configuration
 
-    def learning(self, configuration: "Configuration | None" = None) -> "ContinuousLearning":
+    def build_learning(self, configuration: "Configuration | None" = None) -> "ContinuousLearning":
         """Return the loop with these settings, or, where none are given, with those that this command reads."""
         from hftcl import logs
         from hftcl.api.continuous_learning import ContinuousLearning
         from hftcl.views.progress import build_listener
 
-        settings = (configuration or self.configuration()).settings
+        settings = (configuration or self.read_configuration()).settings
         logs.configure(settings.log, self.verbosity)
         return ContinuousLearning(settings, on_event=build_listener(self.verbosity))
 

@@ -23,17 +23,17 @@ def show_history(
     from hftcl.learning.stories.history import history
     from hftcl.views import archive, show
 
-    settings = invocation.configuration_without_plugins().settings
+    settings = invocation.read_configuration_without_plugins().settings
     rows = history(Home.of(settings).root, calendar=settings.market.calendar, limit=limit, lineage=lineage)
     show(rows, archive.draw_lineage if lineage else archive.draw_history, as_json)
 
 
 def show_status(invocation: Invocation, *, as_json: bool = False) -> None:
     """Show what the bot is doing."""
-    from hftcl.trading.run.status import status
+    from hftcl.trading.run.status import read_status
     from hftcl.views import show, trading
 
-    show(status(invocation.configuration_without_plugins().settings), trading.draw_status, as_json)
+    show(read_status(invocation.read_configuration_without_plugins().settings), trading.draw_status, as_json)
 
 
 def show_preview(invocation: Invocation, *, preview: int, as_json: bool = False) -> None:
@@ -45,7 +45,7 @@ def show_preview(invocation: Invocation, *, preview: int, as_json: bool = False)
     from hftcl.schedule.claims import Occurrences
     from hftcl.views import schedule, show
 
-    settings = invocation.configuration_without_plugins().settings
+    settings = invocation.read_configuration_without_plugins().settings
     accounted = Occurrences(Home.of(settings).root).list_known()
     zone = ZoneInfo(settings.schedule.timezone)
     show(reports.preview(plan.build_rules(settings), zone, now(), accounted, preview), schedule.draw_coming, as_json)

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, example
+from hftcl.cli.app import AsJson, app, complete_models, format_example
 from hftcl.cli.invocation import now
 from hftcl.home import Home
 
 
-@app.command(epilog=example('note 20260109_020000 "after the new fee table" --tag fees'))
+@app.command(epilog=format_example('note 20260109_020000 "after the new fee table" --tag fees'))
 def note(
     ctx: typer.Context,
     model_id: Annotated[
@@ -32,5 +32,5 @@ def note(
     from hftcl.learning.stories.history import note as write
     from hftcl.views import archive, show
 
-    home = Home.of(ctx.obj.configuration().settings).root
+    home = Home.of(ctx.obj.read_configuration().settings).root
     show(write(home, model_id, text, tag or (), untag or (), now=now()), archive.draw_note, as_json)

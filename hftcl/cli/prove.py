@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, app, example
+from hftcl.cli.app import AsJson, AsOf, app, format_example
 
 
-@app.command(epilog=example("prove --cases 50"))
+@app.command(epilog=format_example("prove --cases 50"))
 def prove(
     ctx: typer.Context,
     cases: Annotated[int, typer.Option("--cases", min=1, metavar="N", help="Random cut points.")] = 200,
@@ -21,6 +21,6 @@ def prove(
     """
     from hftcl.views import loop, show
 
-    report = ctx.obj.learning().prove(cases=cases, seed=seed, as_of=as_of)
+    report = ctx.obj.build_learning().prove(cases=cases, seed=seed, as_of=as_of)
     show(report, loop.draw_proof, as_json)
     raise typer.Exit(0 if report.proved else 1)

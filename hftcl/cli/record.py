@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example
+from hftcl.cli.app import AsJson, app, format_example
 from hftcl.cli.invocation import now
 
 
-@app.command(epilog=example("record"))
+@app.command(epilog=format_example("record"))
 def record(
     ctx: typer.Context,
     begin_anew: Annotated[
@@ -27,6 +27,6 @@ def record(
 
     if reason and not begin_anew:
         raise UsageError("--reason is for --begin-anew.")
-    settings = ctx.obj.configuration().settings
+    settings = ctx.obj.read_configuration().settings
     rows = begin_over(settings, reason=reason, now=now()) if begin_anew else list_record(settings)
     show(rows, archive.draw_record, as_json)

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, tell
+from hftcl.cli.app import AsJson, app, format_example, tell
 
 
-@app.command(epilog=example("report --since 2026-01-07 --html report.html"))
+@app.command(epilog=format_example("report --since 2026-01-07 --html report.html"))
 def report(
     ctx: typer.Context,
     since: Annotated[
@@ -38,7 +38,7 @@ def report(
 
     if html is not None:
         page.require_place(html)
-    tracker = PerformanceTracker(ctx.obj.configuration().settings, replay=replay)
+    tracker = PerformanceTracker(ctx.obj.read_configuration().settings, replay=replay)
     if trades is not None:
         page.require_trades_file(trades)
     found = tracker.report(since, until, all_trades=trades is not None)

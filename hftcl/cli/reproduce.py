@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, ExitCode, app, complete_models, example
+from hftcl.cli.app import AsJson, ExitCode, app, complete_models, format_example
 
 
-@app.command(epilog=example("reproduce 20260109_020000"))
+@app.command(epilog=format_example("reproduce 20260109_020000"))
 def reproduce(
     ctx: typer.Context,
     model_id: Annotated[
@@ -25,6 +25,6 @@ def reproduce(
     """
     from hftcl.views import show, why
 
-    report = ctx.obj.learning().reproduce(model_id)
+    report = ctx.obj.build_learning().reproduce(model_id)
     show(report, why.draw_reproduction, as_json)
     raise typer.Exit(3 if exit_code and not report.equal else 0)

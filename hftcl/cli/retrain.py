@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, ExitCode, app, complete_parameters, example, remember
+from hftcl.cli.app import AsJson, AsOf, ExitCode, app, complete_parameters, format_example, remember
 from hftcl.cli.invocation import now
 from hftcl.cli.telling import tell, tell_errors
 
 
-@app.command(epilog=example("retrain --force --param n_estimators=300"))
+@app.command(epilog=format_example("retrain --force --param n_estimators=300"))
 def retrain(
     ctx: typer.Context,
     force: Annotated[bool, typer.Option("--force", help="Skip the check, never the exam.")] = False,
@@ -36,8 +36,8 @@ def retrain(
     it is left out, and the others are trained.
     """
     overrides = {} if lookback_days is None else {"market.lookback_days": lookback_days}
-    configuration = ctx.obj.configuration(**overrides)
-    learner = ctx.obj.learning(configuration)
+    configuration = ctx.obj.read_configuration(**overrides)
+    learner = ctx.obj.build_learning(configuration)
     with tell_errors(learner.settings, "the retrain"):
         report = learner.retrain(force=force, dry_run=dry_run, params=param, as_of=as_of)
     # only here: with --force all of it has been loaded meanwhile, while the training process loaded its libraries

@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, app, complete_models, confirm, example
+from hftcl.cli.app import AsJson, app, complete_models, confirm, format_example
 from hftcl.cli.invocation import now
 from hftcl.cli.telling import tell
 from hftcl.home import Home
 
 
-@app.command(epilog=example("rollback --yes"))
+@app.command(epilog=format_example("rollback --yes"))
 def rollback(
     ctx: typer.Context,
     model_id: Annotated[
@@ -33,7 +33,7 @@ def rollback(
     from hftcl.learning.stories.history import rollback as restore
     from hftcl.views import archive, show
 
-    settings = ctx.obj.configuration().settings
+    settings = ctx.obj.read_configuration().settings
     home = Home.of(settings).root
     plan = plan_rollback(settings, model_id)
     if not yes:

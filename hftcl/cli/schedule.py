@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from hftcl.cli.app import AsJson, app, example, remember
+from hftcl.cli.app import AsJson, app, format_example, remember
 from hftcl.cli.invocation import now
 from hftcl.cli.looks import show_preview
 from hftcl.cli.telling import tell_failures
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hftcl.settings import Settings
 
 
-@app.command(epilog=example("schedule --preview 5"))
+@app.command(epilog=format_example("schedule --preview 5"))
 def schedule(
     ctx: typer.Context,
     preview: Annotated[
@@ -44,7 +44,7 @@ def schedule(
     if preview is not None:
         show_preview(ctx.obj, preview=preview, as_json=as_json)
         return
-    configuration = ctx.obj.configuration()
+    configuration = ctx.obj.read_configuration()
     settings = configuration.settings
     remember(configuration)
     tell_failures(settings)

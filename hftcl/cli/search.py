@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hftcl.cli.app import AsJson, AsOf, app, example, tell
+from hftcl.cli.app import AsJson, AsOf, app, format_example, tell
 
 
-@app.command(epilog=example("search --trials 60 --html search.html"))
+@app.command(epilog=format_example("search --trials 60 --html search.html"))
 def search(
     ctx: typer.Context,
     trials: Annotated[
@@ -35,7 +35,7 @@ def search(
 
     if html is not None:
         page.require_place(html)
-    report = ctx.obj.learning().search(trials=trials, minutes=minutes, as_of=as_of)
+    report = ctx.obj.build_learning().search(trials=trials, minutes=minutes, as_of=as_of)
     show(report, draw_search, as_json)
     if html is not None:  # last: where it fails, what was found has been told
-        tell(page.write(html, page.search(report)))
+        tell(page.write(html, page.draw_search(report)))

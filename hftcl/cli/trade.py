@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import typer
 
-from hftcl.cli.app import AsJson, app, confirm, example, remember, tell
+from hftcl.cli.app import AsJson, app, confirm, format_example, remember, tell
 from hftcl.cli.invocation import now
 from hftcl.cli.looks import show_status
 from hftcl.cli.telling import tell_failures
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hftcl.trading.run.present import Service
 
 
-@app.command(epilog=example("trade --replay 2026-01-05..2026-01-09"))
+@app.command(epilog=format_example("trade --replay 2026-01-05..2026-01-09"))
 def trade(
     ctx: typer.Context,
     replay: Annotated[
@@ -66,12 +66,12 @@ def trade(
         raise UsageError("--json goes with --replay, --rehearse, --once, --status, --flatten, --clear: a bot runs on.")
     _require_watchable(status=status, watch=watch, as_json=as_json)
     if watch:
-        _watch(ctx.obj.configuration_without_plugins())
+        _watch(ctx.obj.read_configuration_without_plugins())
         return
     if status:
         show_status(ctx.obj, as_json=as_json)
         return
-    configuration = ctx.obj.configuration()
+    configuration = ctx.obj.read_configuration()
     settings = configuration.settings
     if flatten:
         _flatten(settings, ctx.obj.verbosity, as_json)
@@ -106,7 +106,7 @@ def _watch(configuration: "Configuration") -> None:
     """Show the status, and what the schedule shows of the rest, again whenever one changes, until Ctrl-C."""
     from hftcl.dashboard.parts import DashboardInputs
     from hftcl.dashboard.summary import Summary
-    from hftcl.trading.run.status import read_stamps, status
+    from hftcl.trading.run.status import read_stamps, read_status
     from hftcl.views import trading
     from hftcl.views.blocks import Block, collect_blocks, take_lines
     from hftcl.views.watch import open_screen
@@ -119,7 +119,7 @@ def _watch(configuration: "Configuration") -> None:
             while True:
                 stamps = read_stamps(settings)
                 if stamps != seen:
-                    seen, bot = stamps, collect_blocks(trading.draw_status, status(settings))
+                    seen, bot = stamps, collect_blocks(trading.draw_status, read_status(settings))
                 first = take_lines(bot)  # its tables last: they alone would fill a small terminal
                 screen.draw((*first, *summary.read(now()), *bot[len(first) :]), now())
                 time.sleep(_LOOK_S)
@@ -128,7 +128,7 @@ def _watch(configuration: "Configuration") -> None:
         raise SystemExit(128 + signal.SIGINT) from None  # nothing was begun, so there is nothing to tell of it
 
 
-def _person() -> str:
+def _find_person() -> str:
     import getpass  # here: `--status` need not wait for it
 
     try:
@@ -144,7 +144,7 @@ def _flatten(settings: "Settings", verbosity: int, as_json: bool) -> None:
     from hftcl.views.progress import build_listener
 
     listener = build_listener(verbosity if verbosity < 0 else 1)
-    reason = f"{_person()} asked for it (--flatten)"
+    reason = f"{_find_person()} asked for it (--flatten)"
     report = flatten(settings, clock=SystemClock(), reason=reason, on_event=listener)
     if as_json or report.halted or report.by_bot:
         show(report, trading.draw_halt, as_json)
@@ -158,7 +158,7 @@ def _clear(settings: "Settings", yes: bool, as_json: bool) -> None:
 
     if not yes:
         confirm("Let the bot trade again?")
-    show(clear(settings, by=_person(), now=now()), trading.draw_clear, as_json)
+    show(clear(settings, by=_find_person(), now=now()), trading.draw_clear, as_json)
 
 
 def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, rehearse: bool) -> None:

@@ -26,7 +26,7 @@ from hftcl.compute.cores import count_usable_cores
 from hftcl.compute.crew import count_cores
 from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
 from hftcl.compute.on_worker import read_told, run_task
-from hftcl.compute.parcels import Block, choose_opener, divide_rows, store
+from hftcl.compute.parcels import Block, choose_opener, divide_rows, keep_block
 from hftcl.compute.tasks import Arrays, OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
 from hftcl.errors import ComputeError, NoRoomError, TrainingKilledError, split_remedy
@@ -111,9 +111,9 @@ class ClusterEngine:
                 self._join(self._starting.find_address())
         threads = sum(self._threads.values())
         if self._starting is None:
-            return ClusterTeam(engine=self, at_once=wanted.limit(threads))
+            return ClusterTeam(engine=self, at_once=wanted.count_at_once(threads))
         # its workers share the cores of this machine: more trainings than those would take turns, and the memory of all
-        at_once = wanted.limit(min(threads, count_usable_cores()))
+        at_once = wanted.count_at_once(min(threads, count_usable_cores()))
         return ClusterTeam(engine=self, at_once=at_once, most_sent=at_once)
 
     def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
@@ -145,7 +145,7 @@ class ClusterEngine:
     def _find_place(self, block: Block, look: Callable[[], None]) -> Any:
         folder, digest = self._settings.compute.storage, block.digest
         if folder:
-            return store(block, Path(folder))
+            return keep_block(block, Path(folder))
         future = self._futures.get(digest)  # of another table: the windows of two weeks share whole months
         if future is None or future.status in _LOST:
             key = f"hftcl-rows-{digest}-{uuid.uuid4().hex[:8]}"  # a block that was lost has its name still

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from hftcl.compute.cores import count_usable_cores
 from hftcl.errors import NoRoomError, TrainingKilledError, split_remedy
 from hftcl.events import Event, Level, OnEvent
-from hftcl.formats import count, size
+from hftcl.formats import count, format_size
 from hftcl.free_memory import LEFT_FREE, read_free_bytes
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
@@ -131,7 +131,7 @@ class Crew:
         if self._limit < self._told:
             self._told = self._limit
             text = (
-                f"{self._limit} of {count(self.most, 'training')} at the same time: one takes {size(each)}, and "
-                f"{size(free)} of memory are free"
+                f"{self._limit} of {count(self.most, 'training')} at the same time: one takes {format_size(each)}, and "
+                f"{format_size(free)} of memory are free"
             )
             self.on_event(Event(self.stage, text=text, level=Level.WARNING))

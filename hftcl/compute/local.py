@@ -50,7 +50,7 @@ class LocalEngine:
         And the seconds in which a child starts overlap. One at a time where each fills the cores by itself.
         """
         cores = count_cores(self.settings)
-        at_once = 1 if wanted.fills_cores else wanted.limit(cores)
+        at_once = 1 if wanted.fills_cores else wanted.count_at_once(cores)
         jobs = cores if wanted.uses_all_cores else max(1, cores // at_once)
         crew = Crew(at_once, self._pool, wanted.rows_bytes, wanted.stage, self.on_event)
         return LocalTeam(pool=self._pool, crew=crew, at_once=at_once, jobs=jobs)

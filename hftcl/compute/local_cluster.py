@@ -9,7 +9,6 @@ other users of the machine could else run what they like as this user.
 import json
 import multiprocessing
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from hftcl.errors import ComputeError
 from hftcl.interrupts import die_with
 from hftcl.model.lasting_thread import run_in_lasting_thread
 from hftcl.model.training_process import build_environment
+from hftcl.waiting import wait_until_readable
 
 _END_S: Final = 10  # seconds: an idle machine needs one
 _START_S: Final = 300  # seconds: an idle machine needs three; a loaded one takes its time
@@ -100,8 +100,7 @@ class StartingCluster:
         answered = cast("IO[bytes]", self._child.stdout)
         line, until = b"", time.monotonic() + _START_S
         while not line.endswith(b"\n"):
-            left = until - time.monotonic()
-            ready = select.select([answered], [], [], max(left, 0))[0]
+            ready = wait_until_readable(answered.fileno(), until - time.monotonic())
             chunk = os.read(answered.fileno(), 65536) if ready else b""
             if not chunk:
                 self._said.seek(0)
@@ -123,13 +122,13 @@ class StartingCluster:
             if self._child.stdin:
                 with suppress(BrokenPipeError):
                     self._child.stdin.close()
-            if self._ends_within(_END_S if self._is_ready else 0):
+            if self._wait_for_end(_END_S if self._is_ready else 0):
                 return
             os.killpg(self._child.pid, signal.SIGTERM)
-            if not self._ends_within(_END_S):
+            if not self._wait_for_end(_END_S):
                 os.killpg(self._child.pid, signal.SIGKILL)
 
-    def _ends_within(self, seconds: float) -> bool:
+    def _wait_for_end(self, seconds: float) -> bool:
         try:
             self._child.wait(seconds)
         except subprocess.TimeoutExpired:

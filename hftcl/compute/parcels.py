@@ -171,7 +171,7 @@ def _read(block: bytes | StoredBlock) -> bytes:
     return block.read() if isinstance(block, StoredBlock) else block
 
 
-def store(block: Block, folder: Path) -> StoredBlock:
+def keep_block(block: Block, folder: Path) -> StoredBlock:
     """Return the block as it lies in `folder`, where it is written unless it is there. Raises StorageError."""
     digest = block.digest
     path = folder / f"{digest}{block.suffix}"

@@ -159,7 +159,7 @@ class Wanted:
     uses_all_cores: bool = False
     fills_cores: bool = False
 
-    def limit(self, cores: int) -> int:
+    def count_at_once(self, cores: int) -> int:
         """Return how many tasks can run at the same time where there are so many cores, 1 or more."""
         at_once = self.workers or cores
         return min(at_once, self.tasks) if self.tasks else at_once

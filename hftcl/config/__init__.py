@@ -8,14 +8,14 @@ force in the words of `prose`.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from hftcl.config.dotenv import SECRETS, findings, secret
+from hftcl.config.dotenv import SECRETS, list_findings, read_secret
 from hftcl.config.loading import Configuration, from_text, load
 
 if TYPE_CHECKING:
     from hftcl.config.documents import EffectiveSetting as EffectiveSetting
-    from hftcl.config.documents import example as example
+    from hftcl.config.documents import build_example as build_example
+    from hftcl.config.documents import build_reference as build_reference
     from hftcl.config.documents import list_effective as list_effective
-    from hftcl.config.documents import reference as reference
     from hftcl.config.documents import to_toml as to_toml
     from hftcl.config.documents import write_example as write_example
 
@@ -23,13 +23,13 @@ _DOCUMENTS: Final = (  # what `documents` has: imported when first asked for, as
     "EffectiveSetting",
     "WrittenExample",
     "list_effective",
-    "example",
-    "reference",
+    "build_example",
+    "build_reference",
     "to_toml",
     "write_example",
 )
 
-__all__ = ["SECRETS", "Configuration", "findings", "from_text", "load", "secret", *_DOCUMENTS]
+__all__ = ["SECRETS", "Configuration", "list_findings", "from_text", "load", "read_secret", *_DOCUMENTS]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,7 +14,7 @@ from hftcl.config.loading import DEFAULT, PATHS, Configuration
 from hftcl.config.prose import ENV_HEAD, EXAMPLE_HEAD, REFERENCE_HEAD
 from hftcl.config.remembered import FILE_NAME
 from hftcl.config.suggest import GUIDE_NAMES
-from hftcl.config.tree import Leaf, leaves, sections
+from hftcl.config.tree import Leaf, list_all_leaves, list_sections
 from hftcl.errors import StorageError, UsageError
 from hftcl.settings import Settings
 
@@ -65,7 +65,7 @@ def list_settings(configuration: Configuration) -> list[EffectiveSetting]:
             description=leaf.description,
             is_default=_is_default(leaf, tree[leaf.section][leaf.name], folder, configuration.origins[key]),
         )
-        for key, leaf in leaves(configuration.plugins).items()
+        for key, leaf in list_all_leaves(configuration.plugins).items()
     ]
 
 
@@ -99,7 +99,7 @@ def write_example(folder: Path, values: Mapping[str, object] | None = None) -> t
     from hftcl.durable import make_folder
 
     texts = {
-        folder / FILE_NAME: (example(values), 0o644),
+        folder / FILE_NAME: (build_example(values), 0o644),
         folder / Settings().paths.env_file: (_build_env_template(), 0o600),
     }
     try:
@@ -114,25 +114,25 @@ def write_example(folder: Path, values: Mapping[str, object] | None = None) -> t
     return written
 
 
-def example(values: Mapping[str, object] | None = None) -> str:
+def build_example(values: Mapping[str, object] | None = None) -> str:
     """Return hftcl.toml.example: each setting, its meaning, what it allows; defaults as comments, `values` in force."""
-    return EXAMPLE_HEAD + "".join(_build_example_section(section, values or {}) for section in sections())
+    return EXAMPLE_HEAD + "".join(_build_example_section(section, values or {}) for section in list_sections())
 
 
-def reference() -> str:
+def build_reference() -> str:
     """Return docs/configuration.md."""
     guide = "".join(f"| `{old}` | `{new}` |\n" for old, new in GUIDE_NAMES.items())
     secrets = "".join(f"| `{name}` | {meaning} |\n" for name, meaning in SECRETS.items())
     head = REFERENCE_HEAD.format(guide=guide.rstrip("\n"), secrets=secrets.rstrip("\n"))
-    return head + "".join(_build_reference_section(section) for section in sections())
+    return head + "".join(_build_reference_section(section) for section in list_sections())
 
 
 def _list_leaves(section: str) -> Iterator[Leaf]:
-    return (leaf for leaf in leaves().values() if leaf.section == section)
+    return (leaf for leaf in list_all_leaves().values() if leaf.section == section)
 
 
 def _describe_section(section: str) -> str:
-    return " ".join((sections()[section].__doc__ or "").split())
+    return " ".join((list_sections()[section].__doc__ or "").split())
 
 
 def _build_example_section(section: str, values: Mapping[str, object]) -> str:

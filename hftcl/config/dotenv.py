@@ -61,7 +61,7 @@ class EnvFile(Value):
         return tuple(name for name in self.values if name.startswith(PREFIX))
 
 
-def secret(name: str, settings: Settings, environ: Mapping[str, str]) -> str | None:
+def read_secret(name: str, settings: Settings, environ: Mapping[str, str]) -> str | None:
     """Return the secret `name` from where `locate` finds it; None where it is nowhere, or empty. Logs never show it.
 
     Raises ConfigError where a file has a line that cannot be understood and may be the one, or may not be read, and
@@ -129,7 +129,7 @@ def _read_whole_file(path: Path) -> str:
         raise build_read_error(str(path), error) from None
 
 
-def findings(settings: Settings) -> tuple[str, ...]:
+def list_findings(settings: Settings) -> tuple[str, ...]:
     """Return what a person should know about the `.env` file, a line each; a missing one is in order."""
     path = Path(settings.paths.env_file)
     try:
@@ -170,7 +170,7 @@ def read_env_file(path: Path) -> EnvFile:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         if match := _LINE.fullmatch(line):
-            values[match["name"]] = _value(match)
+            values[match["name"]] = _read_value(match)
         else:
             faults.append(f"{path}: line {number} is not KEY=value")
     return EnvFile(values, tuple(faults))
@@ -220,7 +220,7 @@ def build_read_error(where: str, error: OSError) -> ConfigError | StorageError:
     return ConfigError(f"{where}: cannot be read: {reason}.")
 
 
-def _value(match: re.Match[str]) -> str:
+def _read_value(match: re.Match[str]) -> str:
     if match["double"] is not None:
         return re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], match["double"])
     return match["single"] or match["bare"] or ""

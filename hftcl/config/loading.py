@@ -18,7 +18,16 @@ from hftcl.config.dotenv import SIGNING_KEY, build_read_error, find_settings_in,
 from hftcl.config.lines import find_line
 from hftcl.config.plugins import GROUPS, Found, find_plugins
 from hftcl.config.remembered import FILE_NAME, find_remembered
-from hftcl.config.tree import PREFIX, Leaf, Plugins, find_refusals, format_key, format_value, leaves, sections
+from hftcl.config.tree import (
+    PREFIX,
+    Leaf,
+    Plugins,
+    find_refusals,
+    format_key,
+    format_value,
+    list_all_leaves,
+    list_sections,
+)
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Settings
 from hftcl.values import Value, value_class
@@ -103,7 +112,7 @@ class _Gathering:
 
     @property
     def leaves(self) -> Mapping[str, Leaf]:
-        return leaves(self.plugins)
+        return list_all_leaves(self.plugins)
 
     def is_unjudged(self, section: str) -> bool:
         """Whether `section` is one of a plug-in that was not imported."""
@@ -129,10 +138,10 @@ class _Gathering:
 
     def build_settings(self) -> Settings:
         """Return the tree; a setting without a value that is allowed has its default, or an earlier value."""
-        of_section: dict[str, dict[str, object]] = {section: {} for section in sections(self.plugins)}
+        of_section: dict[str, dict[str, object]] = {section: {} for section in list_sections(self.plugins)}
         for key, leaf in self.leaves.items():
             of_section[leaf.section][leaf.name] = self.values[key]
-        built = {section: kind(**of_section[section]) for section, kind in sections(self.plugins).items()}
+        built = {section: kind(**of_section[section]) for section, kind in list_sections(self.plugins).items()}
         brought = {section: built.pop(section) for section, _ in self.plugins}
         tree = Settings(**built, plugins=brought)
         if self.origins["exam.min_sessions"] == DEFAULT and tree.exam.min_sessions > tree.exam.sessions:
@@ -179,7 +188,7 @@ def load(
     _take_arguments(gathered, overrides)
     _make_absolute(gathered, cwd if file is None else file.parent, environ.get("HOME", ""))
     settings = gathered.build_settings()
-    _cross_check(gathered, settings)
+    _check_across(gathered, settings)
     for told in find_settings_in(Path(settings.paths.env_file)):
         gathered.add_fault(told, settings.paths.env_file)
     if gathered.faults:
@@ -202,7 +211,7 @@ def from_text(key: str, text: str, plugins: Plugins = ()) -> object:
     >>> from_text("market.watchlist", "AAPL,V")
     ['AAPL', 'V']
     """
-    if (leaf := leaves(plugins).get(key)) is None:
+    if (leaf := list_all_leaves(plugins).get(key)) is None:
         raise UsageError(f"argument: {_describe_unknown(key, plugins)}")
     value = _parse_toml_value(text)
     if leaf.takes_text:
@@ -218,13 +227,13 @@ def _find_plugins(
     """Look for the plug-ins that are named, before anything is judged: what they bring decides what is a fault."""
     chosen: dict[str, object] = {}
     for key in GROUPS:
-        leaf = leaves()[key]
+        leaf = list_all_leaves()[key]
         section = document.get(leaf.section)
         in_file = section.get(leaf.name) if isinstance(section, dict) else None
         in_environment = from_text(key, environ[leaf.variable]) if leaf.variable in environ else None
         named = [value for value in (overrides.get(key), in_environment, in_file) if value is not None]
         chosen[key] = named[0] if named else leaf.default
-    return find_plugins(chosen, frozenset(set(document) - set(sections())), load=load)
+    return find_plugins(chosen, frozenset(set(document) - set(list_sections())), load=load)
 
 
 def _find(path: Path | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
@@ -265,7 +274,7 @@ def _parse(file: Path, where: str) -> tuple[str, dict[str, Any]]:
 
 def _take_file(gathered: _Gathering, document: Mapping[str, Any], place: _Place, origin: str) -> None:
     for section, content in document.items():
-        if section not in sections(gathered.plugins):
+        if section not in list_sections(gathered.plugins):
             if isinstance(content, dict) and gathered.is_unjudged(section):
                 continue
             text = (
@@ -316,7 +325,7 @@ def _describe_unknown(key: str, plugins: Plugins) -> str:
     section, _, name = key.partition(".")
     if not name:
         return suggest.describe_key_fault("", section, plugins)
-    if section in sections(plugins):
+    if section in list_sections(plugins):
         return suggest.describe_key_fault(section, name, plugins)
     return suggest.describe_section_fault(section, plugins)
 
@@ -331,7 +340,7 @@ def _parse_toml_value(text: str) -> object:
     return document["value"] if set(document) == {"value"} else _NOT_TOML  # "1\nother = 2" is no value
 
 
-def _cross_check(gathered: _Gathering, settings: Settings) -> None:
+def _check_across(gathered: _Gathering, settings: Settings) -> None:
     for keys, check in CHECKS:
         if gathered.faulty.isdisjoint(keys) and (complaint := check(settings)):
             by_flag = FLAG in {gathered.origins[key] for key in keys}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hftcl.config.tree import Plugins, find_refusals, list_leaves, sections
+from hftcl.config.tree import Plugins, find_refusals, list_leaves, list_sections
 from hftcl.durable import is_passing
 from hftcl.entry_points import list_entry_points, load_plug_in
 from hftcl.errors import ConfigError, StorageError
@@ -96,7 +96,7 @@ def _add_section(kinds: dict[str, type[Any]], key: str, point: "EntryPoint") -> 
     if kind is None:
         return
     own = getattr(brought, "SETTINGS_SECTION", point.name)
-    if own in sections() or kinds.get(own, kind) is not kind:
+    if own in list_sections() or kinds.get(own, kind) is not kind:
         raise ConfigError(f"{plugin} brings a section [{own}], and there is another one of that name. Ask its author.")
     if faults := list_section_faults(own, kind):
         raise ConfigError(*(f"{plugin} brings a section that is no section: {fault}." for fault in faults))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from hftcl.config.dotenv import SECRETS
-from hftcl.config.tree import PREFIX, Plugins, format_key, leaves, sections
+from hftcl.config.tree import PREFIX, Plugins, format_key, list_all_leaves, list_sections
 
 GUIDE_NAMES: Final[Mapping[str, str]] = {
     "retrain_frequency_days": "triggers.max_age_days",
@@ -24,9 +24,9 @@ def describe_section_fault(name: str, plugins: Plugins = ()) -> str:
     >>> describe_section_fault("modle")
     'there is no section [modle]; did you mean [model]?'
     """
-    if close := _find_closest(name, sections(plugins)):
+    if close := _find_closest(name, list_sections(plugins)):
         return f"there is no section [{format_key(name)}]; did you mean [{close}]?"
-    return f"there is no section [{format_key(name)}]; the sections are {', '.join(sections(plugins))}."
+    return f"there is no section [{format_key(name)}]; the sections are {', '.join(list_sections(plugins))}."
 
 
 def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
@@ -36,9 +36,9 @@ def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
     'there is no setting model.max_dept; did you mean model.max_depth?'
     """
     said = f"there is no setting {format_key(f'{section}.{name}' if section else name)}"
-    here = {leaf.name: leaf.key for leaf in leaves(plugins).values() if leaf.section == section}
+    here = {leaf.name: leaf.key for leaf in list_all_leaves(plugins).values() if leaf.section == section}
     # Of one name in several sections the first: the forest's before those of the other families.
-    anywhere = {leaf.name: leaf.key for leaf in reversed(list(leaves(plugins).values()))}
+    anywhere = {leaf.name: leaf.key for leaf in reversed(list(list_all_leaves(plugins).values()))}
     guide = {old.lower(): new for old, new in GUIDE_NAMES.items()}
     for names in (guide, here, anywhere):
         exact = name.lower() if name.lower() in names else None
@@ -51,7 +51,7 @@ def describe_key_fault(section: str, name: str, plugins: Plugins = ()) -> str:
 
 def describe_variable_fault(name: str, plugins: Plugins = ()) -> str:
     """Say that no setting has the environment variable `name`, and which one was meant."""
-    variables = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in leaves(plugins).values()}
+    variables = {leaf.variable.removeprefix(PREFIX): leaf.variable for leaf in list_all_leaves(plugins).values()}
     variables |= {other: other for other in SECRETS}
     if close := _find_closest(name.removeprefix(PREFIX), variables):
         return f"there is no such setting; did you mean {variables[close]}?"

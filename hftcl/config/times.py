@@ -27,16 +27,16 @@ class Times(Value):
     cron: str
     at: time
 
-    def dates(self, first: date) -> Iterator[date]:
+    def iterate_dates(self, first: date) -> Iterator[date]:
         """Yield the days from `first` on, it included, oldest first, without end."""
         year, month = first.year, first.month
         while year < MAXYEAR:
-            yield from (day for day in _days(self.cron, year, month) if day >= first)
+            yield from (day for day in _list_days(self.cron, year, month) if day >= first)
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
 
 
 @lru_cache(maxsize=4096)
-def _days(cron: str, year: int, month: int) -> tuple[date, ...]:
+def _list_days(cron: str, year: int, month: int) -> tuple[date, ...]:
     """Return the days of one month. Kept, because the scheduler asks for the same few again and again."""
     begin = datetime(year, month, 1)  # noqa: DTZ001 - a date of the wall calendar
     end = begin + timedelta(days=calendar.monthrange(year, month)[1])

@@ -97,7 +97,7 @@ class ValueRefusal(Value):
 
 
 @cache
-def sections(plugins: Plugins = ()) -> Mapping[str, type[Any]]:
+def list_sections(plugins: Plugins = ()) -> Mapping[str, type[Any]]:
     """Return the sections of hftcl.toml in order, each with its dataclass; those of plug-ins come last."""
     hints = get_type_hints(Settings)
     del hints["plugins"]
@@ -105,9 +105,9 @@ def sections(plugins: Plugins = ()) -> Mapping[str, type[Any]]:
 
 
 @cache
-def leaves(plugins: Plugins = ()) -> Mapping[str, Leaf]:
+def list_all_leaves(plugins: Plugins = ()) -> Mapping[str, Leaf]:
     """Return every setting by its dotted key, in the order of the tree."""
-    return {leaf.key: leaf for section, kind in sections(plugins).items() for leaf in list_leaves(section, kind)}
+    return {leaf.key: leaf for section, kind in list_sections(plugins).items() for leaf in list_leaves(section, kind)}
 
 
 def list_leaves(section: str, kind: type[Any]) -> tuple[Leaf, ...]:

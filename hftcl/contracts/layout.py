@@ -70,7 +70,7 @@ def _check_reading(promises: Findings, layout: Layout, path: Path, bars: pl.Data
     for (ticker,), mine in bars.partition_by("ticker", as_dict=True, maintain_order=True).items():
         try:
             source.minutes(str(ticker), mine["ts"].min().date(), mine["ts"].min().date())  # type: ignore[union-attr]
-            rows = source.rows(path, str(ticker))
+            rows = source.read_rows(path, str(ticker))
         except SourceError as error:
             promises.check(False, f"the file is read: {error}")
             continue

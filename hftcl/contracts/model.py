@@ -342,7 +342,7 @@ def _describe_problem(family: Family, fitted: Fitted, params: Mapping[str, objec
         family=family.name,
         params=msgspec.convert(dict(params), dict[str, str | int | float | bool | None]),
         seed=3,
-        versions=artifact.library_versions(fitted.engine),
+        versions=artifact.find_library_versions(fitted.engine),
         source="check",
         synthetic=True,
         importances=fitted.importances,

@@ -65,7 +65,7 @@ def check_offers(promises: Findings, family: Family, problem: Problem) -> None:
         options["brief"] = True
     if len(options) > 1:
         wanted = f"fit() takes {', '.join(options)} together"
-        both = _attempt(promises, wanted, lambda: problem.fit(problem.X, problem.y, problem.params, **options))
+        both = _try_to(promises, wanted, lambda: problem.fit(problem.X, problem.y, problem.params, **options))
         if both is not None and sampled is not None and "weights" in options:
             is_other = not np.array_equal(problem.predict(both), sampled)
             promises.check(is_other, "fit() makes another model of samples whose rows count otherwise")
@@ -74,7 +74,7 @@ def check_offers(promises: Findings, family: Family, problem: Problem) -> None:
     _check_joining(promises, problem)
 
 
-def _attempt(promises: Findings, promise: str, act: Callable[[], Made]) -> Made | None:
+def _try_to(promises: Findings, promise: str, act: Callable[[], Made]) -> Made | None:
     """Return what `act` makes; where it raises, the promise is broken, and None comes back."""
     try:
         return act()
@@ -86,7 +86,7 @@ def _attempt(promises: Findings, promise: str, act: Callable[[], Made]) -> Made 
 def _check_weights(promises: Findings, problem: Problem) -> bool:
     """Return whether weights are taken."""
     weights = build_weights(len(problem.y))
-    weighted = _attempt(
+    weighted = _try_to(
         promises,
         "with takes_weights fit() takes weights",
         lambda: problem.fit(problem.X, problem.y, problem.params, weights=weights),
@@ -102,7 +102,7 @@ def _check_samples(promises: Findings, problem: Problem) -> FloatArray | None:
     sampler, other = build_sampler(len(problem.y), problem.fitted, seed=3), problem.y.copy()
     other[problem.fitted :] *= -1
     other.flags.writeable = False
-    predictions = _attempt(
+    predictions = _try_to(
         promises,
         "with takes_samples fit() takes a sampler",
         lambda: [
@@ -138,7 +138,7 @@ def _check_settling(promises: Findings, family: Family, problem: Problem) -> Non
         problem.fit(problem.X, problem.y, answered)
         return answered
 
-    _attempt(promises, "settle() returns a fitted model, and all parameters as check() leaves and fit() takes", choose)
+    _try_to(promises, "settle() returns a fitted model, and all parameters as check() leaves and fit() takes", choose)
 
 
 def _check_nodes(promises: Findings, family: Family, problem: Problem) -> None:
@@ -147,7 +147,7 @@ def _check_nodes(promises: Findings, family: Family, problem: Problem) -> None:
     count_nodes = getattr(family, "count_nodes", None)
     if count_nodes is None:
         return
-    most = _attempt(
+    most = _try_to(
         promises,
         "count_nodes() takes parameters and a number of rows",
         lambda: int(count_nodes(problem.params, len(problem.y))),
@@ -169,7 +169,7 @@ def _check_joining(promises: Findings, problem: Problem) -> None:
         numbers = [np.full(len(problem.X), number, dtype=np.float32) for number in range(len(parts))]
         return [joined.predict(np.column_stack([problem.X, number])) for number in numbers]
 
-    together = _attempt(promises, promise, ask)
+    together = _try_to(promises, promise, ask)
     if together is not None:
         alone = [Predictor(part, width).predict(problem.X) for part in parts]
         promises.check(all(map(np.array_equal, together, alone)), promise)

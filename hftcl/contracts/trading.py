@@ -113,10 +113,10 @@ def check_feed(
     >>> from hftcl.settings import Settings
     >>> from hftcl.trading.feeds.replay import StoredFeed
     >>> calendar, day = Calendar("XNYS"), date(2025, 6, 4)
-    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), calendar.sessions(day, day))
+    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), calendar.list_sessions(day, day))
     >>> hours = find_hours(calendar, day, extended_hours=False)
     >>> feed = StoredFeed(bars.filter(pl.col("regular")), ("AAPL",))
-    >>> check_feed(feed, hours, hours.minutes(hours.opens)[:3], lambda minute: minute + MINUTE)
+    >>> check_feed(feed, hours, hours.list_minutes(hours.opens)[:3], lambda minute: minute + MINUTE)
     ()
     """
     promises = Findings()
@@ -201,7 +201,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
     >>> from hftcl.settings import Settings
     >>> from hftcl.trading.brokers.paper import PaperBroker
     >>> day = date(2025, 6, 4)
-    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), Calendar("XNYS").sessions(day, day))
+    >>> bars = label(SyntheticSource(Settings()).minutes("AAPL", day, day), Calendar("XNYS").list_sessions(day, day))
     >>> first, *later = bars.filter(pl.col("regular")).partition_by("ts")
     >>> order = Order(client_order_id="trial", ticker="AAPL", quantity=10.0, ts=first["ts"][0],
     ...               reference_price=first["close"][0], session=day)

@@ -7,10 +7,10 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from hftcl.formats import clock_time, moment, number
+from hftcl.formats import format_clock, format_moment, number
 from hftcl.market.bars import MINUTE
 from hftcl.pages.chart_data import ChartData, ChartLine
-from hftcl.pages.drawing import LEFT, RIGHT, TOP, grid, group, svg, ticks
+from hftcl.pages.drawing import LEFT, RIGHT, TOP, choose_ticks, draw_grid, draw_svg, group
 
 if TYPE_CHECKING:
     from hftcl.dashboard.contents import TickerSession
@@ -39,14 +39,14 @@ def draw_record(rows: "Sequence[RecordRow]", width: float) -> str:
     bottom = height - 24.0
     step = (width - LEFT - RIGHT) / len(shown)
 
-    def y(value: float) -> float:
+    def to_y(value: float) -> float:
         return TOP + (bottom - TOP) * (high - value) / (high - low)
 
-    axes = grid(ticks(low, high, 3), y, width)
+    axes = draw_grid(choose_ticks(low, high, 3), to_y, width)
     bars = []
     begins = len(rows) - len(shown)
     for place, (row, value) in enumerate(zip(shown, values, strict=True)):
-        top, base = sorted((y(value), y(0.0)))
+        top, base = sorted((to_y(value), to_y(0.0)))
         kind = "gain" if value >= 0 else "loss"
         counts = "" if row.counts else " pale"
         title = f"{row.session}: {number(row.net, '+.3%')}{'' if row.counts else ', ' + row.why}"
@@ -66,7 +66,7 @@ def draw_record(rows: "Sequence[RecordRow]", width: float) -> str:
             )
     sides = (LEFT, TOP, width - RIGHT, bottom, begins, len(rows), low, high)
     title = "Net P&L of each recorded session in percent of capital"
-    return svg(height, title, [group("axes", axes), group("plot", bars)], width, frame=sides)
+    return draw_svg(height, title, [group("axes", axes), group("plot", bars)], width, frame=sides)
 
 
 def build_record_chart(rows: "Sequence[RecordRow]") -> ChartData:
@@ -101,26 +101,29 @@ def draw_day(day: "TickerSession", width: float) -> str:
     begin, end = min([day.opens, *stamps]), max([day.closes, *(at + MINUTE for at in stamps)])
     scale = _DayScale(begin, end)
 
-    def x(at: datetime) -> float:
+    def to_x(at: datetime) -> float:
         return LEFT + (width - LEFT - RIGHT) * float((at - begin) / (end - begin))
 
-    def y(price: float) -> float:
+    def to_y(price: float) -> float:
         return float(TOP + (bottom - TOP) * (high - price) / (high - low))
 
-    axes = [*(grid(ticks(low, high, 5), y, width) if values else ()), *_draw_clock(day, begin, end, x, height)]
+    axes = [
+        *(draw_grid(choose_ticks(low, high, 5), to_y, width) if values else ()),
+        *_draw_clock(day, begin, end, to_x, height),
+    ]
     parts = []
     if lines:
-        upper = [f"{x(at):.1f},{y(top):.1f}" for at, _, top, _ in lines]
-        lower = [f"{x(at):.1f},{y(least):.1f}" for at, least, _, _ in reversed(lines)]
+        upper = [f"{to_x(at):.1f},{to_y(top):.1f}" for at, _, top, _ in lines]
+        lower = [f"{to_x(at):.1f},{to_y(least):.1f}" for at, least, _, _ in reversed(lines)]
         points = " ".join(upper + lower)
         parts.append(f'<polygon class="range" points="{points}" data-series="1" data-lower="2"/>')
-        closes = " ".join(f"{x(at):.1f},{y(close):.1f}" for at, _, _, close in lines)
+        closes = " ".join(f"{to_x(at):.1f},{to_y(close):.1f}" for at, _, _, close in lines)
         parts.append(f'<polyline class="curve close" points="{closes}" data-series="0"/>')
-    parts += _draw_decisions(day, x, height, scale)
-    parts += _draw_fills(day, x, y, scale)
+    parts += _draw_decisions(day, to_x, height, scale)
+    parts += _draw_fills(day, to_x, to_y, scale)
     title = f"{day.ticker} on {day.session}: price in USD, fills, and the position that was wanted"
     sides = (LEFT, TOP, width - RIGHT, bottom, 0.0, scale.place(end), low, high)
-    return svg(height, title, [group("axes", axes), group("plot", parts)], width, frame=sides if lines else ())
+    return draw_svg(height, title, [group("axes", axes), group("plot", parts)], width, frame=sides if lines else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def build_day_chart(day: "TickerSession") -> ChartData | None:
     zone = ZoneInfo(day.zone)
     return ChartData(
         name="day",
-        labels=[moment(at.astimezone(zone)) for at, *_ in bars],
+        labels=[format_moment(at.astimezone(zone)) for at, *_ in bars],
         lines=[
             ChartLine(name="close", x=[(at - begin) / MINUTE for at, *_ in bars], y=[close for _, close, _, _ in bars]),
             ChartLine(name="high", y=[high for _, _, high, _ in bars]),
@@ -167,7 +170,7 @@ def _draw_clock(day: "TickerSession", begin: datetime, end: datetime, x: "_Scale
         parts.append(
             f'<path class="tick" d="M{last:.1f} {TOP:.0f}V{height - _BELOW:.0f}"/>'
             f'<text class="soft" x="{last:.1f}" y="{height - 6:.0f}" '
-            f'text-anchor="{"start" if at == hours[0] else "middle"}">{clock_time(at)}</text>'
+            f'text-anchor="{"start" if at == hours[0] else "middle"}">{format_clock(at)}</text>'
         )
     return parts
 
@@ -185,7 +188,7 @@ def _draw_decisions(day: "TickerSession", x: "_Scale", height: float, scale: _Da
             runs.append((kind, row["ts"], row["ts"], target))
     for kind, first, last, _ in runs:
         wide = x(last + MINUTE) - x(first)
-        title = f"{_KINDS[kind]} {moment(first)} to {clock_time(last)} UTC"
+        title = f"{_KINDS[kind]} {format_moment(first)} to {format_clock(last)} UTC"
         parts.append(
             f'<rect class="{kind}" x="{x(first):.1f}" y="{height - _BELOW + 6:.1f}" width="{max(wide, 0.6):.1f}" '
             f'height="{_STRIP:.0f}" data-x="{scale.place(first):g}" data-x2="{scale.place(last + MINUTE):g}">'
@@ -203,7 +206,7 @@ def _draw_fills(day: "TickerSession", x: "_Scale", y: "_Scale", scale: _DayScale
         at, price, bought = x(row["ts"]), y(row["price"]), row["quantity"] > 0
         way = 1.0 if bought else -1.0
         shape = f"M{at:.1f} {price:.1f}l-4.5 {8 * way:.1f}h9z"
-        what = f"{number(row['quantity'], '+,.10g')} at {row['price']:,.4f}, {moment(row['ts'])} UTC"
+        what = f"{number(row['quantity'], '+,.10g')} at {row['price']:,.4f}, {format_moment(row['ts'])} UTC"
         data = f'data-x="{scale.place(row["ts"]):g}" data-y="{row["price"]:.8g}"'
         parts.append(f'<path class="{"bought" if bought else "sold"}" d="{shape}" {data}><title>{what}</title></path>')
     return parts

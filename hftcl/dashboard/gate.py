@@ -86,7 +86,7 @@ class Gate:
         elif (token := _find_token(scope)) is not None:
             await self._admit(token, name_cookie(host), scope, send)
         elif _matches(_read_cookie(headers.get(b"cookie", ""), name_cookie(host)), self._access.cookie):
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, _add_headers(send))
         else:
             await _refuse(send, 403, "Open the address that `hftcl dashboard` printed: it holds the token.")
 
@@ -162,7 +162,7 @@ def _read_cookie(header: str, name: str) -> str:
     return next((value for key, _, value in pairs if key == name), "")
 
 
-def _with_headers(send: Send) -> Send:
+def _add_headers(send: Send) -> Send:
     async def send_on(message: Message) -> None:
         if message["type"] == "http.response.start":
             names = {name for name, _ in message["headers"]}
@@ -181,5 +181,5 @@ async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes
     body = text.encode()
     about = ((b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()), *headers)
     start: Message = {"type": "http.response.start", "status": status, "headers": list(about)}
-    await _with_headers(send)(start)
+    await _add_headers(send)(start)
     await send({"type": "http.response.body", "body": body})

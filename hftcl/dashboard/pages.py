@@ -26,7 +26,7 @@ from hftcl.dashboard.contents import (
 )
 from hftcl.dashboard.parts import PARTS, Part
 from hftcl.dashboard.reader import PartFault, Reading
-from hftcl.formats import SYNTHETIC, clock_second, count, moment, money, number, sharpe_ratio
+from hftcl.formats import SYNTHETIC, count, format_clock_to_second, format_moment, format_money, format_sharpe, number
 from hftcl.home import Home
 from hftcl.logs import to_one_line
 from hftcl.pages import performance_charts
@@ -63,7 +63,7 @@ class Frame:
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _build_environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
         autoescape=True,
@@ -73,7 +73,9 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters["plain"] = to_one_line
     environment.tests["grid"] = lambda block: isinstance(block, Grid)
-    environment.globals.update(money=money, number=number, moment=moment, count=count, sharpe_ratio=sharpe_ratio)
+    environment.globals.update(
+        money=format_money, number=number, moment=format_moment, count=count, sharpe_ratio=format_sharpe
+    )
     return environment
 
 
@@ -94,14 +96,14 @@ def draw_overview(frame: Frame) -> str:
     parts = {part.name: _draw_part(frame, part) for part in PARTS}
     head = _draw("verdict.html", **_build_verdict(readings))
     verdict = _wrap("verdict", head)
-    return _draw_page(frame, "overview.html", "Overview", parts=parts, verdict=verdict, tickers=_tickers(frame))
+    return _draw_page(frame, "overview.html", "Overview", parts=parts, verdict=verdict, tickers=_list_tickers(frame))
 
 
 def draw_subject(frame: Frame, template: str, title: str, content: Content | PartFault, **more: object) -> str:
     """Return the page of a model, of a ticker or of all models."""
     fault = content if isinstance(content, PartFault) else None
     body = _draw(template, fault=fault, content=None if fault else content, title=title, **more)
-    return _draw_page(frame, "subject.html", title, body=_wrap("subject", body), tickers=_tickers(frame))
+    return _draw_page(frame, "subject.html", title, body=_wrap("subject", body), tickers=_list_tickers(frame))
 
 
 def draw_model(frame: Frame, model_id: str, content: Content | PartFault) -> str:
@@ -117,7 +119,7 @@ def draw_model(frame: Frame, model_id: str, content: Content | PartFault) -> str
         importances = content.importances
         more["problem"] = importances.problem
         if importances.shares:
-            more["chart"] = _draw_both(lambda width: performance_charts.importances(importances.shares, width))
+            more["chart"] = _draw_both(lambda width: performance_charts.draw_importances(importances.shares, width))
     return draw_subject(frame, "model.html", f"Model {model_id}", content, **more)
 
 
@@ -146,7 +148,7 @@ def list_tickers(settings: Settings, readings: Mapping[str, Reading]) -> tuple[s
     return tuple(dict.fromkeys(names))
 
 
-def _tickers(frame: Frame) -> list[dict[str, Any]]:
+def _list_tickers(frame: Frame) -> list[dict[str, Any]]:
     bot, performance = (frame.readings[name].content for name in ("bot", "performance"))
     held = bot.status.positions if isinstance(bot, BotContent) else {}
     parts = (
@@ -192,7 +194,7 @@ def _draw_body(part: Part, content: Content | PartFault | None) -> Markup:
         more["tiles"] = Markup(draw_tiles(report))  # noqa: S704 - the reports' own, which escape
         more["key"] = Markup(draw_equity_key(report))  # noqa: S704
         more["chart"] = _draw_both(
-            lambda width: performance_charts.equity(report, width),
+            lambda width: performance_charts.draw_equity(report, width),
             data=performance_charts.build_equity_chart(report),
         )
         more["report"] = report
@@ -233,7 +235,7 @@ def _draw_page(frame: Frame, template: str, title: str, **more: object) -> str:
     return _draw(
         template,
         title=title,
-        contact=clock_second(frame.looked_at),
+        contact=format_clock_to_second(frame.looked_at),
         version=frame.version,
         reload_s=_RELOAD_S,
         home=str(Home.of(frame.settings).root.absolute()),
@@ -244,4 +246,4 @@ def _draw_page(frame: Frame, template: str, title: str, **more: object) -> str:
 
 
 def _draw(template: str, **values: object) -> Markup:
-    return Markup(_environment().get_template(template).render(**values))  # noqa: S704 - it has escaped
+    return Markup(_build_environment().get_template(template).render(**values))  # noqa: S704 - it has escaped

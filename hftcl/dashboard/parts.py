@@ -28,11 +28,11 @@ from hftcl.learning.stored_report import read_report
 from hftcl.learning.stories.history import history
 from hftcl.learning.stories.record import list_record
 from hftcl.ledger.reader import LedgerReader
-from hftcl.performance.story import performance
+from hftcl.performance.story import measure_performance
 from hftcl.schedule import plan, reports
 from hftcl.schedule.claims import Occurrences
 from hftcl.settings import Settings
-from hftcl.trading.run.status import choose_home, status
+from hftcl.trading.run.status import choose_home, read_status
 from hftcl.views import alerts, archive, schedule, trading
 from hftcl.views import doctor as doctor_view
 from hftcl.views.blocks import collect_blocks
@@ -77,7 +77,7 @@ class Part:
 
 
 def _read_bot(inputs: DashboardInputs) -> Content:
-    report = status(inputs.settings)
+    report = read_status(inputs.settings)
     return BotContent(blocks=collect_blocks(trading.draw_status, report), status=report)
 
 
@@ -85,8 +85,8 @@ def _read_orders(inputs: DashboardInputs) -> Content:
     """Return the newest orders of the session, of the bot that `trade --status` tells of."""
     path = choose_home(inputs.home.root).ledger
     with LedgerReader(path) as ledger, ledger.snapshot():
-        opened = ledger.meta().moment("session_opened")
-        frame = ledger.orders("production", opened) if opened else None
+        opened = ledger.open_meta().read_moment("session_opened")
+        frame = ledger.read_orders("production", opened) if opened else None
     rows = [] if frame is None else trading.list_lines(trading.OrderLine, frame.tail(ORDERS_SHOWN).reverse())
     return OrdersContent(blocks=collect_blocks(trading.draw_orders, rows), count=0 if frame is None else frame.height)
 
@@ -99,10 +99,10 @@ def _read_models(inputs: DashboardInputs) -> Content:
     root = inputs.home.root
     rows = history(root, calendar=inputs.settings.market.calendar, limit=MODELS_SHOWN)
     registry = Registry(root)
-    live, judged = registry.find_live(), registry.models(1)
+    live, judged = registry.find_live(), registry.list_models(1)
     edge = collect_blocks(archive.draw_permission, find_permission(inputs.settings))
     if live is not None:
-        put_there = next((one for one in reversed(registry.deployments()) if one.model_id == live.model_id), None)
+        put_there = next((one for one in reversed(registry.list_deployments()) if one.model_id == live.model_id), None)
         went_back = put_there is not None and put_there.kind == "rollback"
         own = read_report(live.report) if went_back and live.model_id != judged[0].model_id else None
         edge += collect_blocks(archive.draw_serving, live.model_id, put_there, own, find_unfit_here(inputs.settings))
@@ -139,7 +139,7 @@ def _read_alerts(inputs: DashboardInputs) -> Content:
 
 def _read_performance(inputs: DashboardInputs) -> Content:
     home = choose_home(inputs.home.root)
-    return PerformanceContent(blocks=(), report=performance(inputs.settings, replay=home.is_replay))
+    return PerformanceContent(blocks=(), report=measure_performance(inputs.settings, replay=home.is_replay))
 
 
 def _read_doctor(inputs: DashboardInputs) -> Content:

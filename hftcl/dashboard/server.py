@@ -30,7 +30,7 @@ from hftcl.dashboard.gate import Access, Gate
 from hftcl.dashboard.parts import DashboardInputs
 from hftcl.dashboard.reader import PartFault, Reader
 from hftcl.errors import UsageError
-from hftcl.formats import clock_second
+from hftcl.formats import format_clock_to_second
 
 _FIRST_S: Final = 20.0  # for the first reading of a damaged disk; an idle one takes a tenth of a second
 _SIGN_S: Final = 5.0  # between two signs of life; the page waits for four
@@ -136,7 +136,7 @@ class Site:
             while not self.stopping.is_set():
                 changed.clear()
                 self.reader.watch()
-                said = {"version": str(self.reader.version), "at": clock_second(self.reader.looked_at)}
+                said = {"version": str(self.reader.version), "at": format_clock_to_second(self.reader.looked_at)}
                 if self.reader.is_alive:  # else a page hears nothing, and says so
                     yield f"data: {json.dumps(said)}\n\n"
                 with contextlib.suppress(TimeoutError):

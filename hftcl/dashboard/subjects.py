@@ -43,7 +43,7 @@ def read_model(inputs: DashboardInputs, text: str) -> ModelContent:
     exam: tuple[Block, ...] = (Line(_OLD_REPORT),)
     if report is not None:
         exam = collect_blocks(retrain.draw_retrain, report, 1)
-    line = [rows[one.model_id] for one in registry.lineage(record.model_id) if one.model_id in rows]
+    line = [rows[one.model_id] for one in registry.trace_lineage(record.model_id) if one.model_id in rows]
     return ModelContent(
         blocks=exam,
         verdict=collect_blocks(archive.draw_history, [rows[record.model_id]]),
@@ -56,7 +56,7 @@ def list_sessions(inputs: DashboardInputs) -> tuple[date, ...]:
     """Return the sessions that the ledger has closes of, oldest first, and the one that is open."""
     with LedgerReader(choose_home(inputs.home.root).ledger) as ledger, ledger.snapshot():
         days = set(ledger.list_closed_sessions())
-        opened = ledger.meta().read_open("production")[0]
+        opened = ledger.open_meta().read_open("production")[0]
     if opened:
         days.add(date.fromisoformat(opened))
     return tuple(sorted(days))
@@ -72,14 +72,14 @@ def read_ticker(inputs: DashboardInputs, ticker: str, asked: str | None) -> Tick
     if day is None:
         return TickerContent(blocks=(Line(f"The bot has not traded {ticker} yet."),))
     calendar = Calendar(inputs.settings.market.calendar)
-    hours = calendar.sessions(day, day)
+    hours = calendar.list_sessions(day, day)
     if hours.is_empty():
         raise UsageError(f"{day} is no session of the calendar {inputs.settings.market.calendar}.")
     first, last = hours["extended_open"][0], hours["extended_close"][0]
     with LedgerReader(choose_home(inputs.home.root).ledger) as ledger, ledger.snapshot():
         decisions, orders, fills = (
             ask("production", first, last, ticker=ticker)
-            for ask in (ledger.decisions, ledger.orders, ledger.fills_by_order)
+            for ask in (ledger.read_decisions, ledger.read_orders, ledger.read_fills_by_order)
         )
     bars, note = _read_bars(inputs, ticker, day)
     shown = TickerSession(

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import ModelArchive
-from hftcl.archive.export import csv_bytes
+from hftcl.archive.export import write_csv
 from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry, compute_digest
-from hftcl.doctor.row import Context, Row, build_fault, fault, ok, warning
+from hftcl.doctor.row import Context, Row, build_fault, fault, report_ok, report_warning
 from hftcl.errors import IntegrityError
 from hftcl.formats import count
 from hftcl.home import MODELS, Home
@@ -26,16 +26,16 @@ def check_models(context: Context) -> Iterator[Row]:
     broken = archive.verify_all()
     for model_id, why in broken:
         yield build_fault(f"archive {model_id}", IntegrityError(why))
-    records = archive.models()
+    records = archive.list_models()
     kept = sum(record.kept for record in records)
     if not archive.database.exists():
-        yield ok("archive", "no model yet")
+        yield report_ok("archive", "no model yet")
     elif not broken:
         signed = " and signed" if signing.read_key() is not None else ""
-        yield ok("archive", f"{count(len(records), 'model')}, the files of {kept} are whole{signed}")
-    registered_paths = {archive.onnx_path(record.model_id) for record in records}
+        yield report_ok("archive", f"{count(len(records), 'model')}, the files of {kept} are whole{signed}")
+    registered_paths = {archive.locate_onnx(record.model_id) for record in records}
     if strays := sorted(path.name for path in archive.folder.glob(MODELS) if path not in registered_paths):
-        yield warning(
+        yield report_warning(
             "archive files",
             f"{len(strays)} in {archive.folder} are of no registered model, such as {strays[0]}",
             "Move them away.",
@@ -43,9 +43,9 @@ def check_models(context: Context) -> Iterator[Row]:
     there = archive.csv.is_file()
     if there and not records:  # before the first model nothing has been written: it is a list of another program
         what = "is in the history" if archive.list_adopted() else "may be taken over: `hftcl init --adopt`"
-        yield ok("archive csv", f"{archive.csv.name} of another program {what}")
-    elif records and (not there or archive.csv.read_bytes() != csv_bytes(records)):
-        yield warning(
+        yield report_ok("archive csv", f"{archive.csv.name} of another program {what}")
+    elif records and (not there or archive.csv.read_bytes() != write_csv(records)):
+        yield report_warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
         )
 
@@ -55,7 +55,7 @@ def check_edge(context: Context) -> Iterator[Row]:
     settings = context.settings
     permission = find_permission(settings)
     if settings.trade.live and not settings.trade.override_edge and permission.edge != "live":
-        yield warning(
+        yield report_warning(
             "edge",
             permission.text,
             "The bot opens nothing with real money until a retrain says MAY TRADE: `hftcl record` shows what counts.",
@@ -63,7 +63,7 @@ def check_edge(context: Context) -> Iterator[Row]:
     else:  # where it may not trade that alone would read as sound beside the "ok"
         shut = "The bot trades with paper money only: [trade] live is not set."
         is_open = settings.trade.live or permission.edge == "live"
-        yield ok("edge", permission.text if is_open else f"{permission.text.rstrip('.')}. {shut}")
+        yield report_ok("edge", permission.text if is_open else f"{permission.text.rstrip('.')}. {shut}")
 
 
 def check_production(context: Context) -> Iterator[Row]:
@@ -73,17 +73,17 @@ def check_production(context: Context) -> Iterator[Row]:
     production, name = state.production, registry.production.name
     if state.intended_id is None:
         if production.state == "unknown":
-            yield warning(
+            yield report_warning(
                 "production",
                 f"{name} is no model of this archive, and a bot that watches it reads what hftcl did not examine",
                 "The first deployment replaces it and keeps it as "
                 f"{name}.before; give hftcl another [paths] home where that is not wanted.",
             )
         else:
-            yield warning("production", "no model serves", "`hftcl retrain --force` trains and examines one.")
+            yield report_warning("production", "no model serves", "`hftcl retrain --force` trains and examines one.")
         if registry.production_pkl.is_file():
             name = registry.production_pkl.name
-            yield warning(
+            yield report_warning(
                 "production pkl",
                 f"{name} was not written by hftcl",
                 f"The first deployment replaces it and keeps it as {name}.before.",
@@ -93,17 +93,17 @@ def check_production(context: Context) -> Iterator[Row]:
     elif production.state == "unknown":
         yield fault("production", f"{name} is not a model of this archive; {state.intended_id} should serve", _REPAIR)
     elif production.model_id != state.intended_id:
-        yield warning(
+        yield report_warning(
             "production",
             f"{name} was replaced by hand with {production.model_id}; {state.intended_id} was deployed last",
             f"`hftcl rollback {state.intended_id}` puts it back; the next command that changes something records it.",
         )
     else:
         pinned = ", pinned by a rollback" if state.pin else ""
-        yield ok("production", f"{production.model_id} serves{pinned}")
+        yield report_ok("production", f"{production.model_id} serves{pinned}")
         copy = registry.production_pkl
         if compute_digest(copy) != state.rows[state.intended_id]["pkl_sha256"]:
-            yield warning("production pkl", f"{copy.name} is not the model that serves", _REWRITE)
+            yield report_warning("production pkl", f"{copy.name} is not the model that serves", _REWRITE)
 
 
 def check_live_model(context: Context) -> Iterator[Row]:
@@ -116,15 +116,15 @@ def check_live_model(context: Context) -> Iterator[Row]:
         registry.production,
         sha256=live.sha256,
         market=find_market_kind(context.settings),
-        features=artifact.our_features(context.settings),
+        features=artifact.list_our_features(context.settings),
     )
-    then, now = model.meta.versions, artifact.library_versions(model.meta.versions.get("engine", ""))
+    then, now = model.meta.versions, artifact.find_library_versions(model.meta.versions.get("engine", ""))
     changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
     versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""
     bars = " on SYNTHETIC bars" if live.synthetic else ""
     age = (context.now - live.trained_at) / timedelta(days=1)
     detail = f"{live.model_id}, {age:.1f} days old{bars}, canary rows as trained{versions}"
     if age > 2 * context.settings.triggers.max_age_days:
-        yield warning("model", detail, "Look why nothing newer was deployed: `hftcl history`, `hftcl check`.")
+        yield report_warning("model", detail, "Look why nothing newer was deployed: `hftcl history`, `hftcl check`.")
     else:
-        yield ok("model", detail)
+        yield report_ok("model", detail)

@@ -5,7 +5,7 @@ from typing import Final
 
 from hftcl.compute.connection import connect, find_scheduler, require_fit_workers, require_installed
 from hftcl.compute.crew import count_cores
-from hftcl.doctor.row import Context, Row, fault, ok
+from hftcl.doctor.row import Context, Row, fault, report_ok
 from hftcl.errors import ComputeError, ConfigError, split_remedy
 from hftcl.formats import count
 
@@ -18,12 +18,12 @@ def check_compute(context: Context) -> Iterator[Row]:
     try:
         cores = count(count_cores(context.settings), "core")
         if compute.backend == "local":
-            yield ok("compute", f"this machine, {cores}")
+            yield report_ok("compute", f"this machine, {cores}")
             return
         require_installed()
         address = find_scheduler(compute)
         if address is None:
-            yield ok("compute", f"a Dask cluster of this machine that each command starts, {cores}")
+            yield report_ok("compute", f"a Dask cluster of this machine that each command starts, {cores}")
             return
         wait_s = min(compute.wait_s, _PATIENCE_S)
         with connect(address, wait_s) as client:
@@ -32,4 +32,4 @@ def check_compute(context: Context) -> Iterator[Row]:
         yield fault("compute", *split_remedy(str(error)))
         return
     workers, together = count(len(threads), "worker"), count(sum(threads.values()), "thread")
-    yield ok("compute", f"{address.url} answers: {workers} of these versions, {together}")
+    yield report_ok("compute", f"{address.url} answers: {workers} of these versions, {together}")

@@ -13,7 +13,7 @@ from typing import Final
 from hftcl import __version__, config
 from hftcl.archive.registry import Registry
 from hftcl.config.documents import list_settings
-from hftcl.doctor.row import Context, Row, fault, ok, warning
+from hftcl.doctor.row import Context, Row, fault, report_ok, report_warning
 from hftcl.errors import HftclError, split_remedy
 from hftcl.formats import count
 from hftcl.home import MODELS, Home
@@ -31,12 +31,12 @@ def check_configuration(context: Context) -> Iterator[Row]:
     changed = sum(not setting.is_default for setting in list_settings(configuration))
     where = f"{configuration.file}" if configuration.file else "no file, the defaults"
     python = ".".join(map(str, sys.version_info[:3]))
-    yield ok("configuration", f"{where}; {_count_changed(changed)}; hftcl {__version__}, Python {python}")
+    yield report_ok("configuration", f"{where}; {_count_changed(changed)}; hftcl {__version__}, Python {python}")
     # to a service its file of secrets is handed on by systemd: it cannot read it, and need not
-    for finding in () if context.quietly else config.findings(configuration.settings):
+    for finding in () if context.quietly else config.list_findings(configuration.settings):
         detail, _, remedy = finding.partition(". Run: ")
         detail = detail if detail.endswith("?") else f"{detail}."
-        yield warning("secrets", detail, remedy if remedy else "Correct that line.")
+        yield report_warning("secrets", detail, remedy if remedy else "Correct that line.")
 
 
 def _count_changed(changed: int) -> str:
@@ -53,14 +53,16 @@ def check_family(context: Context) -> Iterator[Row]:
         happened, remedy = split_remedy(str(error))
         yield fault("family", happened, remedy)
     else:
-        yield ok("family", f"{context.settings.model.family} is installed")
+        yield report_ok("family", f"{context.settings.model.family} is installed")
 
 
 def check_permissions(context: Context) -> Iterator[Row]:
     """Whether this user can write the home, and no other user what serves: a model file decides over money."""
     home = Home.of(context.settings).root
     if not home.is_dir():
-        yield warning("permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user.")
+        yield report_warning(
+            "permissions", f"{home} does not exist yet", "The first retrain makes it; run it as this user."
+        )
         return
     owner = home.stat().st_uid
     if not context.quietly:
@@ -74,7 +76,7 @@ def check_permissions(context: Context) -> Iterator[Row]:
     yield from faulty_rows
     if not faulty_rows:
         who = f"{_find_user(owner)} and root" if owner else "root"
-        yield ok("permissions", f"only {who} can change what serves")
+        yield report_ok("permissions", f"only {who} can change what serves")
 
 
 def _judge_this_user(home: Path, owner: int) -> Iterator[Row]:
@@ -82,7 +84,9 @@ def _judge_this_user(home: Path, owner: int) -> Iterator[Row]:
     if not os.access(home, os.W_OK | os.X_OK):
         yield fault("permissions", f"{home} cannot be written by {_find_user(os.geteuid())}", "Run as its owner.")
     if os.geteuid() not in {0, owner}:
-        yield warning("permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}.")
+        yield report_warning(
+            "permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}."
+        )
 
 
 def _list_guarded(home: Path, file: Path | None, modules: Iterable[Path]) -> Iterator[Path]:
@@ -107,7 +111,7 @@ def _judge_path(path: Path, trusted: Iterable[int]) -> Row | None:
         return fault("permissions", f"everyone on this machine can write {path}", f"chmod o-w {path}")
     if about.st_mode & stat.S_IWGRP and (others := _list_others(about.st_gid, trusted)):
         members = ", ".join(others[:5])
-        return warning("permissions", f"{members} can write {path} as members of its group", f"chmod g-w {path}")
+        return report_warning("permissions", f"{members} can write {path} as members of its group", f"chmod g-w {path}")
     return None
 
 
@@ -155,9 +159,9 @@ def check_disk(context: Context) -> Iterator[Row]:
     if free < needed:
         yield fault("disk", detail, remedy)
     elif free < 2 * needed:
-        yield warning("disk", detail, remedy)
+        yield report_warning("disk", detail, remedy)
     else:
-        yield ok("disk", detail)
+        yield report_ok("disk", detail)
 
 
 def compute_needed_bytes(*, tickers: int, bars: int, ticker_months: int, model: int) -> int:

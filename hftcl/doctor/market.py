@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Never
 
 from hftcl.config.plugins import is_ours
-from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, ok, warning
+from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, report_ok, report_warning
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
-from hftcl.formats import count, moment_second
+from hftcl.formats import count, format_moment_to_second
 from hftcl.home import Home
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
@@ -44,17 +44,23 @@ def check_source(context: Context) -> Iterator[Row]:
         source = open_source(settings)
         if not is_ours(name):  # of a plug-in we do not know whether it has a key
             source.splits(settings.market.watchlist[0])
-            yield ok("source", f"{name} answers")
+            yield report_ok("source", f"{name} answers")
             return
-        yield _describe_flat_files(context) if name == "polygon-flat" else ok("source", f"{name}, which needs no key")
+        yield (
+            _describe_flat_files(context)
+            if name == "polygon-flat"
+            else report_ok("source", f"{name}, which needs no key")
+        )
         return
     address = _find_address(settings)
     try:
         open_quickly(settings).splits(settings.market.watchlist[0])
     except _BusyError:
-        yield warning("source", f"{name}: the calls of this minute are used up, so the key was not tried", "Try again.")
+        yield report_warning(
+            "source", f"{name}: the calls of this minute are used up, so the key was not tried", "Try again."
+        )
     else:
-        yield ok("source", f"{name}: {address} takes the key{'s' if name == 'alpaca' else ''}")
+        yield report_ok("source", f"{name}: {address} takes the key{'s' if name == 'alpaca' else ''}")
 
 
 def _describe_flat_files(context: Context) -> Row:
@@ -69,13 +75,13 @@ def _describe_flat_files(context: Context) -> Row:
     detail = f"polygon-flat, which needs no key: {count(len(days), 'file')}, {days[0]} to {days[-1]}"
     end = find_as_of(source, sessions, settings, None, context.now)
     lacking = [day for day in list_window(sessions, settings, end) if day not in source.days]
-    known = sessions.sessions(days[-1], max(days[-1], min(context.now.date(), sessions.reach[1])))
+    known = sessions.list_sessions(days[-1], max(days[-1], min(context.now.date(), sessions.reach[1])))
     later = known.filter(pl.col("session") > days[-1], pl.col("close") + _PUBLISHED <= context.now)
     lacking += later["session"].to_list()
     if not lacking:
-        return ok("source", detail)
+        return report_ok("source", detail)
     shown = ", ".join(map(str, lacking[-_SHOWN:])) + (" and others" if len(lacking) > _SHOWN else "")
-    return warning(
+    return report_warning(
         "source",
         f"{detail}; none of {count(len(lacking), 'session')} of the window and since: {shown}",
         f"Download them into {settings.polygon.flat_files}, or lower [market] lookback_days.",
@@ -110,11 +116,11 @@ def check_clock(context: Context) -> Iterator[Row]:
     address = _find_address(context.settings)
     if address is None:
         name = context.settings.market.source
-        yield ok("clock", f"{moment_second(context.now)} UTC; the source {name} has none to compare")
+        yield report_ok("clock", f"{format_moment_to_second(context.now)} UTC; the source {name} has none to compare")
         return
     server_time = _fetch_date(address)
     if server_time is None:
-        yield warning("clock", f"{address} did not say what time it is", "Try again later.")
+        yield report_warning("clock", f"{address} did not say what time it is", "Try again later.")
         return
     apart = (_utc_now() - server_time).total_seconds()
     detail = f"{abs(apart):.0f} s {'ahead of' if apart > 0 else 'behind'} {address}"
@@ -122,9 +128,9 @@ def check_clock(context: Context) -> Iterator[Row]:
     if abs(apart) >= _CLOCK_FAULT_S:
         yield fault("clock", detail, remedy)
     elif abs(apart) >= _CLOCK_WARNING_S:
-        yield warning("clock", detail, remedy)
+        yield report_warning("clock", detail, remedy)
     else:
-        yield ok("clock", f"within {_CLOCK_WARNING_S} s of {address}")
+        yield report_ok("clock", f"within {_CLOCK_WARNING_S} s of {address}")
 
 
 def _fetch_date(url: str) -> datetime | None:
@@ -155,13 +161,13 @@ def check_calendar(context: Context) -> Iterator[Row]:
     name = context.settings.market.calendar
     today, calendar = context.now.date(), Calendar(name)
     remedy = "Upgrade the package exchange_calendars."
-    for reach, row in ((_HORIZON_FAULT, fault), (_HORIZON_WARNING, warning)):
+    for reach, row in ((_HORIZON_FAULT, fault), (_HORIZON_WARNING, report_warning)):
         try:
-            calendar.sessions(today, today + reach)
+            calendar.list_sessions(today, today + reach)
         except HorizonError:
             yield row("calendar", f"{name} does not reach {today + reach}, {reach.days} days from now", remedy)
             return
-    yield ok("calendar", f"{name} reaches beyond {today + _HORIZON_WARNING}")
+    yield report_ok("calendar", f"{name} reaches beyond {today + _HORIZON_WARNING}")
 
 
 def check_bars(context: Context) -> Iterator[Row]:
@@ -209,13 +215,13 @@ def _describe_bars(label: str, whole: str, stored: int, size: int, end: datetime
     """Yield what is stored, and whether its end is old. whole: "3 of 4 tickers"; stored: sessions; size: bytes."""
     age = now - end
     if not stored:
-        yield ok("bars", f"none are stored yet; the next retrain collects {label}")
+        yield report_ok("bars", f"none are stored yet; the next retrain collects {label}")
     else:
         fresh = " and fresh" if age <= _OLD else ""
         kept = f"{count(stored, 'session')}, {size / 1e6:.1f} MB"
-        yield ok("bars", f"{label}: {whole} whole{fresh}, {kept}")
+        yield report_ok("bars", f"{label}: {whole} whole{fresh}, {kept}")
     if age > _OLD:
-        yield warning(
+        yield report_warning(
             "bars",
             f"{label} end {end:%Y-%m-%d}, {_describe_age(age)} ago: nothing newer is trained on, judged or traded",
             "Let newer bars come: `hftcl inspect` shows a folder of files.",
@@ -283,8 +289,10 @@ def _find_lacking(ticker: str, held: frozenset[date], days: tuple[date, ...], se
     behind = len([day for day in days if day > max(held)])
     remedy = "`hftcl retrain` or the scheduler collects them; is the scheduler running?"
     if behind > _STALE_SESSIONS:
-        return warning(f"bars {ticker}", f"the newest session is {max(held)}, {behind} behind", remedy)
+        return report_warning(f"bars {ticker}", f"the newest session is {max(held)}, {behind} behind", remedy)
     share = len(covered) / len(days) if days else 1.0
     if share < settings.market.min_coverage:
-        return warning(f"bars {ticker}", f"{len(covered)} of the last {count(len(days), 'session')} stored", remedy)
+        return report_warning(
+            f"bars {ticker}", f"{len(covered)} of the last {count(len(days), 'session')} stored", remedy
+        )
     return None

@@ -11,8 +11,8 @@ from hftcl.alerts import Alert, Alerts, Kind
 from hftcl.alerts.channels import COMMAND, Channel
 from hftcl.alerts.sending import send
 from hftcl.doctor import units as unit_files
-from hftcl.doctor.row import Context, Row, fault, ok, warning
-from hftcl.formats import moment
+from hftcl.doctor.row import Context, Row, fault, report_ok, report_warning
+from hftcl.formats import format_moment
 from hftcl.home import Home
 from hftcl.schedule.claims import Occurrences
 
@@ -27,30 +27,32 @@ def check_schedule(context: Context) -> Iterator[Row]:
     records = Occurrences(Home.of(context.settings).root).list_known()
     ended = [record for record in records if record.finished_at is not None and record.state in {"done", "failed"}]
     if not ended:
-        yield ok("schedule", "`hftcl schedule` has not done anything here yet")
+        yield report_ok("schedule", "`hftcl schedule` has not done anything here yet")
         return
     last = max(ended, key=lambda record: record.finished_at or record.due_at)
     at = last.finished_at or last.due_at
-    detail = f"{last.job} {last.state} on {moment(at)} UTC: {last.outcome or ''}".rstrip(": ")
+    detail = f"{last.job} {last.state} on {format_moment(at)} UTC: {last.outcome or ''}".rstrip(": ")
     if context.now - at > _IDLE:
-        yield warning("schedule", f"nothing since: {detail}", "Is it running? `systemctl status hftcl-schedule`.")
+        yield report_warning(
+            "schedule", f"nothing since: {detail}", "Is it running? `systemctl status hftcl-schedule`."
+        )
     elif last.state == "failed":
-        yield warning("schedule", detail, "Its next run tries again; `journalctl -u hftcl-schedule` says more.")
+        yield report_warning("schedule", detail, "Its next run tries again; `journalctl -u hftcl-schedule` says more.")
     else:
-        yield ok("schedule", detail)
+        yield report_ok("schedule", detail)
 
 
 def check_alerts(context: Context) -> Iterator[Row]:
     """Whether each way that is set up would take an alert: the mail server is asked, up to the log-in."""
     alerts = Alerts.from_settings(context.settings, context.environ)
     if not alerts.channels:
-        yield ok("alerts", "no receiver is set; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
+        yield report_ok("alerts", "no receiver is set; [alerts], ALERT_EMAIL_ENABLED and ALERT_URLS set that up")
     for channel in alerts.channels:
         yield _try_channel(channel)
     stuck = alerts.find_oldest_stuck()
     if stuck is not None and context.now - stuck[0] > _STUCK:
-        detail = f"{alerts.count_waiting()} messages wait, the oldest since {moment(stuck[0])} UTC: {stuck[1]}"
-        yield warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
+        detail = f"{alerts.count_waiting()} messages wait, the oldest since {format_moment(stuck[0])} UTC: {stuck[1]}"
+        yield report_warning("alerts outbox", detail, "Mend that way; `hftcl schedule` sends them then.")
 
 
 def _try_channel(channel: Channel) -> Row:
@@ -61,11 +63,11 @@ def _try_channel(channel: Channel) -> Row:
         program = channel.order["command"][0]
         if shutil.which(program) is None:
             return fault(name, f"{program} is no program that can be run", "Correct [alerts] command.")
-        return ok(name, program)
+        return report_ok(name, program)
     answer = send(channel.order, _PATIENCE_S)
     if answer.fault:
         return fault(name, logs.mask(answer.fault), "Correct it, then `hftcl doctor --send-test-alert`.")
-    return ok(name, "would take an alert; `hftcl doctor --send-test-alert` sends one")
+    return report_ok(name, "would take an alert; `hftcl doctor --send-test-alert` sends one")
 
 
 def send_test_alert(context: Context) -> tuple[Row, ...]:
@@ -95,7 +97,7 @@ def _report_sent(channel: str, unsent: Mapping[str, str], faults: Sequence[str])
     """Return what became of the test alert on `channel`: sent is only what the outbox says is."""
     name, begins = f"test alert {channel}", f"{channel}: "
     if channel not in unsent:
-        return ok(name, "sent")
+        return report_ok(name, "sent")
     # an older message that failed on this channel held it up
     why = unsent[channel] or next(
         (problem.removeprefix(begins) for problem in faults if problem.startswith(begins)), ""
@@ -113,7 +115,7 @@ def check_units(context: Context) -> Iterator[Row]:
         if (folder / f"hftcl-{name}.service").is_file()
     ]
     if not units:
-        yield ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
+        yield report_ok("units", "none is installed; `hftcl doctor --unit schedule` prints one")
     for name, path in units:
         yield _judge_unit(name, path, unit_files.Installation.find(context.configuration))
 
@@ -124,16 +126,20 @@ def _judge_unit(name: str, path: Path, place: unit_files.Installation) -> Row:
     version = unit_files.read_version(text)
     if version is None or version < unit_files.VERSION:
         written = f"is of version {version}" if version is not None else "names no version"
-        return warning(f"unit {name}", f"{path} {written}, and this hftcl writes version {unit_files.VERSION}", anew)
+        return report_warning(
+            f"unit {name}", f"{path} {written}, and this hftcl writes version {unit_files.VERSION}", anew
+        )
     if version > unit_files.VERSION:
-        return warning(f"unit {name}", f"{path} is of version {version}, of a newer hftcl", "Upgrade hftcl.")
+        return report_warning(f"unit {name}", f"{path} is of version {version}, of a newer hftcl", "Upgrade hftcl.")
     program = unit_files.read_program(text)
     if program is not None and not Path(program).exists():
         return fault(f"unit {name}", f"{path} starts {program}, which is not there", anew)
     found, elsewhere = f"{path}, version {version}", _describe_difference(text, place)
     if unit_files.read_home(text) not in {None, place.home} and elsewhere:
-        return warning(f"unit {name}", f"{found}{elsewhere}", "Run the doctor with the unit's --config and settings.")
-    return ok(f"unit {name}", f"{found}{elsewhere}")
+        return report_warning(
+            f"unit {name}", f"{found}{elsewhere}", "Run the doctor with the unit's --config and settings."
+        )
+    return report_ok(f"unit {name}", f"{found}{elsewhere}")
 
 
 def _describe_difference(text: str, place: unit_files.Installation) -> str:

@@ -70,7 +70,7 @@ def render_text(settings: Settings, now: datetime, rows: Iterable[Row] = ()) -> 
 def _measure_models(settings: Settings) -> Iterator[_Metric]:
     registry = Registry(Home.of(settings).root)
     live = registry.find_live()
-    attempts = registry.attempts()
+    attempts = registry.list_attempts()
     serves = int(live is not None and find_unfit_here(settings) is None)
     yield _Metric("model_serves", "gauge", "Whether a registered model serves, and may here.", [({}, serves)])
     yield _Metric("pinned", "gauge", "Whether a rollback pins it.", [({}, int(registry.find_pin() is not None))])
@@ -106,12 +106,12 @@ def _measure_jobs(home: Path) -> Iterator[_Metric]:
 
 def _measure_bot(home: Path) -> Iterator[_Metric]:
     with LedgerReader(Home(home).ledger) as ledger, ledger.snapshot():
-        meta, latches, decided = ledger.meta(), ledger.latches(), ledger.find_last_decided()
-        equity = ledger.last_equity()["equity"].to_list() if meta else []
+        meta, latches, decided = ledger.open_meta(), ledger.read_latches(), ledger.find_last_decided()
+        equity = ledger.read_last_equity()["equity"].to_list() if meta else []
     if meta:
         yield _Metric("bot_halted", "gauge", "Whether a latch keeps the bot from trading.", [({}, int(bool(latches)))])
         yield _Metric("bot_equity_usd", "gauge", "Its equity at the last minute.", [({}, value) for value in equity])
-    if beat := meta.moment(Fact.HEARTBEAT):
+    if beat := meta.read_moment(Fact.HEARTBEAT):
         at = beat.timestamp()
         yield _Metric("bot_heartbeat_timestamp_seconds", "gauge", "When it last came round.", [({}, at)])
     if decided:

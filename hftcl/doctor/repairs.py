@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.rebuild import rebuild
-from hftcl.doctor.row import Context, Row, build_fault, ok
+from hftcl.doctor.row import Context, Row, build_fault, report_ok
 from hftcl.errors import HftclError, NoDataError
 from hftcl.home import Home
 from hftcl.market.store import BarStore
@@ -21,7 +21,7 @@ def repair(context: Context) -> tuple[Row, ...]:
     rows: list[Row] = []
     for name, mend in (("repair archive", _repair_archive), ("repair bars", _repair_bars)):
         try:
-            rows.extend(ok(name, note) for note in mend(context))  # what was mended before a fault is told too
+            rows.extend(report_ok(name, note) for note in mend(context))  # what was mended before a fault is told too
         except HftclError as error:
             rows.append(build_fault(name, error))
     return tuple(rows)

@@ -48,11 +48,11 @@ class Context:
         return self.configuration.settings
 
 
-def ok(name: str, detail: str) -> Row:
+def report_ok(name: str, detail: str) -> Row:
     return Row(name=name, status="ok", detail=detail)
 
 
-def warning(name: str, detail: str, remedy: str) -> Row:
+def report_warning(name: str, detail: str, remedy: str) -> Row:
     return Row(name=name, status="warning", detail=detail, remedy=remedy)
 
 

@@ -45,7 +45,7 @@ def read_failure(environ: Mapping[str, str]) -> Failure | None:
 
 def keep_failure(home: Path, name: str, failure: Failure) -> None:
     """Note `failure` in the home, with those of `name` that were not told yet. Raises StorageError."""
-    path = Home(home).failure_note(name)
+    path = Home(home).locate_failure_note(name)
     before = _read(path)
     kept = Failure(**{**asdict(failure), "times": failure.times + (before.times if before else 0)})
     with durable.convert_storage_faults("noting the end of the service"):
@@ -55,7 +55,7 @@ def keep_failure(home: Path, name: str, failure: Failure) -> None:
 def take_failures(home: Path) -> Iterator[tuple[str, Failure]]:
     """Yield (service, failure) for each note in the home; each is deleted once the caller has dealt with it."""
     for name in NAMES:
-        path = Home(home).failure_note(name)
+        path = Home(home).locate_failure_note(name)
         failure = _read(path)
         if failure is not None:
             yield name, failure

@@ -24,7 +24,7 @@ class FeatureBins:
     shares: tuple[float, ...]
 
 
-def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[FeatureBins, ...]:
+def build_feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[FeatureBins, ...]:
     """Return the bins of each column of `X`: its quantiles 1/bins, 2/bins, ..., each value that repeats once.
 
     X: float32, shape (n, k), finite, n at least 1. A feature of few values, such as one that is 0 in half of the rows,
@@ -32,7 +32,7 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     Raises UndefinedStatisticError for no row, or a value that is not finite.
 
     >>> X = np.arange(100, dtype=np.float32).reshape(100, 1)
-    >>> feature_bins(X, bins=4)[0]
+    >>> build_feature_bins(X, bins=4)[0]
     FeatureBins(edges=(25.0, 50.0, 75.0), shares=(0.25, 0.25, 0.25, 0.25))
     """
     _require_rows(X)
@@ -47,7 +47,7 @@ def feature_bins(X: npt.NDArray[np.float32], *, bins: int = BINS) -> tuple[Featu
     return tuple(bins_by_column)
 
 
-def population_stability(
+def compute_population_stability(
     bins: Sequence[FeatureBins], X: npt.NDArray[np.float32], *, observations: int
 ) -> npt.NDArray[np.float64]:
     """Return the population stability index of each column of `X` against its bins: float64, shape (k,), from 0 up.
@@ -61,8 +61,8 @@ def population_stability(
     Source: Siddiqi (2006), "Credit Risk Scorecards"; the half is Jeffreys's prior.
 
     >>> X = np.arange(100, dtype=np.float32).reshape(100, 1)
-    >>> bins = feature_bins(X)
-    >>> [round(float(population_stability(bins, X + moved, observations=100)[0]), 2) for moved in (0, 30)]
+    >>> bins = build_feature_bins(X)
+    >>> [round(float(compute_population_stability(bins, X + moved, observations=100)[0]), 2) for moved in (0, 30)]
     [0.0, 1.26]
     """
     _require_rows(X)
@@ -72,7 +72,7 @@ def population_stability(
 def count_in_bins(bins: Sequence[FeatureBins], X: npt.NDArray[np.float32]) -> tuple[tuple[int, ...], ...]:
     """Return how many values of each column of `X` lie in each of its bins; of several parts these add up.
 
-    >>> bins = feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)
+    >>> bins = build_feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)
     >>> count_in_bins(bins, np.array([[7.0], [30.0], [31.0]], dtype=np.float32))
     ((1, 2, 0, 0),)
     """
@@ -85,7 +85,7 @@ def count_in_bins(bins: Sequence[FeatureBins], X: npt.NDArray[np.float32]) -> tu
 def compute_stability(
     bins: Sequence[FeatureBins], counts: Sequence[Sequence[int]], *, observations: int
 ) -> npt.NDArray[np.float64]:
-    """Return what `population_stability` does of the rows whose values `counts` counts, one row or more."""
+    """Return what `compute_population_stability` does of the rows whose values `counts` counts, one row or more."""
     indices = []
     for column_bins, column_counts in zip(bins, counts, strict=True):
         counted = np.asarray(column_counts, dtype=np.int64)
@@ -98,7 +98,7 @@ def compute_stability(
 def locate(bins: FeatureBins, value: float) -> tuple[float, float]:
     """Return the shares of the training rows between which `value` lies: (below its bin, up to the end of its bin).
 
-    >>> bins = feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)[0]
+    >>> bins = build_feature_bins(np.arange(100, dtype=np.float32).reshape(100, 1), bins=4)[0]
     >>> locate(bins, 30.0), locate(bins, -7.0)
     ((0.25, 0.5), (0.0, 0.25))
     """

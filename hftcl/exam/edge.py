@@ -19,8 +19,8 @@ from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.evidence import Evidence, build_evidence
 from hftcl.exam.metrics import SESSIONS_PER_YEAR, compute_or_none, min_track_record_length, psr, psr_from_moments
-from hftcl.exam.moments import moments
-from hftcl.exam.posterior import HALF_LIFE_SESSIONS, EdgePosterior, edge_posterior
+from hftcl.exam.moments import compute_moments
+from hftcl.exam.posterior import HALF_LIFE_SESSIONS, EdgePosterior, compute_edge_posterior
 from hftcl.formats import count
 
 Policy = Literal["seed", "guarded", "balanced", "strict"]
@@ -146,7 +146,7 @@ def _compute_posterior(
 ) -> EdgePosterior | None:
     """Return what the record tells; where it tells nothing, None, with a fact that says why."""
     try:
-        return edge_posterior(record, prior_mean=-luck, sessions_per_year=sessions_per_year)
+        return compute_edge_posterior(record, prior_mean=-luck, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError as error:
         facts.append(build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
@@ -192,7 +192,7 @@ def _count_missing(
 
     Mean, deviation, skewness and kurtosis stay as they are; the sessions and their weights grow.
     """
-    n, m = record.size, moments(record)
+    n, m = record.size, compute_moments(record)
     held = posterior.effective_sessions / sessions_per_year
     prior = posterior.deviation**-2 - held
     seen = (posterior.mean * posterior.deviation**-2 + luck * prior) / held  # the prior's mean is -luck

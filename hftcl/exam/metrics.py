@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hftcl.errors import UndefinedStatisticError
-from hftcl.exam.moments import FloatArray, Moments, check_pnl, moments
+from hftcl.exam.moments import FloatArray, Moments, check_pnl, compute_moments
 from hftcl.exam.student import compute_t_quantile
 from hftcl.formats import count
 
@@ -40,7 +40,7 @@ def sharpe_per_session(pnl: npt.ArrayLike) -> float:
     >>> sharpe_per_session([1.0, 2.0, 3.0])
     2.0
     """
-    return moments(pnl).sharpe_per_session
+    return compute_moments(pnl).sharpe_per_session
 
 
 def sharpe(pnl: npt.ArrayLike, *, sessions_per_year: int = SESSIONS_PER_YEAR) -> float:
@@ -151,7 +151,7 @@ def sharpe_standard_error(
     >>> round(sharpe_standard_error([1.0, -0.5, 0.7, -0.2] * 5, sessions_per_year=252), 2)
     3.56
     """
-    m = moments(pnl)
+    m = compute_moments(pnl)
     if form == "lo":
         spread = 1.0 + m.sharpe_per_session**2 / 2.0
     elif form == "mertens":
@@ -213,7 +213,7 @@ def compute_sharpe_interval(pnl: npt.ArrayLike, sessions_per_year: int) -> tuple
 def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form = "2012") -> float:
     """Return the probabilistic Sharpe ratio: P(true Sharpe > benchmark). See `psr`.
 
-    >>> round(psr_from_moments(moments([1.0, -0.5, 0.7, -0.2] * 5)), 2)
+    >>> round(psr_from_moments(compute_moments([1.0, -0.5, 0.7, -0.2] * 5)), 2)
     0.96
     """
     distance = m.sharpe_per_session - benchmark_per_session
@@ -234,7 +234,7 @@ def psr(
     >>> round(psr([1.0, -1.0, 1.0, -1.0]), 2)
     0.5
     """
-    return psr_from_moments(moments(pnl), benchmark / math.sqrt(sessions_per_year), form)
+    return psr_from_moments(compute_moments(pnl), benchmark / math.sqrt(sessions_per_year), form)
 
 
 def min_track_record_from_moments(
@@ -242,7 +242,7 @@ def min_track_record_from_moments(
 ) -> float:
     """Return the sessions after which `psr_from_moments` reaches 1 - alpha. See `min_track_record_length`.
 
-    >>> min_track_record_from_moments(moments([1.0, -0.5, 0.7, -0.2] * 5))
+    >>> min_track_record_from_moments(compute_moments([1.0, -0.5, 0.7, -0.2] * 5))
     18.579183598221526
     """
     distance = m.sharpe_per_session - benchmark_per_session
@@ -268,7 +268,7 @@ def min_track_record_length(
     >>> min_track_record_length([1.0, -0.5, 0.7, -0.2] * 5) > 2
     True
     """
-    return min_track_record_from_moments(moments(pnl), benchmark / math.sqrt(sessions_per_year), alpha, form)
+    return min_track_record_from_moments(compute_moments(pnl), benchmark / math.sqrt(sessions_per_year), alpha, form)
 
 
 def expected_maximum(trials: float) -> float:

@@ -42,7 +42,7 @@ def check_pnl(pnl: npt.ArrayLike, *, at_least: int = 2) -> FloatArray:
 class Moments:
     """What the formulae of the Sharpe ratio need of a P&L: population skewness and kurtosis (a normal has 3).
 
-    >>> moments([1.0, 2.0, 3.0]).n
+    >>> compute_moments([1.0, 2.0, 3.0]).n
     3
     """
 
@@ -64,7 +64,7 @@ class Moments:
         return spread
 
 
-def moments(pnl: npt.ArrayLike) -> Moments:
+def compute_moments(pnl: npt.ArrayLike) -> Moments:
     """Return the moments of `pnl`; the standard deviation in the Sharpe ratio has ddof=1."""
     x = check_pnl(pnl)
     centred = x - x.mean()

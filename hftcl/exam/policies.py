@@ -44,8 +44,8 @@ class PolicyAttempt:
     """One training, and its marks on its own exam and on every later session of the history.
 
     at: close (UTC) of the newest session that was known, when its verdict falls. window: the sessions it was trained
-    and examined on, oldest first. label_end: end (UTC) of its last label. fault: see `verdict.prediction_fault`. marks:
-    what each says is fixed, but to ask for one may score it then, read a file for that, and raise as that does.
+    and examined on, oldest first. label_end: end (UTC) of its last label. fault: see `verdict.find_prediction_fault`.
+    marks: what each says is fixed, but to ask for one may score it then, read a file for that, and raise as that does.
     """
 
     model_id: str
@@ -57,7 +57,7 @@ class PolicyAttempt:
     sessions_per_year: int
     fault: str | None = None
 
-    def net(self, days: Sequence[date]) -> FloatArray:
+    def read_net(self, days: Sequence[date]) -> FloatArray:
         """Return the net P&L of `days`, float64. Raises KeyError for a session that this model may not be scored on."""
         return np.array([self.marks[day].net for day in days], dtype=np.float64)
 
@@ -66,7 +66,7 @@ class PolicyAttempt:
         return Scored(
             model_id=self.model_id,
             sessions=tuple(days),
-            net=self.net(days),
+            net=self.read_net(days),
             trades=sum(self.marks[day].turnover > 0 for day in days),
             synthetic=self.synthetic,
             fault=self.fault,
@@ -258,7 +258,7 @@ def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> 
     Deployed if above `min_sharpe`, and above the champion's or no more than the tolerance below it.
     """
 
-    def gate(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+    def decide(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
         served = _list_served(steps)
         own = _find_stored_score(challenger, exam)
         if own is None:
@@ -270,7 +270,7 @@ def build_stored_scores_gate(promote: settings.Promote, exam: settings.Exam) -> 
         comparison = "there is no model to beat" if stored_score is None else f"the champion stored {stored_score:.2f}"
         return GateDecision(deploys=own >= floor, reason=f"Sharpe {own:.2f}, {comparison}")
 
-    return gate
+    return decide
 
 
 def _find_stored_score(attempt: PolicyAttempt, exam: settings.Exam) -> float | None:
@@ -284,7 +284,7 @@ def _divide(attempt: PolicyAttempt, exam: settings.Exam, champion: PolicyAttempt
 def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
     """Return the gate of `retrain`: challenger and champion on the same unseen sessions, `verdict.judge` decides."""
 
-    def gate(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+    def decide(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
         served = _list_served(steps)
         champion = served[-1].attempt if served else None
         days = _divide(challenger, exam, champion).exam_days
@@ -299,7 +299,7 @@ def build_verdict_gate(promote: settings.Promote, exam: settings.Exam) -> Gate:
         )
         return GateDecision(deploys=verdict.outcome == "deployed", reason=verdict.reason, verdict=verdict, exam=days)
 
-    return gate
+    return decide
 
 
 def _list_served(steps: Sequence[Step]) -> list[Step]:
@@ -327,7 +327,7 @@ def _list_conceding_sharpes(served: Sequence[Step], days: Sequence[date]) -> tup
 
 
 def _compute_sharpe(attempt: PolicyAttempt, days: Sequence[date]) -> float | None:
-    return metrics.compute_sharpe_or_none(attempt.net(days), sessions_per_year=attempt.sessions_per_year)
+    return metrics.compute_sharpe_or_none(attempt.read_net(days), sessions_per_year=attempt.sessions_per_year)
 
 
 # --- what to compare with, and the conclusion -------------------------------------------------------------------------

@@ -21,7 +21,7 @@ HALF_LIFE_SESSIONS: Final = 120.0
 class EdgePosterior:
     """What a record tells of the true annual Sharpe ratio: a normal with this mean and deviation.
 
-    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20, sessions_per_year=252).p_edge, 2)
+    >>> round(compute_edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20, sessions_per_year=252).p_edge, 2)
     1.0
     """
 
@@ -35,7 +35,7 @@ class EdgePosterior:
         return NORMAL.cdf(self.mean / self.deviation)
 
 
-def edge_posterior(
+def compute_edge_posterior(
     record: npt.ArrayLike,
     *,
     half_life: float = HALF_LIFE_SESSIONS,
@@ -50,7 +50,7 @@ def edge_posterior(
     mean = (S_w n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
     Source: conjugate normal updating with Var(S) = 252 / n (Lo 2002 at a Sharpe ratio near 0).
 
-    >>> round(edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20, sessions_per_year=252).mean, 2)
+    >>> round(compute_edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20, sessions_per_year=252).mean, 2)
     3.52
     """
     x = check_pnl(record)

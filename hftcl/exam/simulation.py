@@ -13,7 +13,7 @@ from hftcl.errors import NoDataError, UndefinedStatisticError
 from hftcl.exam.metrics import max_drawdown
 from hftcl.exam.sums import add_by_place
 from hftcl.formats import count
-from hftcl.strategy.costs import cost
+from hftcl.strategy.costs import compute_cost
 
 FloatArray = npt.NDArray[np.float64]
 _MINUTE_US: Final = 60_000_000  # the last bar of a session counts so many microseconds
@@ -57,7 +57,7 @@ class Simulation:
     @property
     def cost(self) -> FloatArray:
         """What trading took, per session."""
-        return cost(self.turnover, cost_bps=self.cost_bps)
+        return compute_cost(self.turnover, cost_bps=self.cost_bps)
 
     @property
     def net(self) -> FloatArray:
@@ -101,7 +101,7 @@ def simulate(
     >>> round(float(earned.net[0]), 6), earned.trades
     (0.0098, 1)
     """
-    rows = accounts(bars, positions, cost_bps=cost_bps)
+    rows = compute_accounts(bars, positions, cost_bps=cost_bps)
     days = tuple(sorted(set(rows["session"].to_list() if sessions is None else sessions)))
     strangers = rows.filter(~pl.col("session").is_in(pl.Series(days, dtype=pl.Date).implode()))
     if strangers.height or (sessions is None and not days):
@@ -165,7 +165,7 @@ class SimulationSums:
         return float(pl.concat(self._held).rechunk().sum()) / time if time else 0.0
 
 
-def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) -> pl.DataFrame:
+def compute_accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) -> pl.DataFrame:
     """Return the account of each bar: ticker, ts, session, held, gross, turnover, cost; sorted by ticker and ts.
 
     bars: ticker, ts, session, open, close at least; one row a bar. positions: ticker, ts, position, with a row for each
@@ -200,7 +200,7 @@ def accounts(bars: pl.DataFrame, positions: pl.DataFrame, *, cost_bps: float) ->
             turnover=(held - before).abs() + closing,
         )
     )
-    taken = cost(filled["turnover"].to_numpy(), cost_bps=cost_bps)
+    taken = compute_cost(filled["turnover"].to_numpy(), cost_bps=cost_bps)
     return filled.select("ticker", "ts", "session", "held", "gross", "turnover", pl.Series("cost", taken))
 
 
@@ -230,14 +230,14 @@ def list_trades(rows: pl.DataFrame, cost_bps: float) -> pl.DataFrame:
     trades = marked.group_by("ticker", "trade", maintain_order=True).agg(
         pl.col("ts").first().alias("opened"), pl.col("gross", "own").sum()
     )
-    taken = cost(trades["own"].to_numpy(), cost_bps=cost_bps)
+    taken = compute_cost(trades["own"].to_numpy(), cost_bps=cost_bps)
     return trades.select("ticker", "opened", net=trades["gross"].to_numpy() - taken)
 
 
 def _sum_by_ticker(rows: pl.DataFrame, trades: pl.DataFrame, cost_bps: float) -> tuple[TickerResult, ...]:
     sums = rows.group_by("ticker").agg(pl.col("gross", "turnover").sum()).sort("ticker")
     counts = dict(trades.group_by("ticker").len().iter_rows())
-    taken = cost(sums["turnover"].to_numpy(), cost_bps=cost_bps)
+    taken = compute_cost(sums["turnover"].to_numpy(), cost_bps=cost_bps)
     return tuple(
         TickerResult(ticker=name, gross=gross, cost=float(paid), turnover=turnover, trades=counts.get(name, 0))
         for (name, gross, turnover), paid in zip(sums.iter_rows(), taken, strict=True)

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from hftcl.errors import NoDataError
 from hftcl.exam.sums import add_by_place
-from hftcl.formats import HOUR_MINUTES, count, hour_name
-from hftcl.strategy.costs import cost
+from hftcl.formats import HOUR_MINUTES, count, name_hour
+from hftcl.strategy.costs import compute_cost
 
 if TYPE_CHECKING:
     import polars as pl
@@ -87,7 +87,7 @@ class _Sums:
         """Return one slice a key, by `names` where these are given."""
         rows = [self._by_name.get(key, np.zeros(5)) for key in keys]
         gross, turnover, trades, held, bars = np.array(rows).T if rows else np.zeros((5, 0))
-        taken = cost(turnover, cost_bps=cost_bps)
+        taken = compute_cost(turnover, cost_bps=cost_bps)
         share = held / np.maximum(bars, 1)
         return tuple(
             Slice(
@@ -197,8 +197,8 @@ def compute_slices(
 ) -> dict[str, tuple[Slice, ...]]:
     """Return the slices by "ticker", "hour", "volatility" and "side". Each of the four adds up to the whole exam.
 
-    accounts, trades: of `simulation.accounts` and `simulation.list_trades`. bars: ticker, ts, session, minute (from
-        the session's open), session_minutes, close; the very bars of the accounts, in any order.
+    accounts, trades: of `simulation.compute_accounts` and `simulation.list_trades`. bars: ticker, ts, session, minute
+        (from the session's open), session_minutes, close; the very bars of the accounts, in any order.
     zone: the exchange's time zone, by whose clock the hours are named.
     hour: 60 minutes of the session from its open, "09:30-10:30"; half an hour is left for the last of 390. They are
         named as on most days: on a day that opens late, each begins as much later.
@@ -236,7 +236,7 @@ def _name_hours(parts: "Sequence[pl.DataFrame]", hours: Sequence[int], zone: str
     )
     opens = days["opens"].dt.convert_time_zone(zone).dt.time().mode().sort()[0]
     longest = max(days["minutes"].to_list())
-    return [hour_name(hour, opens, longest) for hour in hours]
+    return [name_hour(hour, opens, longest) for hour in hours]
 
 
 def _group(values: "pl.Series") -> tuple[list[Any], Groups]:

@@ -58,7 +58,7 @@ class Scored:
     """Whether the model was trained on bars of the synthetic market."""
     sessions_per_year: int
     fault: str | None = None
-    """What is wrong with its predictions; see `prediction_fault`."""
+    """What is wrong with its predictions; see `find_prediction_fault`."""
     idle: str = ""
     """Why it trades nothing whatever it predicts, "" where it would trade."""
 
@@ -87,7 +87,7 @@ class Scored:
             net=simulation.net,
             trades=simulation.trades,
             synthetic=synthetic,
-            fault=prediction_fault(predictions),
+            fault=find_prediction_fault(predictions),
             idle=idle,
             sessions_per_year=sessions_per_year,
         )
@@ -144,7 +144,7 @@ class Verdict:
         )
 
 
-def prediction_fault(predictions: npt.ArrayLike) -> str | None:
+def find_prediction_fault(predictions: npt.ArrayLike) -> str | None:
     """Return what makes predictions unfit for an exam, or None: none at all, not finite, or all the same.
 
     predictions: float, any shape; those of the bars whose features were complete.

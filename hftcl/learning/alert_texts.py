@@ -12,7 +12,7 @@ from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.formats import count, describe_edge, moment, sharpe_ratio
+from hftcl.formats import count, describe_edge, format_moment, format_sharpe
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -65,12 +65,12 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     """
     registry = Registry(Home.of(settings).root)
     live, pin = registry.find_live(), registry.find_pin()
-    attempts = [attempt for attempt in registry.attempts() if since <= attempt.at <= now]
+    attempts = [attempt for attempt in registry.list_attempts() if since <= attempt.at <= now]
     outcomes = ", ".join(
         f"{sum(attempt.outcome == outcome for attempt in attempts)} {outcome}"
         for outcome in dict.fromkeys(attempt.outcome for attempt in attempts)
     )
-    changes = [change for change in registry.deployments() if since <= change.at <= now]
+    changes = [change for change in registry.list_deployments() if since <= change.at <= now]
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if live is not None and (unfit := find_unfit_here(settings)):
         facts.append(("but serves not here", unfit))
@@ -79,17 +79,18 @@ def build_digest(settings: Settings, since: datetime, now: datetime, extra: Fact
     facts.append(("edge", find_permission(settings).text))
     facts.append(("retrains", outcomes or "none"))
     facts += [
-        (f"{attempt.at:%a} {moment(attempt.at)} UTC", f"{attempt.outcome}: {attempt.reason}")
+        (f"{attempt.at:%a} {format_moment(attempt.at)} UTC", f"{attempt.outcome}: {attempt.reason}")
         for attempt in reversed(attempts)
     ]
     facts += [
-        (f"{change.at:%a} {moment(change.at)} UTC", f"{change.kind} of model {change.model_id}") for change in changes
+        (f"{change.at:%a} {format_moment(change.at)} UTC", f"{change.kind} of model {change.model_id}")
+        for change in changes
     ]
     days = max(round((now - since) / timedelta(days=1)), 1)
     return Alert(
         kind=Kind.DIGEST,
         subject=f"The last {'day' if days == 1 else f'{days} days'}: {outcomes or 'no retrain'}",
-        text=f"Time: {moment(since)} to {moment(now)} UTC.",
+        text=f"Time: {format_moment(since)} to {format_moment(now)} UTC.",
         at=now,
         model_id=live.model_id if live else None,
         facts=(*facts, *extra),
@@ -102,7 +103,7 @@ def _describe_serving(live: ModelRecord | None, now: datetime) -> str:
     sharpe = (
         ""
         if live.val_sharpe is None
-        else f", exam Sharpe {sharpe_ratio(live.val_sharpe, live.judgement.exam_sessions)}"
+        else f", exam Sharpe {format_sharpe(live.val_sharpe, live.judgement.exam_sessions)}"
     )
     bars = ", on SYNTHETIC bars" if live.synthetic else ""
     return f"{live.model_id}, {(now - live.trained_at) / timedelta(days=1):.1f} days old{sharpe}{bars}"
@@ -165,7 +166,7 @@ def _list_score(who: str, score: ScoreReport | None) -> Sequence[tuple[str, str]
     low, high = score.sharpe_interval or (None, None)
     interval = f" (90 %: {low:.1f} to {high:.1f})" if low is not None and high is not None else ""
     sharpe = (
-        "undefined" if score.sharpe is None else f"{sharpe_ratio(score.sharpe, len(score.pnl_by_session))}{interval}"
+        "undefined" if score.sharpe is None else f"{format_sharpe(score.sharpe, len(score.pnl_by_session))}{interval}"
     )
     name = f"{who} {score.model_id or ''}".rstrip()
     return (

@@ -18,14 +18,14 @@ from hftcl.archive.looks import Look
 from hftcl.archive.policy import complete_params
 from hftcl.errors import ConfigError, FeatureError, UsageError
 from hftcl.events import OnEvent, RequireGoing, go_on
-from hftcl.exam.drift import feature_bins
+from hftcl.exam.drift import build_feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.bars_digest import compute_bars_digests, sum_up_digests
 from hftcl.learning.inside import Chosen, Learnt, Training, choose
 from hftcl.market.received import TickerCoverage
 from hftcl.model.families import Family, find_family
-from hftcl.model.features import definitions_hash
+from hftcl.model.features import hash_definitions
 from hftcl.model.training import Trained, Trainer
 from hftcl.settings import Settings
 from hftcl.waiting import wait_for_result
@@ -98,8 +98,8 @@ def require_unchanged(settings: Settings, features: FeatureSet) -> None:
 
     A model of values that no file stands for would be refused by the bot.
     """
-    now = artifact.our_features(settings)
-    if definitions_hash(now.table) != definitions_hash(features.table):
+    now = artifact.list_our_features(settings)
+    if hash_definitions(now.table) != hash_definitions(features.table):
         files = ", ".join(settings.features.modules)
         raise FeatureError(
             f"[features] modules: a file was changed while this ran ({files}). Nothing was trained on what stands "
@@ -202,7 +202,7 @@ def _submit_facts(beside: Executor, frame: pl.DataFrame, chosen: Chosen) -> dict
     facts: dict[str, Callable[[], Any]] = {"data_digest": lambda: wait_for_result(data_digest)}
     if not chosen.training.with_pkl:  # it will not serve: no drift away from it is measured
         return facts
-    bins = [beside.submit(feature_bins, column) for column in np.hsplit(rows.features, rows.features.shape[1])]
+    bins = [beside.submit(build_feature_bins, column) for column in np.hsplit(rows.features, rows.features.shape[1])]
     bars = beside.submit(_digest_bars, frame, chosen)
     return facts | {
         "feature_bins": lambda: tuple(chain.from_iterable(map(wait_for_result, bins))),
@@ -288,7 +288,7 @@ def _describe_model(learnt: Learnt, split: ExamSplit) -> ModelMeta:
         family=model.family,
         params=trained.params,
         seed=model.seed,
-        versions=artifact.library_versions(trained.engine, trained.versions),
+        versions=artifact.find_library_versions(trained.engine, trained.versions),
         source="",
         synthetic=False,
         importances=None,

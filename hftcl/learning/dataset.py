@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from hftcl.archive.artifact import FeatureSet, our_features
+from hftcl.archive.artifact import FeatureSet, list_our_features
 from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.formats import count, describe_left_out
@@ -30,7 +30,7 @@ from hftcl.model.feature import Feature, list_columns
 from hftcl.model.feature_check import require_sound, require_values
 from hftcl.model.features import FEATURES, WARMUP_SESSIONS, evaluate, features
 from hftcl.model.grid import build_grid
-from hftcl.model.target import evaluate_target, targets
+from hftcl.model.target import compute_targets, evaluate_target
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Window:
         days = self.list_days()
         begin, end = ("extended_open", "extended_close") if self.settings.market.extended_hours else ("open", "close")
         length = (pl.col(end) - pl.col(begin)).dt.total_minutes().sum()
-        minutes: int = self.calendar.sessions(days[0], days[-1]).select(length).item()
+        minutes: int = self.calendar.list_sessions(days[0], days[-1]).select(length).item()
         return len(self.settings.market.watchlist) * minutes
 
     def read_features(self) -> FeatureSet:
@@ -103,7 +103,7 @@ class Window:
         Raises ConfigError, StorageError.
         """
         if self.features is None:
-            self.features = our_features(self.settings)
+            self.features = list_our_features(self.settings)
         return self.features
 
     def read_coverage(self) -> tuple[TickerCoverage, ...]:
@@ -126,7 +126,7 @@ class Window:
             self._collected = None  # the rows hold the bars from here on
         return self._dataset
 
-    def outline(self) -> Dataset:
+    def assemble_bars(self) -> Dataset:
         """Return what `assemble` does, its rows the bars alone: no feature and no target is computed.
 
         Raises as `BarStore.collect`.
@@ -281,7 +281,7 @@ def add_features(
     tickers.
     """
     if bars.is_empty():
-        return pl.concat([bars, features(bars, table), targets(bars, horizon_minutes)], how="horizontal")
+        return pl.concat([bars, features(bars, table), compute_targets(bars, horizon_minutes)], how="horizontal")
     # a target reads one session, so the name of its ticker is all the same
     grid = build_grid(name_parts(bars, jumps), list_columns(table))
     columns = evaluate(grid, table), evaluate_target(grid, horizon_minutes)

@@ -58,7 +58,7 @@ def find_champion(archive: ModelArchive, data: Dataset, settings: Settings) -> C
         return Champion(record=live, excused=excused)
     try:
         examined = archive.find_examined(live)  # a refit has seen the exam; the examined model has not
-        path = archive.production if examined is live else archive.onnx_path(examined.model_id)
+        path = archive.production if examined is live else archive.locate_onnx(examined.model_id)
         market = find_market_kind(settings)
         model = load_fit(path, sha256=examined.sha256, market=market, features=data.features)
     except HftclError as fault:

@@ -98,7 +98,7 @@ class FoldTrainer:
             rows_bytes=self._measure_rows(parts),
             stage=STAGE,
             uses_all_cores=True,
-            fills_cores=self._fills_cores(parts),
+            fills_cores=self._keeps_cores_busy(parts),
         )
         table = Table(lambda: self.data.frame)
         tasks = [self._build_task(part, table) for part in parts]
@@ -137,7 +137,7 @@ class FoldTrainer:
         share = _find_share(frame, parts)
         return int(share * frame.estimated_size()) + measure_targets(frame.height, self.settings)
 
-    def _fills_cores(self, parts: Sequence[ExamSplit]) -> bool:
+    def _keeps_cores_busy(self, parts: Sequence[ExamSplit]) -> bool:
         """Whether the training of one part keeps all cores busy by itself."""
         model, frame = self.settings.model, self.data.frame
         if model.per == "ticker" or not getattr(find_family(model.family), "fills_cores", False):

@@ -30,7 +30,7 @@ def find_holes(
     holes = []
     for earlier, later in pairwise((*days, *([window_begin] if days and window_begin else []))):
         if later > earlier:
-            between = calendar.sessions(earlier, later)["session"].to_list()[1:]
+            between = calendar.list_sessions(earlier, later)["session"].to_list()[1:]
             lacking = [day for day in between if day < later]
             if lacking:
                 holes.append((lacking[0], lacking[-1], len(lacking)))

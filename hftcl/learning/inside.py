@@ -27,7 +27,7 @@ from hftcl.exam.entry import (
     sum_up,
 )
 from hftcl.exam.importance import Selection, measure_importance, select
-from hftcl.exam.simulation import accounts
+from hftcl.exam.simulation import compute_accounts
 from hftcl.exam.split import ExamSplit
 from hftcl.exam.sums import add_by_place
 from hftcl.formats import count, name_some
@@ -43,7 +43,7 @@ from hftcl.model.serving import Predictor
 from hftcl.model.target import evaluate_target
 from hftcl.model.training import Begun, Trained, Trainer
 from hftcl.settings import Settings
-from hftcl.strategy.positions import Weight, target_positions
+from hftcl.strategy.positions import Weight, compute_target_positions
 from hftcl.strategy.weights import measure_volatility, weigh
 from hftcl.waiting import map_in_threads
 
@@ -368,7 +368,7 @@ def _try_entries(
         bars = frame[cut].filter(pl.col("session").is_in(inner.exam_days))
         predicted = _predict_near(bars, rows, predictor, novelty)
         for number, threshold in enumerate(thresholds):
-            positions = target_positions(
+            positions = compute_target_positions(
                 predicted,
                 threshold=threshold,
                 horizon_minutes=settings.model.target_minutes,
@@ -376,7 +376,7 @@ def _try_entries(
                 flat_minutes_before_close=settings.strategy.flat_minutes_before_close,
                 side=settings.strategy.side,
             )
-            booked = accounts(bars, positions, cost_bps=settings.strategy.cost_bps)
+            booked = compute_accounts(bars, positions, cost_bps=settings.strategy.cost_bps)
             place = np.searchsorted(days, booked["session"].to_numpy())
             columns = (booked[name].to_numpy() for name in ("gross", "cost", "turnover"))
             sums[number] = [add_by_place(one, place, column) for one, column in zip(sums[number], columns, strict=True)]
@@ -389,7 +389,7 @@ def _try_entries(
 def _predict_near(
     bars: pl.DataFrame, rows: TrainingRows, predictor: Predictor, novelty: Novelty | None
 ) -> pl.DataFrame:
-    """Return the predictions of `bars` for `target_positions`, null where features lack or lie too far away."""
+    """Return the predictions of `bars` for `compute_target_positions`, null where features lack or lie too far away."""
     has_features = bars.select(rows.inputs.is_known()).to_series()
     values = np.full(bars.height, np.nan, dtype=np.float32)
     X = rows.inputs.build_matrix(bars.filter(has_features))

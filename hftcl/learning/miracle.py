@@ -58,12 +58,12 @@ def is_confirmed(registry: Registry, policy: str) -> bool:
     """Whether a person let a model of `policy` serve, with a reason, although its figures were doubted."""
     doubted = {
         model.model_id
-        for model in registry.models()
+        for model in registry.list_models()
         if model.judgement.implausible and model.judgement.policy_digest == policy
     }
     return any(
         change.kind == "rollback" and change.reason.strip() and change.model_id in doubted
-        for change in registry.deployments()
+        for change in registry.list_deployments()
     )
 
 

@@ -19,7 +19,7 @@ from hftcl.learning.candidate import Candidate, train_candidate
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.inside import fix_horizon, set_target
 from hftcl.learning.record import Record
-from hftcl.learning.reports import RetrainReport, document
+from hftcl.learning.reports import RetrainReport, build_document
 from hftcl.model.training import Trainer
 from hftcl.settings import Settings
 
@@ -71,7 +71,7 @@ class Promotion:
     def _find_archived(self, candidate: Candidate) -> str | None:
         """Return the id of a model that is archived though that raised, as where only a copy of the registry failed."""
         own = candidate.model.meta.model_id, hashlib.sha256(candidate.onnx).hexdigest()  # its id may be another's
-        return own[0] if own in {(model.model_id, model.sha256) for model in self.archive.models()} else None
+        return own[0] if own in {(model.model_id, model.sha256) for model in self.archive.list_models()} else None
 
     def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
         """model_id: None where there is no such model."""
@@ -108,7 +108,7 @@ class Promotion:
                 exam_from=exam.from_ if exam else None,
                 exam_to=exam.to if exam else None,
                 val_sharpe=report.challenger.sharpe if report.challenger else None,
-                report=document(report),
+                report=build_document(report),
             ),
             candidate.onnx,
             candidate.pkl,

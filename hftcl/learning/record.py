@@ -25,7 +25,7 @@ from hftcl.learning.gaps import describe_holes, find_holes
 from hftcl.learning.record_scoring import STAGE, RecordScorer, ScoredSessions
 from hftcl.market.sessions import Calendar
 from hftcl.settings import Settings
-from hftcl.strategy.costs import cost
+from hftcl.strategy.costs import compute_cost
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -55,7 +55,7 @@ class Record:
         """Net P&L per session, oldest first, all at the present cost: a dearer broker makes the past dearer too."""
         gross = np.array([session.gross for session in self.sessions], dtype=np.float64)
         turnover = np.array([session.turnover for session in self.sessions], dtype=np.float64)
-        return np.asarray(gross - cost(turnover, cost_bps=self.cost_bps), dtype=np.float64)
+        return np.asarray(gross - compute_cost(turnover, cost_bps=self.cost_bps), dtype=np.float64)
 
     @property
     def digest(self) -> str:

@@ -74,7 +74,7 @@ def compute_record_luck(
 def _find_begun(record: Record, archive: Registry) -> datetime | None:
     """Return when the walk-forward was first written, with the model that began it; None where it begins now."""
     began = {row.model_id for row in record.recorded_sessions if row.kind == "walk-forward"}
-    return min((model.trained_at for model in archive.models() if model.model_id in began), default=None)
+    return min((model.trained_at for model in archive.list_models() if model.model_id in began), default=None)
 
 
 def _find_previous(record: Record, archive: Registry, data: Dataset, policy: str) -> EdgeState:

@@ -78,7 +78,7 @@ class RecordScorer:
     """The way in which a retrain, and between two of them the daily collection, earns sessions for the record.
 
     compute_rows: returns the rows from a session on, where those of `data` lack features and target: see
-    `dataset.Window.outline`. None where they have them.
+    `dataset.Window.assemble_bars`. None where they have them.
     """
 
     archive: Registry
@@ -233,7 +233,7 @@ class RecordScorer:
         if stated is not None:
             return stated == self.policy
         try:
-            meta = artifact.describe(self.archive.onnx_path(model.model_id))
+            meta = artifact.describe(self.archive.locate_onnx(model.model_id))
         except StorageError as fault:  # that makes it no other policy's: what it may have been current on waits
             self._unread[model.model_id] = fault
             return True

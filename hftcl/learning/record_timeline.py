@@ -24,9 +24,9 @@ class Timeline:
         A model that was promoted is current from the end of the bars by which it was judged, so that a loop replayed
         with --as-of is dated as it would have been; a rollback, from the moment a person made it.
         """
-        of_kind = (model for model in archive.models() if model.synthetic == synthetic)
+        of_kind = (model for model in archive.list_models() if model.synthetic == synthetic)
         models = {model.model_id: model for model in of_kind if is_ours(model)}
-        changes = [change for change in archive.deployments() if change.model_id in models]
+        changes = [change for change in archive.list_deployments() if change.model_id in models]
         return cls(
             served=tuple(
                 (models[change.model_id].known_until if change.kind == "deploy" else change.at, models[change.model_id])

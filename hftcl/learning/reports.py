@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Self
 
 from hftcl.document import ShortForm
-from hftcl.document import document as document
+from hftcl.document import build_document as build_document
 from hftcl.learning.triggers import Trigger
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ def build_report(
         deflated_sharpe=verdict.deflated_sharpe,
         repaired=repaired,
         triggers=checked.triggers if checked else (check_manual(asked=True),),
-        timings_s=watch.timings(),
+        timings_s=watch.list_timings(),
     )
 
 
@@ -151,5 +151,5 @@ def report_skipped(
             if item.left_out and item.ticker not in settings.market.context
         },
         coverage=checked.coverage,
-        timings_s=watch.timings(),
+        timings_s=watch.list_timings(),
     )

@@ -12,7 +12,7 @@ import polars as pl
 
 from hftcl.archive.artifact import Model
 from hftcl.exam import metrics
-from hftcl.exam.simulation import Simulation, SimulationSums, accounts, list_trades
+from hftcl.exam.simulation import Simulation, SimulationSums, compute_accounts, list_trades
 from hftcl.exam.slices import SessionMoves, Slice, SliceSums
 from hftcl.exam.verdict import Scored
 from hftcl.exam.worth import FadeSums
@@ -20,8 +20,8 @@ from hftcl.learning.reports import ScoreReport, SliceReport, WorthReport
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.sessions import Calendar
 from hftcl.market.ticker_blocks import cut_by_ticker
-from hftcl.model.target import targets
-from hftcl.strategy.positions import PositionsDigest, compute_signals, target_positions
+from hftcl.model.target import compute_targets
+from hftcl.strategy.positions import PositionsDigest, compute_signals, compute_target_positions
 from hftcl.strategy.weights import weigh
 from hftcl.waiting import map_in_threads
 
@@ -142,7 +142,7 @@ def run_late(
 
 
 def _add_run(sums: SimulationSums, rows: pl.DataFrame, positions: pl.DataFrame, cost_bps: float) -> None:
-    booked = accounts(rows, positions, cost_bps=cost_bps)
+    booked = compute_accounts(rows, positions, cost_bps=cost_bps)
     sums.add(booked, list_trades(booked, cost_bps))
 
 
@@ -201,8 +201,8 @@ def predict_bars(model: Model, rows: pl.DataFrame) -> tuple[pl.Series, npt.NDArr
 def decide_positions(
     model: Model, rows: pl.DataFrame, predicted: pl.Series, *, watchlist: Sequence[str]
 ) -> pl.DataFrame:
-    """Return the target position of each row, see `target_positions`; weights as of `strategy.weights`."""
-    return target_positions(
+    """Return the target position of each row, see `compute_target_positions`; weights as of `strategy.weights`."""
+    return compute_target_positions(
         rows.select("ticker", "ts", "session", "minute", "session_minutes", predicted),
         threshold=model.meta.threshold,
         horizon_minutes=model.meta.horizon_minutes,
@@ -239,7 +239,7 @@ class _ExamSums:
     def add(self, rows: pl.DataFrame, predicted: pl.Series, positions: pl.DataFrame) -> None:
         """Add the bars of a few tickers with what was predicted and decided on each."""
         meta, cost_bps = self._model.meta, self._cost_bps
-        booked = accounts(rows, positions, cost_bps=cost_bps)
+        booked = compute_accounts(rows, positions, cost_bps=cost_bps)
         trades = list_trades(booked, cost_bps)
         self._simulation.add(booked, trades)
         self._slices.add(booked, trades, rows)
@@ -298,7 +298,7 @@ class _ExamSums:
         # the label of a bar is known a minute and the horizon later, or with the ticker's next bar
         if self._ahead == MINUTE * (1 + self._model.meta.horizon_minutes):
             return rows["target"]
-        return targets(rows.select(BAR_SCHEMA.names()), self._model.meta.horizon_minutes)["target"]
+        return compute_targets(rows.select(BAR_SCHEMA.names()), self._model.meta.horizon_minutes)["target"]
 
 
 def compute_information_coefficient(pairs: list[npt.NDArray[np.float32]]) -> float | None:

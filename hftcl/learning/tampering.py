@@ -43,7 +43,7 @@ def _make_nan(bars: pl.DataFrame, random: np.random.Generator, calendar: Calenda
     parts = []
     for part in bars.partition_by("ticker"):
         faulty = part.with_columns(pl.lit(float("nan")).alias(name) for name in _list_figures(part) if name != "volume")
-        sessions = calendar.sessions(part["session"].min(), part["session"].max())  # type: ignore[arg-type]
+        sessions = calendar.list_sessions(part["session"].min(), part["session"].max())  # type: ignore[arg-type]
         columns = [name for name in part.columns if name not in BAR_SCHEMA]
         cleaned, _ = clean(faulty, sessions, ticker=str(part["ticker"][0]), columns=columns)
         parts.append(cleaned)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from hftcl.formats import count, moment, number
+from hftcl.formats import count, format_moment, number
 
 # A daily job does not begin on the second: a verdict of 02:00:40 is not seven days old at 02:00:05 a week later, and
 # without an hour of tolerance the model would wait for the eighth day.
@@ -192,7 +192,7 @@ def explain_cooldown(last: LastVerdict | None, now: datetime, cooldown_hours: fl
     if last is None or now - last.at >= cooldown or now < last.at:
         return None
     until = last.at + cooldown
-    return f"cooling down until {moment(until)} UTC: a candidate was judged at {moment(last.at)} UTC"
+    return f"cooling down until {format_moment(until)} UTC: a candidate was judged at {format_moment(last.at)} UTC"
 
 
 def decide(triggers: Sequence[Trigger], cooling_down: str | None) -> tuple[bool, str]:

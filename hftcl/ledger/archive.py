@@ -19,7 +19,7 @@ from hftcl import durable, sqlite
 from hftcl.errors import IntegrityError
 from hftcl.home import locate_decisions, locate_month
 from hftcl.ledger.rows import BOOKS, LedgerEvent, MonthFile
-from hftcl.ledger.schema import ARCHIVES, DECIDED, DECISIONS, EVENTS, LEDGER, LedgerTable, microseconds, moment
+from hftcl.ledger.schema import ARCHIVES, DECIDED, DECISIONS, EVENTS, LEDGER, LedgerTable, to_microseconds, to_moment
 from hftcl.sqlite import Sync, transaction
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def archive_decisions(path: Path, before: datetime, *, sync: Sync | None = None)
     ):
         durable.make_folder(folder)
         durable.sweep_temporary(folder, ["*.parquet"])
-        end, moved = microseconds(before), 0
+        end, moved = to_microseconds(before), 0
         while (first := _find_first(db, end)) is not None:
-            moved += _archive_month(db, path, f"{moment(first):%Y-%m}", end)
+            moved += _archive_month(db, path, f"{to_moment(first):%Y-%m}", end)
         _shrink(db)
         return moved
 
@@ -119,7 +119,7 @@ def read_month(path: Path, row: MonthFile) -> bytes | None:
     return data or None
 
 
-def frame_month(
+def build_month_frame(
     data: bytes, book: str, first: datetime | None, last: datetime | None, ticker: str | None = None
 ) -> "pl.DataFrame":
     """Return a book's decisions in a month's file on bars from `first` to `last`, as the ledger's frames are.
@@ -180,9 +180,9 @@ def _take_up_month(db: sqlite3.Connection, month: str, file: Path) -> MonthFile:
     if not row.digest or file.exists():
         return row
     last = db.execute("SELECT max(ts) FROM decisions").fetchone()[0]
-    event = LedgerEvent(at=moment(last), kind="error", text=f"{file} is gone, and is begun again with what is left")
+    event = LedgerEvent(at=to_moment(last), kind="error", text=f"{file} is gone, and is begun again with what is left")
     with transaction(db):
-        db.execute(EVENTS.insert, EVENTS.values(event))
+        db.execute(EVENTS.insert, EVENTS.list_values(event))
         db.execute(_ARCHIVE, {"month": month, "digest": "", "pending": ""})
     return MonthFile(month=month, digest="")
 
@@ -191,14 +191,14 @@ def _find_bounds(month: str, end: int) -> tuple[int, int]:
     """Return from and to which microsecond, this not included, decisions of a month are to be archived."""
     first = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
     following = (first + timedelta(days=32)).replace(day=1)
-    return microseconds(first), min(microseconds(following), end)
+    return to_microseconds(first), min(to_microseconds(following), end)
 
 
 def _read_keys(data: bytes, low: int) -> frozenset[Key]:
     """Return the keys of the archived decisions on bars from `low` on."""
     import polars as pl
 
-    keys = pl.scan_parquet(io.BytesIO(data)).filter(pl.col("ts") >= moment(low)).select(DECISIONS.key).collect()
+    keys = pl.scan_parquet(io.BytesIO(data)).filter(pl.col("ts") >= to_moment(low)).select(DECISIONS.key).collect()
     return frozenset(keys.with_columns(pl.col("ts").to_physical()).iter_rows())
 
 
@@ -262,12 +262,12 @@ def _write_month(old: bytes | None, groups: Iterable["pa.Table"]) -> bytes:
         use_byte_stream_split=numbers,
         store_schema=False,
     ) as writer:
-        for table in _join_small(_chain(old, groups, schema)):
+        for table in _join_small(_iterate_tables(old, groups, schema)):
             writer.write_table(table)
     return out.getvalue()
 
 
-def _chain(old: bytes | None, groups: Iterable["pa.Table"], schema: "pa.Schema") -> Iterator["pa.Table"]:
+def _iterate_tables(old: bytes | None, groups: Iterable["pa.Table"], schema: "pa.Schema") -> Iterator["pa.Table"]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -301,7 +301,7 @@ def _count_again(db: sqlite3.Connection, data: bytes, low: int, month: str) -> N
     ts = pl.col("ts").to_physical()
     counts = (
         pl.scan_parquet(io.BytesIO(data))
-        .filter(pl.col("ts") >= moment(hour))
+        .filter(pl.col("ts") >= to_moment(hour))
         .group_by("book", (ts - ts % _HOUR_US).alias("hour"), pl.col("model_id").fill_null(""), "code")
         .agg(ts.min().alias("first"), ts.max().alias("last"), pl.len().alias("decisions"))
         .collect()

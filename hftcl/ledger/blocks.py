@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from hftcl import sqlite
 from hftcl.ledger.frames import WholeRows, read_frame
 from hftcl.ledger.rows import BOOKS, UNORDERED, BookName, FillBlock
-from hftcl.ledger.schema import BLOCKS, FILLS, LEDGER, OPENS, microseconds, moment
+from hftcl.ledger.schema import BLOCKS, FILLS, LEDGER, OPENS, to_microseconds, to_moment
 from hftcl.sqlite import Sync, transaction
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def read_fills(db: sqlite3.Connection, path: Path, book: BookName, first: dateti
     """
     import polars as pl
 
-    blocks = _list_blocks(db, path, book, microseconds(first) if first else 0)
-    since = moment(0) if first is None else first
+    blocks = _list_blocks(db, path, book, to_microseconds(first) if first else 0)
+    since = to_moment(0) if first is None else first
     parts = [pl.read_parquet(io.BytesIO(block.content)).filter(pl.col("ts") >= since) for block in blocks]
-    where, values = ["f.book = ?", "f.ts >= ?"], [book, microseconds(since)]
+    where, values = ["f.book = ?", "f.ts >= ?"], [book, to_microseconds(since)]
     for after, number in _join_spans([(block.after, block.number) for block in blocks]):
         where.append("NOT (f.number > ? AND f.number <= ?)")  # of the index: the rows of blocks are not looked at
         values += [after, number]
@@ -93,7 +93,7 @@ def delete_blocks_of_foreign(db: sqlite3.Connection, ticker: str) -> None:
 
 def _list_blocks(db: sqlite3.Connection, path: Path, book: BookName, since: int) -> list[FillBlock]:
     """Return the blocks with a fill in a bar from `since` on, each checked, by number."""
-    whole = WholeRows.of(db, BLOCKS.name)
+    whole = WholeRows.from_table(db, BLOCKS.name)
     names, source = ", ".join(whole.list_names("b")), whole.get_source("b")
     sql = f"SELECT {names} FROM {source} WHERE b.book = ? AND b.last >= ? ORDER BY b.number"  # noqa: S608 - our names
     rows = db.execute(sql, (book, since)).fetchall()
@@ -116,7 +116,7 @@ def _join_spans(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 def _write_book(db: sqlite3.Connection, path: Path, book: BookName, before: datetime) -> int:
     """Write the blocks of one book; return how many."""
     sql = "SELECT min(number) FROM fills WHERE book = ? AND ts >= ?"
-    newer = db.execute(sql, (book, microseconds(before))).fetchone()[0]
+    newer = db.execute(sql, (book, to_microseconds(before))).fetchone()[0]
     end = (_FOR_EVER if newer is None else int(newer)) - 1
     spans = db.execute("SELECT after, number FROM blocks WHERE book = ? ORDER BY number", (book,)).fetchall()
     edges = [0, *(edge for span in _join_spans(spans) for edge in span), end]
@@ -142,5 +142,5 @@ def _write_block(db: sqlite3.Connection, path: Path, book: BookName, after: int,
         block = FillBlock(
             book=book, number=fills["number"][-1], after=after, first=ts[0], last=ts[-1], content=content.getvalue()
         )
-        db.execute(BLOCKS.insert, BLOCKS.values(block))
+        db.execute(BLOCKS.insert, BLOCKS.list_values(block))
     return block.number

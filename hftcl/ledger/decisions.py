@@ -13,7 +13,7 @@ from hftcl.errors import IntegrityError
 from hftcl.ledger import archive
 from hftcl.ledger.queries import Queries, parse_moment
 from hftcl.ledger.rows import BookName, MonthFile
-from hftcl.ledger.schema import ARCHIVES, LEDGER, microseconds, moment
+from hftcl.ledger.schema import ARCHIVES, LEDGER, to_microseconds, to_moment
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,7 +27,7 @@ class DecisionQueries(Queries):
         super().__init__(path, db)
         self._month: tuple[MonthFile, bytes | None] | None = None
 
-    def decisions(
+    def read_decisions(
         self,
         book: BookName = "production",
         first: datetime | None = None,
@@ -47,7 +47,7 @@ class DecisionQueries(Queries):
             journal = self._read_frame("decisions", book, first, last, "ts, ticker", ticker=ticker)
             months = archive.list_months(self._list_archives(), first, last)
         files = [self._read_month(month) for month in months]
-        parts = [archive.frame_month(data, book, first, last, ticker) for data in files if data is not None]
+        parts = [archive.build_month_frame(data, book, first, last, ticker) for data in files if data is not None]
         archived = pl.concat([journal.clear(), *parts])
         frame = pl.concat([archived, journal])
         if archived.height and journal.height and journal["ts"][0] <= archived["ts"].max():  # in both while they move
@@ -104,20 +104,20 @@ class DecisionQueries(Queries):
 
     def find_decided_between(self, book: BookName, first: datetime, last: datetime) -> tuple[datetime, datetime] | None:
         """Return the start of the first and of the newest bar that was decided on from `first` to `last`, if any."""
-        low_us, high_us = microseconds(first), microseconds(last)
+        low_us, high_us = to_microseconds(first), to_microseconds(last)
         hours = self._list_hours(book, low_us, high_us)
         if any(low < low_us or high > high_us for low, high, _ in hours):  # an hour of which a part is asked for
-            found = self.decisions(book, first, last)["ts"]
+            found = self.read_decisions(book, first, last)["ts"]
             return None if found.is_empty() else (found[0], found[-1])
         sql = "SELECT min(ts), max(ts) FROM decisions WHERE book = ? AND ts BETWEEN ? AND ?"
         rows = [*((low, high) for low, high, _ in hours), *self._read_rows(sql, (book, low_us, high_us))]
         stamps = [at for row in rows for at in row if at is not None]
         with sqlite.guard_rows(self.path, LEDGER):
-            return (moment(min(stamps)), moment(max(stamps))) if stamps else None
+            return (to_moment(min(stamps)), to_moment(max(stamps))) if stamps else None
 
     def list_models(self, book: BookName, first: datetime, last: datetime) -> frozenset[str] | None:
         """Return the models that decided from `first` to `last`, "" for none; None where only the decisions tell."""
-        low_us, high_us = microseconds(first), microseconds(last)
+        low_us, high_us = to_microseconds(first), to_microseconds(last)
         sql = "SELECT 1 FROM decisions WHERE book = ? AND ts BETWEEN ? AND ? LIMIT 1"
         hours = self._list_hours(book, low_us, high_us)
         is_whole = all(low_us <= low and high <= high_us for low, high, _ in hours)
@@ -131,12 +131,12 @@ class DecisionQueries(Queries):
         sql = "SELECT first, last, model_id FROM decided WHERE book = ? AND hour > ? AND last >= ? AND first <= ?"
         return self._read_rows(sql, (book, first - hour, first, last))
 
-    def codes(self, book: BookName, first: datetime) -> dict[str, int]:
+    def count_codes(self, book: BookName, first: datetime) -> dict[str, int]:
         """Return how many decisions on bars from `first` on had each code."""
-        since = microseconds(first)
+        since = to_microseconds(first)
         sql = "SELECT count(*) FROM decided WHERE book = ? AND first < ? AND last >= ?"
         if self._read_rows(sql, (book, since, since))[0][0]:  # an hour of which a part is asked for
-            counts = self.decisions(book, first)["code"].value_counts()
+            counts = self.read_decisions(book, first)["code"].value_counts()
             return dict(sorted(counts.iter_rows()))
         rows = self._read_rows(
             "SELECT code, sum(n) FROM ("

@@ -29,7 +29,7 @@ class WholeRows(Value):
     is_sealed: bool
 
     @classmethod
-    def of(cls, db: sqlite3.Connection, table: str) -> "WholeRows":
+    def from_table(cls, db: sqlite3.Connection, table: str) -> "WholeRows":
         """Look at the table of an open database."""
         columns, is_sealed = sqlite.list_columns(db, table)
         if not is_sealed:  # of this connection alone, as `open_to_read` adds those of a newer version
@@ -93,7 +93,7 @@ def _iterate_frames(
     types = {"time": pl.Int64, "session": pl.String, "number": pl.Float64, "text": pl.String, "count": pl.Int64}
     kinds = {"number": "count"} if tables[0].numbered else {}
     kinds |= {column.name: column.kind for table in tables for column in table.columns}
-    whole = [WholeRows.of(db, table.name) for table in tables]
+    whole = [WholeRows.from_table(db, table.name) for table in tables]
     names = [name for part in whole for name in part.list_names(part.table[0])]
     source, *joined = (part.get_source(part.table[0]) for part in whole)
     tail = rest.format(**{part.table: name for part, name in zip(whole[1:], joined, strict=True)})

@@ -88,7 +88,7 @@ class LedgerMeta(dict[str, str]):
         with sqlite.guard_rows(self._path, LEDGER):
             return int(self.get(name) or "0")
 
-    def moment(self, name: str) -> datetime | None:
+    def read_moment(self, name: str) -> datetime | None:
         """Return a time, which carries its zone."""
         text = self.get(name)
         with sqlite.guard_rows(self._path, LEDGER):

@@ -20,8 +20,8 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     LedgerTable,
-    microseconds,
-    moment,
+    to_microseconds,
+    to_moment,
 )
 from hftcl.sqlite import snapshot
 
@@ -84,7 +84,7 @@ class Queries:
         for bound, sign in ((first, ">="), (last, "<=")):
             if bound is not None:
                 where.append(f"ts {sign} ?")
-                values.append(microseconds(bound))  # type: ignore[arg-type]
+                values.append(to_microseconds(bound))  # type: ignore[arg-type]
         if ticker is not None:
             where.append("ticker = ?")
             values.append(ticker)  # type: ignore[arg-type]
@@ -95,4 +95,4 @@ class Queries:
 
 def parse_moment(at: int | None) -> datetime | None:
     """Return the time that the ledger keeps as `at`, if any."""
-    return None if at is None else moment(at)
+    return None if at is None else to_moment(at)

@@ -45,8 +45,8 @@ from hftcl.ledger.schema import (
     SNAPSHOTS,
     TABLES,
     LedgerTable,
-    microseconds,
-    moment,
+    to_microseconds,
+    to_moment,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class FillCost(NamedTuple):
 class LedgerQueries(DecisionQueries):
     """What can be asked of a ledger. Frames have the columns of the tables, times as UTC and sessions as dates."""
 
-    def orders(
+    def read_orders(
         self,
         book: BookName = "production",
         first: datetime | None = None,
@@ -84,7 +84,7 @@ class LedgerQueries(DecisionQueries):
         """Return the orders that were decided on those bars, refused ones too, by ts and ticker; of one, or of all."""
         return self._read_frame("orders", book, first, last, "ts, ticker", ticker=ticker)
 
-    def fills(
+    def read_fills(
         self,
         book: BookName = "production",
         first: datetime | None = None,
@@ -95,7 +95,7 @@ class LedgerQueries(DecisionQueries):
         """Return the fills in those bars, in the order in which the ledger learnt of them; of one ticker, or of all."""
         return self._read_frame("fills", book, first, last, "number", ticker=ticker)
 
-    def fills_by_order(
+    def read_fills_by_order(
         self,
         book: BookName = "production",
         first: datetime | None = None,
@@ -104,25 +104,25 @@ class LedgerQueries(DecisionQueries):
         ticker: str | None = None,
     ) -> "pl.DataFrame":
         """Return those of `fills` that an order traded, see `UNORDERED`."""
-        fills = self.fills(book, first, last, ticker=ticker)
+        fills = self.read_fills(book, first, last, ticker=ticker)
         return fills.filter(~fills["client_order_id"].is_in(UNORDERED))
 
-    def opens(self) -> "pl.DataFrame":
+    def read_opens(self) -> "pl.DataFrame":
         """Return the opens of the bars in which fills were, as far as they are known."""
         return self._read_frame("opens", None, None, None, "fill_id")
 
-    def fills_with_opens(self, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
+    def read_fills_with_opens(self, book: BookName, first: datetime | None = None) -> "pl.DataFrame":
         """Return what a report reads of the fills in bars from `first` on, by ts: what `blocks.read_fills` gives."""
         with self.snapshot():
             return blocks.read_fills(self._db, self.path, book, first)
 
-    def equity(
+    def read_equity(
         self, book: BookName = "production", first: datetime | None = None, last: datetime | None = None
     ) -> "pl.DataFrame":
         """Return the account minute by minute."""
         return self._read_frame("equity", book, first, last, "ts")
 
-    def closes(self) -> "pl.DataFrame":
+    def read_closes(self) -> "pl.DataFrame":
         """Return each ticker's first open and last close, by session and ticker."""
         return self._read_frame("closes", None, None, None, "session, ticker")
 
@@ -154,13 +154,13 @@ class LedgerQueries(DecisionQueries):
             if day >= oldest.get(name, "")
         }
 
-    def last_equity(self, book: BookName = "production") -> "pl.DataFrame":
+    def read_last_equity(self, book: BookName = "production") -> "pl.DataFrame":
         """Return the newest row of `equity`; empty before the first one."""
-        at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), parse_moment)[0] or moment(0)
-        return self.equity(book, at, at)
+        at = self._read_records("SELECT max(ts) FROM equity WHERE book = ?", (book,), parse_moment)[0] or to_moment(0)
+        return self.read_equity(book, at, at)
 
-    def newest_equity(self, book: BookName = "production") -> EquityRow | None:
-        """Return what `last_equity` does as one row, without the library of the frames; None before the first one."""
+    def read_newest_equity(self, book: BookName = "production") -> EquityRow | None:
+        """Return what `read_last_equity` does as one row, without the library of frames; None before the first."""
         sql = f"SELECT {EQUITY.names} FROM equity WHERE book = ? ORDER BY ts DESC LIMIT 1"  # noqa: S608 - our names
         rows: tuple[EquityRow, ...] = tuple(self._read_table(EQUITY, sql, (book,)))
         return rows[0] if rows else None
@@ -168,14 +168,14 @@ class LedgerQueries(DecisionQueries):
     def count_sent(self, book: BookName, first: datetime) -> int:
         """Return how many orders of bars from `first` on were not refused before they were sent."""
         sql = "SELECT count(*) FROM orders WHERE book = ? AND ts >= ? AND state <> 'refused'"
-        return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
+        return int(self._read_rows(sql, (book, to_microseconds(first)))[0][0])
 
     def count_fills(self, book: BookName, first: datetime) -> int:
         """Return how many fills that an order traded there were in bars from `first` on."""
         sql = f"SELECT count(*) FROM fills WHERE book = ? AND ts >= ? AND client_order_id NOT IN {UNORDERED}"  # noqa: S608 - our names
-        return int(self._read_rows(sql, (book, microseconds(first)))[0][0])
+        return int(self._read_rows(sql, (book, to_microseconds(first)))[0][0])
 
-    def positions(self, book: BookName = "production") -> dict[str, float]:
+    def read_positions(self, book: BookName = "production") -> dict[str, float]:
         """Return the shares held, which are the sum of the fills; - for short, without those of zero."""
         return dict(sorted(self.read_account(book).positions.items()))
 
@@ -198,17 +198,17 @@ class LedgerQueries(DecisionQueries):
             f"SELECT {SNAPSHOTS.names} FROM snapshots WHERE book = ? AND at < ?{holding} "  # noqa: S608 - our names
             "ORDER BY number DESC, at DESC LIMIT 1"
         )
-        until = microseconds(before) if before else _FOR_EVER
+        until = to_microseconds(before) if before else _FOR_EVER
         rows: list[Snapshot] = self._read_table(SNAPSHOTS, sql, (book, until))
         return rows[0] if rows else None
 
-    def cash(self, book: BookName = "production") -> float:
+    def read_cash(self, book: BookName = "production") -> float:
         """Return the capital less what the fills took, and charges; from 0 before a capital is noted.
 
         Without what a person transferred, which is none of the bot's.
         """
         charges = self.sum_charges() if book == "production" else 0.0
-        return (self.meta().number("capital") or 0.0) - self.read_account(book).paid + charges
+        return (self.open_meta().number("capital") or 0.0) - self.read_account(book).paid + charges
 
     def sum_charges(self) -> float:
         """Return what fees, borrow, dividends and interest have brought production, USD; - for what they took."""
@@ -228,14 +228,14 @@ class LedgerQueries(DecisionQueries):
             "coalesce(sum(f.quantity * (o.open - f.reference_price)), 0.0) FROM fills AS f "
             "JOIN opens AS o ON o.fill_id = f.fill_id WHERE f.book = ? AND f.ts >= ?"
         )
-        return FillCost(*self._read_rows(sql, (book, microseconds(first)))[0])
+        return FillCost(*self._read_rows(sql, (book, to_microseconds(first)))[0])
 
     def order(self, client_order_id: str) -> OrderRecord | None:
         """Return one order."""
         records = self._read_orders("client_order_id = ?", (client_order_id,))
         return records[0] if records else None
 
-    def working_orders(self, book: BookName = "production") -> tuple[OrderRecord, ...]:
+    def read_working_orders(self, book: BookName = "production") -> tuple[OrderRecord, ...]:
         """Return the orders that may still fill, those of unknown fate included, oldest first."""
         return self._read_orders(f"book = ? AND state IN {WORKING} ORDER BY ts, client_order_id", (book,))
 
@@ -263,23 +263,23 @@ class LedgerQueries(DecisionQueries):
             "SELECT f.fill_id, f.ticker, f.ts FROM fills AS f "
             "JOIN orders AS o ON o.client_order_id = f.client_order_id LEFT JOIN opens AS p ON p.fill_id = f.fill_id "
             "WHERE f.book = ? AND f.ts >= ? AND p.fill_id IS NULL AND f.fill_id NOT LIKE ?",
-            (book, microseconds(first), f"{STATED}%"),
+            (book, to_microseconds(first), f"{STATED}%"),
         )
-        return {name: (ticker, moment(ts)) for name, ticker, ts in rows}
+        return {name: (ticker, to_moment(ts)) for name, ticker, ts in rows}
 
-    def broker_ids(self, since: datetime) -> dict[str, str]:
+    def read_broker_ids(self, since: datetime) -> dict[str, str]:
         """Return by the broker's order id ours, of the orders on bars from `since` on that have one."""
         sql = "SELECT broker_order_id, client_order_id FROM orders WHERE ts >= ? AND broker_order_id IS NOT NULL"
-        return dict(self._read_rows(sql, (microseconds(since),)))
+        return dict(self._read_rows(sql, (to_microseconds(since),)))
 
     def list_substituted(self, since: datetime) -> frozenset[str]:
         """Return the orders of which a fill in bars from `since` on was booked by what the broker said of the order."""
         rows = self._read_rows(
-            "SELECT client_order_id FROM fills WHERE ts >= ? AND fill_id LIKE ?", (microseconds(since), f"{STATED}%")
+            "SELECT client_order_id FROM fills WHERE ts >= ? AND fill_id LIKE ?", (to_microseconds(since), f"{STATED}%")
         )
         return frozenset(name for (name,) in rows)
 
-    def last_equities(self, book: BookName, sessions: int) -> list[tuple[date, float]]:
+    def read_last_equities(self, book: BookName, sessions: int) -> list[tuple[date, float]]:
         """Return each session's last equity, USD, newest first."""
         rows = self._read_rows(
             "SELECT session, equity FROM equity WHERE book = ?1 AND ts IN (SELECT max(ts) FROM equity WHERE book = ?1 "
@@ -291,7 +291,7 @@ class LedgerQueries(DecisionQueries):
     def list_filled_minutes(self, book: BookName) -> tuple[datetime, ...]:
         """Return the bars in which something was filled, oldest first; by the index, so no seal is looked at."""
         sql = "SELECT DISTINCT ts FROM main.fills WHERE book = ? ORDER BY ts"
-        return tuple(self._read_records(sql, (book,), moment))
+        return tuple(self._read_records(sql, (book,), to_moment))
 
     def list_sessions(self, book: BookName) -> tuple[date, ...]:
         """Return the sessions in which the account was noted, oldest first."""
@@ -300,41 +300,41 @@ class LedgerQueries(DecisionQueries):
 
     def list_known_ids(self, since: datetime) -> frozenset[str]:
         """Return the ids of the orders that were decided on bars from `since` on."""
-        rows = self._read_rows("SELECT client_order_id FROM orders WHERE ts >= ?", (microseconds(since),))
+        rows = self._read_rows("SELECT client_order_id FROM orders WHERE ts >= ?", (to_microseconds(since),))
         return frozenset(name for (name,) in rows)
 
     def list_sent_since(self, book: BookName, first: datetime) -> tuple[datetime, ...]:
         """Return when each order of bars from `first` on was handed to the broker, oldest first."""
         sql = "SELECT created_at FROM orders WHERE book = ? AND ts >= ? AND state <> 'refused' ORDER BY created_at"
-        return tuple(self._read_records(sql, (book, microseconds(first)), moment))
+        return tuple(self._read_records(sql, (book, to_microseconds(first)), to_moment))
 
     def count_refusals(self, book: BookName = "production", first: datetime | None = None) -> dict[str, int]:
         """Return how many orders were refused or rejected by code, of bars from `first` on."""
         rows = self._read_rows(
             "SELECT code, count(*) FROM orders WHERE book = ? AND ts >= ? AND state IN ('refused', 'rejected') "
             "GROUP BY code ORDER BY code",
-            (book, microseconds(first) if first else 0),
+            (book, to_microseconds(first) if first else 0),
         )
         return dict(rows)
 
-    def latches(self) -> tuple[Latch, ...]:
+    def read_latches(self) -> tuple[Latch, ...]:
         """Return what is latched now, oldest first."""
         return self._read_latches("WHERE cleared_at IS NULL")
 
     def is_latched(self, name: str) -> bool:
         """Whether `name` is latched now."""
-        return any(latch.name == name for latch in self.latches())
+        return any(latch.name == name for latch in self.read_latches())
 
     def list_all_latches(self) -> tuple[Latch, ...]:
         """Return every latch there ever was, oldest first."""
         return self._read_latches("")
 
-    def events(self, last: int = 100) -> tuple[LedgerEvent, ...]:
+    def read_events(self, last: int = 100) -> tuple[LedgerEvent, ...]:
         """Return the newest events, at most `last`, oldest first."""
         sql = f"SELECT {EVENTS.names} FROM events ORDER BY number DESC LIMIT ?"  # noqa: S608
         return tuple(self._read_table(EVENTS, sql, (last,))[::-1])
 
-    def meta(self) -> LedgerMeta:
+    def open_meta(self) -> LedgerMeta:
         """Return the facts that the bot keeps beside the tables."""
         return LedgerMeta(self.path, self._read_rows("SELECT key, value FROM meta ORDER BY key", ()))
 

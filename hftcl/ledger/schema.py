@@ -52,7 +52,7 @@ _KINDS: Final[Mapping[type, Kind]] = {
 }
 
 
-def microseconds(at: datetime) -> int:
+def to_microseconds(at: datetime) -> int:
     """Return `at`, which carries a time zone, as the ledger keeps it."""
     # Only of UTC, which polars calls by its key: in a zone with summer time the two hours that are repeated are equal.
     return _count_utc(at) if at.tzinfo is UTC or getattr(at.tzinfo, "key", "") == "UTC" else _count(at)
@@ -65,7 +65,7 @@ def _count(at: datetime) -> int:
 _count_utc = lru_cache(maxsize=1024)(_count)  # a minute's rows have three or four times between them, hundreds of each
 
 
-def moment(value: int) -> datetime:
+def to_moment(value: int) -> datetime:
     """Return what `microseconds` kept, in UTC."""
     return _read_utc(value)
 
@@ -76,7 +76,7 @@ def _read_utc(value: int) -> datetime:
 
 
 _WRITE: Final[Mapping[Kind, Callable[[Any], object]]] = {
-    "time": microseconds,
+    "time": to_microseconds,
     "session": lambda value: value.isoformat(),
     "number": lambda value: value,
     "text": str,  # codes are enums
@@ -106,7 +106,7 @@ _SEALED: Final[Mapping[Kind, Callable[[Sequence[Any]], Sequence[object]]]] = {
 }
 """The same to the bit as SQLite gives it back, which a seal that is not computed by SQLite is over; see `as_real`."""
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = {
-    "time": moment,
+    "time": to_moment,
     "session": date.fromisoformat,
     "number": lambda value: value,
     "text": lambda value: value,
@@ -179,7 +179,7 @@ class LedgerTable(Value):
         placeholders = ", ".join(f":{column.name}" for column in self.columns)
         return f"INSERT INTO {self.name} ({self.names}) VALUES ({placeholders})"  # noqa: S608 - our names
 
-    def values(self, row: Any) -> dict[str, object]:
+    def list_values(self, row: Any) -> dict[str, object]:
         """Return the columns of `row` by name. Raises OverflowError for a number that SQLite cannot keep."""
         given = ((column, getattr(row, column.name)) for column in self.columns)
         return {column.name: None if value is None else _WRITE[column.kind](value) for column, value in given}

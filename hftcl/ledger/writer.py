@@ -44,8 +44,8 @@ from hftcl.ledger.schema import (
     OPENS,
     ORDERS,
     SNAPSHOTS,
-    microseconds,
-    moment,
+    to_microseconds,
+    to_moment,
 )
 from hftcl.sqlite import transaction
 
@@ -152,12 +152,12 @@ class Ledger(LedgerQueries):
             self._db.executemany(_ORDER, ORDERS.seal(list(orders)))
             new = self._insert_fills(list(fills))
             for book in {fill.book for fill in new}:  # one that is told after the close belongs to what was summed up
-                first = microseconds(min(fill.ts for fill in new if fill.book == book))
+                first = to_microseconds(min(fill.ts for fill in new if fill.book == book))
                 self._db.execute("DELETE FROM snapshots WHERE book = ? AND at >= ?", (book, first))
             self._db.executemany(_UPDATE, [_build_update_row(row) for row in updates])
             self._db.executemany(_EQUITY, EQUITY.seal(list(equity)))
             self._insert_opens(list(opens), {fill.fill_id for fill in new})
-            self._db.executemany(_CASH, [CASH.values(row) for row in cash])
+            self._db.executemany(_CASH, [CASH.list_values(row) for row in cash])
             self._db.executemany(_META, list((meta or {}).items()))
         for fill in new:  # what a reader of the file would add up too, and only once it is committed
             if fill.book in self._accounts:
@@ -209,8 +209,8 @@ class Ledger(LedgerQueries):
             for book in BOOKS:
                 last = self._db.execute("SELECT max(ts) FROM fills WHERE book = ?", (book,)).fetchone()[0]
                 if last is not None:
-                    row = build_snapshot(self.read_account(book), book, number, max(at, moment(last)))
-                    self._db.execute(_SNAPSHOT, SNAPSHOTS.values(row))
+                    row = build_snapshot(self.read_account(book), book, number, max(at, to_moment(last)))
+                    self._db.execute(_SNAPSHOT, SNAPSHOTS.list_values(row))
 
     def archive(self, before: datetime) -> int:
         """Move the decisions on bars before `before` into the months' files, and put the fills in such bars in blocks.
@@ -225,7 +225,7 @@ class Ledger(LedgerQueries):
     def note_closes(self, rows: Sequence[CloseRow]) -> None:
         """Keep each ticker's first open of the session, and the close of its newest bar."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            self._db.executemany(_CLOSE, [CLOSES.values(row) for row in rows])
+            self._db.executemany(_CLOSE, [CLOSES.list_values(row) for row in rows])
 
     def forget_closes(self, session: date) -> None:
         """Forget what a stop had noted of a session that goes on: until its end, nothing is its close."""
@@ -235,7 +235,7 @@ class Ledger(LedgerQueries):
     def correct_equity(self, row: EquityRow) -> None:
         """Write the account after a minute in the place of what stood there."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            self._db.execute("DELETE FROM equity WHERE book = ? AND ts = ?", (row.book, microseconds(row.ts)))
+            self._db.execute("DELETE FROM equity WHERE book = ? AND ts = ?", (row.book, to_microseconds(row.ts)))
             self._db.execute(_EQUITY, *EQUITY.seal([row]))
 
     def set_meta(self, **values: str) -> None:
@@ -250,7 +250,7 @@ class Ledger(LedgerQueries):
     def latch(self, name: str, reason: str, at: datetime) -> bool:
         """Latch `name`, with an event. False, and nothing is written, where it is latched already."""
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
-            done = self._db.execute(_LATCH, LATCHES.values(Latch(name=name, since=at, reason=reason)))
+            done = self._db.execute(_LATCH, LATCHES.list_values(Latch(name=name, since=at, reason=reason)))
             if done.rowcount:
                 self._insert_event(LedgerEvent(at=at, kind="halted", text=f"{name}: {reason}"))
             return bool(done.rowcount)
@@ -260,17 +260,17 @@ class Ledger(LedgerQueries):
         with sqlite.faults("writing the ledger", self.path, LEDGER), transaction(self._db):
             done = self._db.execute(
                 "UPDATE latches SET cleared_at = ?, cleared_by = ? WHERE name = ? AND cleared_at IS NULL",
-                (microseconds(at), by, name),
+                (to_microseconds(at), by, name),
             )
             if done.rowcount:
                 self._insert_event(LedgerEvent(at=at, kind="cleared", text=f"{name}, by {by}"))
             return bool(done.rowcount)
 
     def _insert_event(self, event: LedgerEvent) -> None:
-        self._db.execute(EVENTS.insert, EVENTS.values(event))
+        self._db.execute(EVENTS.insert, EVENTS.list_values(event))
 
 
 def _build_update_row(row: OrderUpdate) -> tuple[object, ...]:
     rank = RANKS[row.state]
-    at = microseconds(row.at)
+    at = to_microseconds(row.at)
     return row.state, at, str(row.code) or None, row.reason or None, row.broker_order_id, row.client_order_id, rank

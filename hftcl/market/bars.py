@@ -132,7 +132,7 @@ def clean(
 ) -> tuple[pl.DataFrame, tuple[Finding, ...]]:
     """Return the good bars of `ticker` as BAR_SCHEMA sorted by ts, unadjusted, and one finding per reason and session.
 
-    raw: RAW_SCHEMA in any order. sessions: as `Calendar.sessions` gives them; a bar in none of them is dropped.
+    raw: RAW_SCHEMA in any order. sessions: as `Calendar.list_sessions` gives them; a bar in none of them is dropped.
     as_of (UTC): bars not known by then, that is ts + 60 s > as_of, are dropped. columns: further numbers of `raw`,
     which come out behind BAR_SCHEMA; one that is not finite becomes null, and its bar is kept.
     Rows in = rows out + the counts of findings whose reason is in DROPPED. Cleaning twice changes nothing. Whether a

@@ -36,12 +36,12 @@ def read_kept(name: str) -> tuple[str, bytes] | None:
     from hftcl.entry_points import find_version
 
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: it is built again
-        digest, _, rest = durable.read_file(_home.calendar(name)).partition(b"\n")
+        digest, _, rest = durable.read_file(_home.locate_calendar(name)).partition(b"\n")
         head, _, table = rest.partition(b"\n")
         if hashlib.sha256(rest).hexdigest().encode() != digest:
             return None
         kept = json.loads(head)
-        age = _today() - datetime.fromisoformat(kept["built"])
+        age = _find_today() - datetime.fromisoformat(kept["built"])
         if (kept["calendar"], kept["version"]) == (name, find_version(_LIBRARY)) and timedelta(0) <= age <= _FRESH:
             return str(kept["zone"]), table
     return None
@@ -57,12 +57,12 @@ def write_kept(name: str, zone: str, table: bytes) -> None:
     from hftcl import durable
     from hftcl.entry_points import find_version
 
-    head = {"calendar": name, "version": find_version(_LIBRARY), "built": _today().isoformat(), "zone": zone}
+    head = {"calendar": name, "version": find_version(_LIBRARY), "built": _find_today().isoformat(), "zone": zone}
     rest = json.dumps(head).encode() + b"\n" + table
     with contextlib.suppress(OSError):  # it is built again next time
-        durable.write_atomically(_home.calendar(name), hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+        durable.write_atomically(_home.locate_calendar(name), hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
 
 
-def _today() -> datetime:
+def _find_today() -> datetime:
     now = datetime.now(UTC)  # noqa: TID251 - the library, too, builds as of the clock of the host
     return now.replace(hour=0, minute=0, second=0, microsecond=0)

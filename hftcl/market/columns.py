@@ -67,11 +67,12 @@ def choose_columns(wanted: Sequence[str], offered: Sequence[str], who: str) -> t
     if lacking:
         able = f"it delivers {', '.join(offered)}" if offered else "it delivers open, high, low, close and volume alone"
         raise ConfigError(
-            f"[market] columns: {who} cannot deliver {', '.join(lacking)}; {able}. Leave {_them(lacking)} out, or take "
+            f"[market] columns: {who} cannot deliver {', '.join(lacking)}; {able}. Leave "
+            f"{_choose_pronoun(lacking)} out, or take "
             "another one."
         )
     return tuple(wanted)
 
 
-def _them(names: Sequence[str]) -> str:
+def _choose_pronoun(names: Sequence[str]) -> str:
     return "it" if len(names) == 1 else "them"

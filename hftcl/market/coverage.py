@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.market.bars import Finding
 
 _Ints = npt.NDArray[np.int64]
@@ -106,7 +106,7 @@ def _find_gaps(
     return tuple(
         Finding(
             ticker, "gap", int(n), at := _EPOCH + timedelta(microseconds=int(us)), dates[nth],
-            f"{n} minutes from {moment(at)} UTC",
+            f"{n} minutes from {format_moment(at)} UTC",
         )
         for us, n, nth in sorted(gaps)
     )  # fmt: skip

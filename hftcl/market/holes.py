@@ -40,7 +40,7 @@ def find_holes(
     taken_back: Container[date],
     astray: bool = False,
 ) -> dict[date, str]:
-    """Return those of `sessions` (as `Calendar.sessions`) that should hold more, oldest first, with what they lack.
+    """Return those of `sessions` (as `Calendar.list_sessions`) that should hold more, oldest first, and what they lack.
 
     No bar, long gaps, silent hours or few bars against this ticker's other sessions, and bars that came broken.
     bars: columns session, ts (UTC) of one ticker, extended hours included, each minute once. broken: session -> bars

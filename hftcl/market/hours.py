@@ -14,7 +14,7 @@ from hftcl.market.sessions import Calendar, HorizonError
 class Hours:
     """A session of the exchange calendar, times UTC. begins, ends: of the trading, extended hours where they count.
 
-    opens, closes: of the regular session, by which minutes are counted. `table` is its row of `Calendar.sessions`.
+    opens, closes: of the regular session, by which minutes are counted. `table` is its row of `Calendar.list_sessions`.
     """
 
     session: date
@@ -26,11 +26,11 @@ class Hours:
     before: date
     """The session before it; itself where the calendar knows none."""
 
-    def minutes_to_close(self, moment: datetime) -> float:
+    def count_minutes_to_close(self, moment: datetime) -> float:
         """Minutes from `moment` to the regular close; negative after it."""
         return (self.closes - moment) / MINUTE
 
-    def minutes(self, first: datetime) -> "list[datetime]":
+    def list_minutes(self, first: datetime) -> "list[datetime]":
         """Return the start of each whole minute of trading from `first` on."""
         start = max(first, self.begins)
         count = max(0, -(-(self.ends - start) // MINUTE))
@@ -42,10 +42,10 @@ def find_hours(calendar: Calendar, day: date, *, extended_hours: bool) -> Hours:
 
     >>> from datetime import date
     >>> hours = find_hours(Calendar("XNYS"), date(2026, 11, 27), extended_hours=False)
-    >>> len(hours.minutes(hours.opens)), hours.minutes_to_close(hours.opens)
+    >>> len(hours.list_minutes(hours.opens)), hours.count_minutes_to_close(hours.opens)
     (210, 210.0)
     """
-    return _build_hours(calendar, calendar.sessions(day, day), extended_hours=extended_hours)
+    return _build_hours(calendar, calendar.list_sessions(day, day), extended_hours=extended_hours)
 
 
 def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) -> Hours:
@@ -53,7 +53,7 @@ def find_next_hours(calendar: Calendar, now: datetime, *, extended_hours: bool) 
     day = now.date() - timedelta(days=1)  # around the clock, or in the far East, a session began the UTC day before
     while True:
         # Asked day by day, not as a span: a span that reaches beyond the calendar's end would fail a fortnight early.
-        table = calendar.sessions(day, day)
+        table = calendar.list_sessions(day, day)
         if not table.is_empty():
             hours = _build_hours(calendar, table, extended_hours=extended_hours)
             if hours.ends > now:

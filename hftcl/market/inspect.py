@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.events import Event, OnEvent
-from hftcl.formats import clock_second, count
+from hftcl.formats import count, format_clock_to_second
 from hftcl.market import bars as market
 from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.doubts import describe_whole_prices
@@ -88,10 +88,10 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         return FileReport(file=name, layout=facts.layout if facts.columns else None, refused=look.refused or None,
                           columns=facts.columns or None)  # fmt: skip
     ticker = max(facts.newest or facts.tickers, key=lambda name: name in facts.newest)
-    whole = source.rows(look.path, ticker).filter(pl.col("ts").is_not_null()).sort("ts")
+    whole = source.read_rows(look.path, ticker).filter(pl.col("ts").is_not_null()).sort("ts")
     bars = whole.tail(_ENOUGH)
-    clock = _clock(bars, facts.zone if facts.kind == "naive" else "UTC", facts.label, calendar)
-    zone, guesses, evidence = _zone(facts.kind, clock, settings.files.timezone, find_layout(facts.layout).zone)
+    clock = _find_clock(bars, facts.zone if facts.kind == "naive" else "UTC", facts.label, calendar)
+    zone, guesses, evidence = _find_zone(facts.kind, clock, settings.files.timezone, find_layout(facts.layout).zone)
     is_set = settings.files.label != "auto" or find_layout(facts.layout).label
     label = facts.label
     if clock.label is not None:
@@ -103,14 +103,14 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
     if question := describe_whole_prices(bars):
         guesses = (*guesses, f"{_UNIT}: not sure; {question}")
     shown = _as_utc(whole, zone, facts.zone, facts.kind, facts.label, label)
-    covered = _coverage(shown, calendar, ticker)
+    covered = _measure_coverage(shown, calendar, ticker)
     return FileReport(
         file=name,
         layout=facts.layout,
         tickers=tuple(facts.tickers),
         columns=facts.columns,
         stamps=f"{facts.kind or 'unreadable'}, such as {facts.form}",
-        interval_s=_interval(bars["ts"]),
+        interval_s=_find_interval(bars["ts"]),
         zone=zone,
         label=label,
         price_unit=1.0 / find_layout(facts.layout).price_divisor,
@@ -123,7 +123,7 @@ def _report(source: FilesSource, look: FileLook, root: Path, calendar: Calendar,
         sure=zone is not None and not guesses and not look.refused,
         guesses=guesses,
         evidence=evidence,
-        day=_day(shown.tail(_ENOUGH), calendar),
+        day=_sum_day(shown.tail(_ENOUGH), calendar),
         refused=look.refused or None,
     )
 
@@ -134,18 +134,19 @@ def _describe_odd_seconds(stamps: pl.Series) -> str:
     if odd.len() < _FEW_ODD * max(stamps.len(), 1):
         return ""
     return (
-        f"stamps: {odd.len():,} of {stamps.len():,} are not on a whole minute, such as {clock_second(odd[0])}: a "
+        f"stamps: {odd.len():,} of {stamps.len():,} are not on a whole minute, such as "
+        f"{format_clock_to_second(odd[0])}: a "
         "collection drops those bars; export the file with the start or the end of the minute"
     )
 
 
-def _clock(bars: pl.DataFrame, zone: str, label: str, calendar: Calendar) -> StampClock:
+def _find_clock(bars: pl.DataFrame, zone: str, label: str, calendar: Calendar) -> StampClock:
     """Find the clock of the digits that the file has: what was moved on reading is moved back."""
     digits = bars["ts"].dt.convert_time_zone(zone).dt.replace_time_zone(None).dt.replace_time_zone("UTC")
     return find_clock(digits.dt.offset_by("1m") if label == "end" else digits, bars["volume"], calendar)
 
 
-def _zone(
+def _find_zone(
     kind: str, clock: StampClock, setting: str, of_layout: str
 ) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
     """Return the zone, the guesses in it, and the evidence."""
@@ -181,7 +182,7 @@ def _as_utc(bars: pl.DataFrame, zone: str | None, read_as: str, kind: str, label
     return bars.with_columns(stamp.dt.offset_by(shift).alias("ts")).filter(pl.col("ts").is_not_null())
 
 
-def _interval(stamps: pl.Series) -> int | None:
+def _find_interval(stamps: pl.Series) -> int | None:
     """Return the commonest distance of two bars in seconds; None where there are not two."""
     steps = stamps.unique().sort().diff().drop_nulls().dt.total_seconds()
     return int(steps.mode().min()) if steps.len() else None  # type: ignore[arg-type]
@@ -194,27 +195,27 @@ def _find_adjustment(name: str, of_layout: bool | None) -> bool | None:
     return True if "adj" in lower else of_layout
 
 
-def _sessions(bars: pl.DataFrame, calendar: Calendar) -> pl.DataFrame | None:
+def _find_sessions(bars: pl.DataFrame, calendar: Calendar) -> pl.DataFrame | None:
     first, last = bars["ts"].min(), bars["ts"].max()
     if not isinstance(first, datetime) or not isinstance(last, datetime):
         return None
     try:
-        return calendar.sessions(first.date(), last.date())
+        return calendar.list_sessions(first.date(), last.date())
     except HorizonError:
         return None
 
 
-def _coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> Coverage | None:
-    sessions = _sessions(bars, calendar)
+def _measure_coverage(bars: pl.DataFrame, calendar: Calendar, ticker: str) -> Coverage | None:
+    sessions = _find_sessions(bars, calendar)
     if sessions is None or sessions.is_empty():
         return None
     raw = bars.select(market.RAW_SCHEMA.names()).with_columns(pl.lit(ticker).alias("ticker"))
     return measure_coverage(market.label(raw.unique("ts").sort("ts"), sessions), sessions, ticker=ticker)
 
 
-def _day(bars: pl.DataFrame, calendar: Calendar) -> tuple[tuple[float, ...], ...]:
+def _sum_day(bars: pl.DataFrame, calendar: Calendar) -> tuple[tuple[float, ...], ...]:
     """Return the volume by minute before, in and after the session, of all; empty for a market that never closes."""
-    sessions = _sessions(bars, calendar)
+    sessions = _find_sessions(bars, calendar)
     if calendar.name == "24/7" or sessions is None or sessions.is_empty():
         return ()
     opens = sessions.select(pl.col("open").cast(market.TS).alias("from"), "session").sort("from")

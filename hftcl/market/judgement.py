@@ -11,7 +11,7 @@ from typing import Final
 import polars as pl
 
 from hftcl.errors import ImplausibleBarsError, RefusedBarsError
-from hftcl.formats import count, moment_second
+from hftcl.formats import count, format_moment_to_second
 from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.collect_window import CollectWindow
@@ -160,7 +160,7 @@ def _explain_drops(findings: Sequence[Finding]) -> str:
     dropped.sort(key=lambda finding: -finding.count)
     reasons = [f"{finding.count:,} because {market.DROPPED[finding.reason]}" for finding in dropped]
     first = dropped[0].first
-    example = f", the first at {moment_second(first)} UTC" if first else ""
+    example = f", the first at {format_moment_to_second(first)} UTC" if first else ""
     total = sum(finding.count for finding in dropped)
     return f"no bars were left: {total} were dropped ({'; '.join(reasons)}{example})"
 

@@ -92,7 +92,7 @@ class MonthFiles:
 
     def find_path(self, ticker: str, month: str) -> Path:
         """Return where the bars of a month such as "2026-01" lie; the record is beside them, in .json."""
-        return locate_month(self._folder / folder_name(ticker), month)
+        return locate_month(self._folder / build_folder_name(ticker), month)
 
     def read(
         self, ticker: str, month: str, fingerprint: str
@@ -106,21 +106,23 @@ class MonthFiles:
         if written is None and stored is None:
             return None
 
-        def unusable(reason: str, why: str) -> Finding:
+        def report_unusable(reason: str, why: str) -> Finding:
             return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
 
         try:
             record = msgspec.json.decode(written or b"", type=_MonthRecord)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return unusable("damaged_file", "its record is missing or cannot be read")
+            return report_unusable("damaged_file", "its record is missing or cannot be read")
         if record != record.add_seal() or (record.format, record.ticker) != (_FORMAT, ticker):
-            return unusable("damaged_file", "its record was altered or is of another version")
+            return report_unusable("damaged_file", "its record was altered or is of another version")
         if stored is None or hashlib.sha256(stored).hexdigest() != record.sha256:
-            return unusable("damaged_file", "the bars are not those that were recorded")
+            return report_unusable("damaged_file", "the bars are not those that were recorded")
         if record.source != self._source:
-            return unusable("other_source", f"came from {record.source!r}, not from {self._source!r}")
+            return report_unusable("other_source", f"came from {record.source!r}, not from {self._source!r}")
         if (record.calendar, record.fingerprint) != (self._calendar, fingerprint):
-            return unusable("other_source", f"came from {record.source!r} with other contents, settings or calendar")
+            return report_unusable(
+                "other_source", f"came from {record.source!r} with other contents, settings or calendar"
+            )
         return record.sessions, self._arrange(pl.read_parquet(io.BytesIO(stored), schema=self._schema))
 
     def write(
@@ -154,7 +156,7 @@ class MonthFiles:
             write_together(files)
 
 
-def folder_name(ticker: str) -> str:
+def build_folder_name(ticker: str) -> str:
     """Return the folder of `ticker`: one plain name, another for each ticker, whatever characters it holds.
 
     Capitals, digits, "-" and inner "." stand for themselves, the rest is percent-encoded, lower case too: there are

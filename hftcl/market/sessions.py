@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from hftcl.errors import ConfigError, HftclError
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.market.calendar_file import read_kept, write_kept
 
 _TS: Final = pl.Datetime("us", "UTC")  # as `bars.TS`; not imported, as a calendar needs no bars
@@ -43,7 +43,7 @@ class Calendar:
     >>> nyse = Calendar("XNYS")
     >>> str(nyse.find_next_session(date(2026, 7, 2))), str(nyse.find_previous_session(date(2026, 1, 20)))
     ('2026-07-06', '2026-01-16')
-    >>> nyse.sessions(date(2026, 11, 27), date(2026, 11, 27))["close"][0].isoformat()
+    >>> nyse.list_sessions(date(2026, 11, 27), date(2026, 11, 27))["close"][0].isoformat()
     '2026-11-27T18:00:00+00:00'
     """
 
@@ -74,7 +74,7 @@ class Calendar:
         known = self._table.filter(pl.col("session").is_between(begin, end))
         return max(1, round(known.height / (_YEARS[1] - _YEARS[0] + 1)))
 
-    def sessions(self, first: date, last: date) -> pl.DataFrame:
+    def list_sessions(self, first: date, last: date) -> pl.DataFrame:
         """Return the sessions from `first` to `last`, both included, oldest first; empty where there is none.
 
         Columns: session Date; open, close, extended_open, extended_close Datetime us UTC, the closes exclusive.
@@ -89,7 +89,9 @@ class Calendar:
         self._require_reach(known_until.date())
         done = self._table.filter(pl.col("close") <= known_until)
         if done.is_empty():
-            raise HorizonError(f"No session of the calendar {self.name} had closed by {moment(known_until)} UTC.")
+            raise HorizonError(
+                f"No session of the calendar {self.name} had closed by {format_moment(known_until)} UTC."
+            )
         return _to_day(done["session"][-1])
 
     def find_close(self, session: date) -> datetime:
@@ -98,7 +100,7 @@ class Calendar:
         >>> Calendar("XNYS").find_close(date(2026, 11, 27)).isoformat()
         '2026-11-27T18:00:00+00:00'
         """
-        close: datetime = self.sessions(session, session)["close"].item()
+        close: datetime = self.list_sessions(session, session)["close"].item()
         return close
 
     def find_next_session(self, after: date, n: int = 1) -> date:
@@ -220,8 +222,8 @@ def _build_extended_hours(zone: str) -> tuple[pl.Expr, pl.Expr]:
     closes = pl.col("close").dt.convert_time_zone(zone).dt.time()
     ends = pl.when(closes < _FULL_CLOSE).then(pl.lit(_HALF_DAY_EXTENDED_CLOSE)).otherwise(pl.lit(_EXTENDED_CLOSE))
 
-    def local(at: pl.Expr) -> pl.Expr:
+    def to_local(at: pl.Expr) -> pl.Expr:
         return pl.col("session").dt.combine(at).dt.replace_time_zone(zone).dt.convert_time_zone("UTC").cast(_TS)
 
-    opens = pl.min_horizontal(local(pl.lit(_EXTENDED_OPEN)), "open")
-    return opens.alias("extended_open"), pl.max_horizontal(local(ends), "close").alias("extended_close")
+    opens = pl.min_horizontal(to_local(pl.lit(_EXTENDED_OPEN)), "open")
+    return opens.alias("extended_open"), pl.max_horizontal(to_local(ends), "close").alias("extended_close")

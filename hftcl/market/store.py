@@ -15,7 +15,7 @@ import polars as pl
 from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.events import Event, OnEvent, ignore
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.home import locate_collection_lock, locate_synthetic
 from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
@@ -102,7 +102,7 @@ class BarStore:
         traded = frozenset(tickers)
         left_out = self._explain_left_out(parts)
         if left_out.keys() >= traded:
-            span = f"from {first} to {last}, known by {moment(as_of)} UTC"
+            span = f"from {first} to {last}, known by {format_moment(as_of)} UTC"
             raise self._build_lack_error({t: part for t, part in parts.items() if t in traded}, left_out, span)
         return self._summarize(parts, left_out, traded)
 
@@ -139,7 +139,7 @@ class BarStore:
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, findings = load_shelf(self._files, ticker, fingerprint, days, sweep=False)
         held = shelf.bars.filter(pl.col("session").is_in(list(days))).select(market.RAW_SCHEMA.names())
-        return market.label(held.sort("ts"), self._calendar.sessions(days[0], days[-1])), tuple(findings)
+        return market.label(held.sort("ts"), self._calendar.list_sessions(days[0], days[-1])), tuple(findings)
 
     def read_coverage(self, ticker: str, days: Sequence[date]) -> TickerCoverage:
         """Return what the cache holds of the sessions `days`, oldest first. The source is asked for no bar.
@@ -149,7 +149,7 @@ class BarStore:
         fingerprint = self._source.fingerprint(ticker)
         with convert_storage_faults(f"reading the stored bars of {ticker}"):
             shelf, _ = load_shelf(self._files, ticker, fingerprint, days, sweep=False)
-        sessions = self._calendar.sessions(days[0], days[-1]).filter(pl.col("session").is_in(list(days)))
+        sessions = self._calendar.list_sessions(days[0], days[-1]).filter(pl.col("session").is_in(list(days)))
         bars = market.label(shelf.bars.select(market.RAW_SCHEMA.names()).sort("ts"), sessions)
         notes = [note for day in days if day in shelf.held for note in build_findings(ticker, day, shelf.held[day])]
         return count_received(
@@ -168,7 +168,7 @@ class BarStore:
         *,
         keep_past: bool,
     ) -> CollectWindow:
-        begun = self._calendar.sessions(first, last).filter(pl.col("extended_open") < as_of)
+        begun = self._calendar.list_sessions(first, last).filter(pl.col("extended_open") < as_of)
         known_until = self._source.known_until(tickers, as_of)
         # what a source of this fingerprint had by the end of a session is all that it will ever have of it
         steady = bool(known_until) and getattr(self._source, "unchanging", False)

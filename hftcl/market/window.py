@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from hftcl.errors import NoDataError, UsageError
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.settings import Settings
@@ -43,7 +43,7 @@ def find_as_of(
         except HorizonError as error:
             if as_of <= f"{now:%Y-%m-%d}":
                 raise
-            text = f"{option} {as_of} lies in the future. Give a time up to now, {moment(now)} UTC."
+            text = f"{option} {as_of} lies in the future. Give a time up to now, {format_moment(now)} UTC."
             raise UsageError(text) from error
     known_until = source.known_until(settings.market.watchlist, now)
     if known_until is None:
@@ -112,4 +112,4 @@ def list_window(calendar: Calendar, settings: Settings, as_of: AsOf) -> tuple[da
     """Return the complete sessions of the last `[market] lookback_days` calendar days before `as_of`."""
     last = calendar.find_last_complete(as_of.at)
     first = last - timedelta(days=settings.market.lookback_days - 1)
-    return tuple(calendar.sessions(first, last)["session"].to_list())
+    return tuple(calendar.list_sessions(first, last)["session"].to_list())

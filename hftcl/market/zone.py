@@ -75,7 +75,7 @@ class _Candidate:
     opens: _Ints  # naive minute of each session's open
     scores: _Floats  # of each session, nan where it has no bars
     late_scores: _Floats  # the same if the open were a minute later, as it is where stamps are of the end
-    rises: tuple[_Ints, _Ints]  # of each session that has a score, where its volume rises; see `_rises`
+    rises: tuple[_Ints, _Ints]  # of each session that has a score, where its volume rises; see `_measure_rises`
     stray: float  # share of days with bars that are no session
 
     @property
@@ -97,13 +97,13 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Sta
 
     Not sure for a market without an open, fewer than three sessions, or bars that fit several clocks.
     """
-    minutes, volume = _by_minute(stamps, volumes)
+    minutes, volume = _sum_by_minute(stamps, volumes)
     unsure = StampClock(zone=None, label=None, same=(), score=0.0, sessions=0, offset_minutes=None, why="")
     if calendar.name == "24/7":
         return replace(unsure, why="a market that never closes has no open to go by")
     if not minutes.size:
         return replace(unsure, why="there are no volumes to go by")
-    sessions = _sessions(minutes, calendar)
+    sessions = _find_sessions(minutes, calendar)
     if sessions is None:
         return replace(unsure, why=f"fewer than {_FEWEST} sessions")
     candidates = [
@@ -112,13 +112,13 @@ def find_clock(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> Sta
     ]  # fmt: skip
     best = max(candidates, key=lambda candidate: candidate.score)
     counted = int((~np.isnan(best.scores)).sum())
-    offset = _offset(minutes, volume, sessions)
-    same = tuple(c.zone for c in candidates if c is not best and c.label == best.label and _equal(c, best))
+    offset = _find_offset(minutes, volume, sessions)
+    same = tuple(c.zone for c in candidates if c is not best and c.label == best.label and _is_equal(c, best))
     clock = StampClock(
         zone=best.zone, label=best.label, same=same, score=best.score, sessions=counted, offset_minutes=offset,
         why="", best=(best.zone, best.label),
     )  # fmt: skip
-    why = _doubt(best, candidates, counted)
+    why = _describe_doubt(best, candidates, counted)
     return clock if not why else replace(clock, zone=None, label=None, why=why)
 
 
@@ -187,7 +187,7 @@ def find_misfit(stamps: pl.Series, volumes: pl.Series, calendar: Calendar) -> St
         return None
     minutes, volume, sessions, hours = laid
     start = _try("UTC", "start", minutes, volume, hours)
-    if not _fits(start) and _offset(minutes, volume, sessions):
+    if not _fits(start) and _find_offset(minutes, volume, sessions):
         clock = find_clock(stamps, volumes, calendar)
         if clock.zone is not None and not ("UTC" in (clock.zone, *clock.same) and clock.label == "start"):
             return clock
@@ -202,13 +202,13 @@ def _fits(start: _Candidate) -> bool:
 _LABELS: Final[tuple[Label, ...]] = ("start", "end")
 
 
-def _doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> str:
+def _describe_doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> str:
     if counted < _FEWEST:
         return f"fewer than {_FEWEST} sessions with bars"
     if best.score < _LEAST:
         return f"no clock puts the busiest minute at the open; the best, {best.zone}, scores {best.score:.2f}"
     for other in candidates:
-        if other is best or (other.label == best.label and _equal(other, best)):
+        if other is best or (other.label == best.label and _is_equal(other, best)):
             continue
         differ = (other.opens != best.opens) & ~np.isnan(best.scores)
         mine, other_scores = best.scores[differ], np.nan_to_num(other.scores[differ])
@@ -219,7 +219,7 @@ def _doubt(best: _Candidate, candidates: Sequence[_Candidate], counted: int) -> 
     return ""
 
 
-def _equal(one: _Candidate, other: _Candidate) -> bool:
+def _is_equal(one: _Candidate, other: _Candidate) -> bool:
     return bool((one.opens == other.opens).all())
 
 
@@ -229,12 +229,12 @@ def _lay_out(
     """Return minutes, volumes, sessions and their hours in UTC; None for a market that never closes, or no session."""
     if calendar.name == "24/7":
         return None
-    minutes, volume = _by_minute(stamps, volumes)
-    sessions = _sessions(minutes, calendar)
+    minutes, volume = _sum_by_minute(stamps, volumes)
+    sessions = _find_sessions(minutes, calendar)
     return None if sessions is None else (minutes, volume, sessions, _find_hours(sessions, "UTC"))
 
 
-def _by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:
+def _sum_by_minute(stamps: pl.Series, volumes: pl.Series) -> tuple[_Ints, _Floats]:
     moments, amounts = stamps.cast(pl.Datetime("us")).to_physical(), volumes.cast(pl.Float64, strict=False)
     if moments.null_count():
         there = moments.is_not_null()
@@ -261,26 +261,26 @@ def _list_days(minutes: _Ints) -> _Ints:
     return days[np.flatnonzero(np.diff(days, prepend=days[:1] - 1))]
 
 
-def _sessions(minutes: _Ints, calendar: Calendar) -> pl.DataFrame | None:
+def _find_sessions(minutes: _Ints, calendar: Calendar) -> pl.DataFrame | None:
     """Return the calendar's sessions that the bars span, a day of grace on both sides; None for fewer than three."""
     if _list_days(minutes).size < _FEWEST:  # of UTC, so that a session has one or two of them
         return None
     day = timedelta(days=1)
-    first, last = (_date(int(m)) for m in (minutes[0], minutes[-1]))
+    first, last = (_to_date(int(m)) for m in (minutes[0], minutes[-1]))
     try:
-        sessions = calendar.sessions(first - day, last + day)
+        sessions = calendar.list_sessions(first - day, last + day)
     except HorizonError:
         return None
     return sessions if sessions.height >= _FEWEST else None
 
 
-def _date(minute: int) -> date:
+def _to_date(minute: int) -> date:
     return date(1970, 1, 1) + timedelta(days=minute // _DAY)
 
 
 def _find_hours(sessions: pl.DataFrame, zone: str) -> tuple[_Ints, _Ints]:
     """Return the naive minutes of every open and close in `zone`."""
-    return _local(sessions["open"], zone), _local(sessions["close"], zone)
+    return _to_local(sessions["open"], zone), _to_local(sessions["close"], zone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,7 +333,7 @@ def _try(zone: str, label: Label, minutes: _Ints, volume: _Floats, hours: tuple[
     rises = np.zeros(opens.size, dtype=np.int64), np.zeros(opens.size, dtype=np.int64)
     windows = _lay_windows(minutes, volume, opens, _BEFORE, _AFTER)
     if windows.rows.size:
-        rises[0][windows.rows], rises[1][windows.rows] = sharpest, lasting = _rises(windows)
+        rises[0][windows.rows], rises[1][windows.rows] = sharpest, lasting = _measure_rises(windows)
         lengths = (closes - opens)[windows.rows]
         for late in (0, 1):
             at_open = (sharpest == late) | (lasting == late)
@@ -353,7 +353,7 @@ def _measure_inside(windows: _Windows, lengths: _Ints, late: int) -> _Floats:
     return shares
 
 
-def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:
+def _measure_rises(windows: _Windows) -> tuple[_Ints, _Ints]:
     """Return the minutes with which trading may begin in earnest: of two measures, for each errs on other days.
 
     The minute that rises most against the five before it; and, where the five minutes from one on rise most against
@@ -376,7 +376,7 @@ def _rises(windows: _Windows) -> tuple[_Ints, _Ints]:
     return sharp.argmax(axis=1) + _SPAN + windows.begin, nearest + windows.begin
 
 
-def _local(moments: pl.Series, zone: str) -> _Ints:
+def _to_local(moments: pl.Series, zone: str) -> _Ints:
     if zone == "UTC":  # each collection comes by here, and to shift by nothing takes its time
         minutes: _Ints = moments.cast(pl.Int64).to_numpy() // _MINUTE_US
         return minutes
@@ -384,11 +384,11 @@ def _local(moments: pl.Series, zone: str) -> _Ints:
     return digits.dt.epoch("s").to_numpy() // 60
 
 
-def _offset(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> int | None:
+def _find_offset(minutes: _Ints, volume: _Floats, sessions: pl.DataFrame) -> int | None:
     """Return how many minutes after the open, taken as UTC, the sharpest rise stands in most sessions."""
-    windows = _lay_windows(minutes, volume, _local(sessions["open"], "UTC"), 720, 720)
+    windows = _lay_windows(minutes, volume, _to_local(sessions["open"], "UTC"), 720, 720)
     if not windows.rows.size:
         return None
-    rises = _rises(windows)[0]
+    rises = _measure_rises(windows)[0]
     values, counts = np.unique(rises, return_counts=True)
     return int(values[counts.argmax()]) if counts.max() * 2 >= rises.size else None

@@ -47,7 +47,7 @@ def _rank(values: FloatArray) -> FloatArray:
     return places
 
 
-def _zscore(values: FloatArray) -> FloatArray:
+def _compute_zscore(values: FloatArray) -> FloatArray:
     """Return the distance from the mean in standard deviations (ddof 0); 0 where all are equal."""
     ordered = np.sort(values)
     if ordered[0] == ordered[-1]:
@@ -56,5 +56,5 @@ def _zscore(values: FloatArray) -> FloatArray:
     return scores
 
 
-ACROSS: Final[Mapping[str, Callable[[FloatArray], FloatArray]]] = {"rank": _rank, "zscore": _zscore}
+ACROSS: Final[Mapping[str, Callable[[FloatArray], FloatArray]]] = {"rank": _rank, "zscore": _compute_zscore}
 """Ways to compare the tickers of a minute, by the word that `features.Feature.across` has."""

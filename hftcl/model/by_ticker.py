@@ -1,7 +1,7 @@
 """Features and target of a whole watchlist, computed a few tickers at a time: memory grows with theirs alone.
 
-The values are those of `features.features` and `target.targets`, to the bit. They are written as float32 to an unnamed
-file, see `mapped`, and read from it without a copy.
+The values are those of `features.features` and `target.compute_targets`, to the bit. They are written as float32 to an
+unnamed file, see `mapped`, and read from it without a copy.
 """
 
 from collections.abc import Callable, Sequence

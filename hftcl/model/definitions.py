@@ -23,7 +23,7 @@ _since_first, _macd = pl.col("since_first"), pl.col("macd")
 
 
 def _since_open() -> pl.Expr:
-    # Times the reciprocal, not divided: so were the values computed that models have been fitted to; see `since_open`.
+    # Times the reciprocal, not divided: so were the values that models were fitted to; see `compute_since_open`.
     return (_close * (1 / pl.col("first_open"))).log()
 
 

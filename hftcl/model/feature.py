@@ -53,6 +53,6 @@ def list_columns(table: Sequence[Feature]) -> tuple[str, ...]:
     return tuple(sorted({column for feature in table for column in feature.columns}))
 
 
-def value(feature: Feature) -> pl.Expr:
+def build_value(feature: Feature) -> pl.Expr:
     """Return the feature's expression, Float32, null where its look-back reaches before the ticker's first bar."""
     return pl.when(pl.col("age") >= feature.lookback).then(feature.expr).cast(pl.Float32)

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 
 from hftcl.errors import FeatureError
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.market.bars import BAR_SCHEMA, PRICES
 from hftcl.market.columns import Nature, find_nature
-from hftcl.model.feature import Feature, list_columns, value
+from hftcl.model.feature import Feature, build_value, list_columns
 from hftcl.model.features import evaluate
 from hftcl.model.grid import EARLIER_SESSIONS, TRAINING_COLUMNS, MinuteGrid, build_grid
 from hftcl.model.made_up_market import MINUTES, Samples, make_market, sample_columns
@@ -269,7 +269,7 @@ def _name_first(bars: pl.DataFrame, broken: pl.Series, *values: pl.Series) -> st
     if rows.is_empty():
         return ""
     ticker, ts, row = rows.row(0)
-    bar = f"{ticker} {moment(ts)} UTC"
+    bar = f"{ticker} {format_moment(ts)} UTC"
     if not values:
         return bar
     return f"{bar} ({', then '.join('null' if (value := one[row]) is None else f'{value:.9g}' for one in values)})"
@@ -337,7 +337,7 @@ def _check_each_bar(findings: _Findings, table: tuple[Feature, ...], bars: pl.Da
         cut = pl.Series("part", np.repeat(np.arange(len(spans)), lengths), dtype=pl.UInt32)
         frame = grid.frame[np.concatenate(spans)].with_columns(cut)
         ends = pl.Series(np.cumsum(lengths) - 1)
-        without = frame.select(value(feature).over("part").alias(feature.name) for feature in table)[ends]
+        without = frame.select(build_value(feature).over("part").alias(feature.name) for feature in table)[ends]
         for feature in table:
             name = feature.name
             _compare(findings, feature, today[at], whole[at][name], without[name], _FUTURE)

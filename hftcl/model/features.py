@@ -18,7 +18,7 @@ import polars as pl
 
 from hftcl.model.across import compare_minutes
 from hftcl.model.definitions import DEFINITIONS_VERSION, FEATURES
-from hftcl.model.feature import Feature, list_columns, value
+from hftcl.model.feature import Feature, build_value, list_columns
 from hftcl.model.grid import MOST_MINUTES, VOLATILITY_MINUTES, MinuteGrid, build_grid
 from hftcl.model.peers import LOG_UNIT
 
@@ -33,9 +33,9 @@ __all__ = [
     "build_documentation",
     "build_matrix",
     "ctx",
-    "definitions_hash",
     "evaluate",
     "features",
+    "hash_definitions",
     "is_known",
 ]
 
@@ -129,8 +129,8 @@ _KEYS: Final = ("seen", "session_no", "minute")
 
 
 def _evaluate_seen(grid: MinuteGrid, table: Sequence[Feature]) -> pl.DataFrame:
-    columns = [value(feature).over("part").alias(feature.name) for feature in table]
-    return pl.concat([chunk.select(*_KEYS, *columns).filter("seen") for chunk in _chunks(grid.frame)])
+    columns = [build_value(feature).over("part").alias(feature.name) for feature in table]
+    return pl.concat([chunk.select(*_KEYS, *columns).filter("seen") for chunk in _cut_chunks(grid.frame)])
 
 
 def _put_in_order(by_row: pl.DataFrame, grid: MinuteGrid) -> pl.DataFrame:
@@ -159,7 +159,7 @@ def _place_across(rows: pl.DataFrame, table: tuple[Feature, ...]) -> pl.DataFram
     )
 
 
-def _chunks(frame: pl.DataFrame) -> list[pl.DataFrame]:
+def _cut_chunks(frame: pl.DataFrame) -> list[pl.DataFrame]:
     """Cut between parts, so that no window is cut."""
     starts = frame.select((pl.col("age") == 0).arg_true()).to_series().to_numpy()
     after = np.searchsorted(starts, np.arange(_CHUNK_ROWS, frame.height, _CHUNK_ROWS))
@@ -167,13 +167,13 @@ def _chunks(frame: pl.DataFrame) -> list[pl.DataFrame]:
     return [frame.slice(begin, end - begin) for begin, end in pairwise(cuts)]
 
 
-def definitions_hash(table: tuple[Feature, ...] = FEATURES) -> str:
+def hash_definitions(table: tuple[Feature, ...] = FEATURES) -> str:
     """SHA-256, hexadecimal, over what the columns mean: names, order, look-backs, formulae, version and units.
 
     The formula's text, not polars' form of the expression, which changes with polars: what a new polars does to the
     values is for the model's canary rows to tell.
 
-    >>> len(definitions_hash())
+    >>> len(hash_definitions())
     64
     """
     meaning = {
@@ -190,11 +190,11 @@ def build_documentation() -> str:
     """Return the table of docs/features.md, as Markdown; docs/features.md says how to put it there."""
     head = ["| # | name | formula | look-back | reason |", "| --- | --- | --- | --- | --- |"]
     return (
-        "\n".join([*head, *(_document_feature(number, feature) for number, feature in enumerate(FEATURES, 1))]) + "\n"
+        "\n".join([*head, *(_describe_feature(number, feature) for number, feature in enumerate(FEATURES, 1))]) + "\n"
     )
 
 
-def _document_feature(number: int, feature: Feature) -> str:
+def _describe_feature(number: int, feature: Feature) -> str:
     sessions = {0: "", 1: ", previous session"}.get(feature.sessions, f", {feature.sessions} earlier sessions")
     formula = feature.formula.replace("|", "\\|")
     return f"| {number} | `{feature.name}` | {formula} | {feature.lookback} min{sessions} | {feature.reason} |"

@@ -45,7 +45,8 @@ def describe_bound(family: Family, params: Mapping[str, object], rows: Sequence[
     if most <= MAX_BYTES:
         return ""
     return (
-        f"the model may take up to {_mebibytes(most)}, and a file may have {_mebibytes(MAX_BYTES)}: as soon as that is "
+        f"the model may take up to {_format_mebibytes(most)}, and a file may have "
+        f"{_format_mebibytes(MAX_BYTES)}: as soon as that is "
         f"certain the training ends. {_advise(per_ticker=per_ticker)}"
     )
 
@@ -63,8 +64,10 @@ def require_room(sizes: Sequence[int], rows: Sequence[int]) -> None:
     if taken > MAX_BYTES or min(by_ticker, by_row) > _SURE * MAX_BYTES:
         foreseen = max(taken, min(by_ticker, by_row))
         raise TrainingError(
-            f"The models of {done} of {count(len(rows), 'ticker')} take {_mebibytes(taken)}: all would take some "
-            f"{_mebibytes(foreseen)}, and a model file may have {_mebibytes(MAX_BYTES)}. {_advise(per_ticker=True)}"
+            f"The models of {done} of {count(len(rows), 'ticker')} take {_format_mebibytes(taken)}: all "
+            "would take some "
+            f"{_format_mebibytes(foreseen)}, and a model file may have {_format_mebibytes(MAX_BYTES)}. "
+            f"{_advise(per_ticker=True)}"
         )
 
 
@@ -72,12 +75,12 @@ def require_small(size: int, *, per_ticker: bool = False) -> None:
     """Raise TrainingError for a model of so many bytes that no file may hold it."""
     if size > MAX_BYTES:
         raise TrainingError(
-            f"The model takes {_mebibytes(size)}, and a model file may have {_mebibytes(MAX_BYTES)}. "
+            f"The model takes {_format_mebibytes(size)}, and a model file may have {_format_mebibytes(MAX_BYTES)}. "
             + _advise(per_ticker=per_ticker)
         )
 
 
-def _mebibytes(size: float) -> str:
+def _format_mebibytes(size: float) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 

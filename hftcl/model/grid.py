@@ -27,7 +27,7 @@ from hftcl.market.columns import Nature, find_nature
 from hftcl.model.handed_on import EARLIER_SESSIONS as EARLIER_SESSIONS
 from hftcl.model.handed_on import HandedOn
 from hftcl.model.peers import LOG_UNIT, OWN, PEER_HORIZONS, PEERS, add_peers
-from hftcl.model.since_open import Array, IntArray, fold_down_parts, since_open
+from hftcl.model.since_open import Array, IntArray, compute_since_open, fold_down_parts
 
 VOLUME_UNIT: Final = 1e-3
 """Volumes are counted in thousandths of a share or coin."""
@@ -144,13 +144,13 @@ def build_grid_alone(bars: pl.DataFrame, sessions: pl.DataFrame, columns: Sequen
 def _build_alone(placed: pl.DataFrame, sessions: pl.DataFrame, columns: Sequence[str]) -> MinuteGrid:
     parts = _find_parts(placed, sessions)
     rows = _find_rows(placed, parts)
-    frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows, columns)), _within_part)
+    frame = add_windows(_add_since_open(_build_minutes(placed, parts, rows, columns)), _keep_within_part)
     handed_on = HandedOn.from_frame(frame, parts)
     frame = frame.hstack(handed_on.build_columns(frame["part"].to_numpy(), frame["minute"].to_numpy()))
     return MinuteGrid(frame=frame, rows=rows)
 
 
-def _within_part(expr: pl.Expr) -> pl.Expr:
+def _keep_within_part(expr: pl.Expr) -> pl.Expr:
     return expr.over("part")
 
 
@@ -291,7 +291,7 @@ def _add_since_open(frame: pl.DataFrame) -> pl.DataFrame:
     part, age = (frame[name].to_numpy().astype(np.int64) for name in ("part", "age"))
     minutes = {name: frame[name].to_numpy() for name in ("open", "high", "low", "close", "v", "turnover")}
     return frame.with_columns(
-        pl.Series(name, values) for name, values in since_open(minutes, fold_down_parts(part, age)).items()
+        pl.Series(name, values) for name, values in compute_since_open(minutes, fold_down_parts(part, age)).items()
     )
 
 
@@ -326,6 +326,6 @@ def hand_on_to(session: date, placed: pl.DataFrame, days: Iterable[date] = ()) -
     stubs = placed.unique("ticker").with_columns(session=pl.lit(session), minute=pl.lit(0, pl.Int32))
     placed = pl.concat([placed, stubs])
     parts = _find_parts(placed, find_sessions(placed, days))
-    frame = add_windows(_build_minutes(placed, parts, _find_rows(placed, parts)), _within_part)
+    frame = add_windows(_build_minutes(placed, parts, _find_rows(placed, parts)), _keep_within_part)
     new = parts.filter(pl.col("session") == session)
     return dict(zip(new["ticker"].to_list(), new["part"].to_list(), strict=True)), HandedOn.from_frame(frame, parts)

@@ -28,14 +28,14 @@ def add_peers(frame: pl.DataFrame, *minute: str) -> pl.DataFrame:
 
 
 def _divide(frame: pl.DataFrame, sums: dict[str, tuple[pl.Expr, pl.Expr]]) -> pl.DataFrame:
-    def peers(name: str) -> pl.Expr:
+    def average_peers(name: str) -> pl.Expr:
         z, (count, total) = pl.col(name), sums[name]
         others = count.cast(pl.Int64) - z.is_not_null().cast(pl.Int64)
         return pl.when(others > 0).then((total - z.fill_null(0)) / others * LOG_UNIT)
 
-    return frame.with_columns(peers(own).alias(name) for own, name in zip(OWN, PEERS, strict=True)).with_columns(
-        pl.col(name) * LOG_UNIT for name in OWN
-    )
+    return frame.with_columns(
+        average_peers(own).alias(name) for own, name in zip(OWN, PEERS, strict=True)
+    ).with_columns(pl.col(name) * LOG_UNIT for name in OWN)
 
 
 class PeerSums:

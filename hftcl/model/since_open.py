@@ -35,17 +35,17 @@ SINCE_OPEN = (
     "macd",
     "macd_signal",
 )
-"""The columns that `since_open` makes; `model.grid` says what they are."""
+"""The columns that `compute_since_open` makes; `model.grid` says what they are."""
 
 
-def since_open(minutes: dict[str, Array], fold: Fold) -> dict[str, Array]:
+def compute_since_open(minutes: dict[str, Array], fold: Fold) -> dict[str, Array]:
     """Return the columns SINCE_OPEN of minutes without a hole: open, high, low, close, v and turnover."""
     close = minutes["close"]
     first_close = fold("first_close", close, _keep)
     # Times the reciprocal, as polars divides a column by one number, and polars' logarithm: to the bit what
     # `close / close.first()` gave when the first models were fitted.
     since_first = compute_logs(close * (1 / first_close))
-    ema_12, ema_26 = (fold(f"ema_{span}", since_first, _ema(span)) for span in (12, 26))
+    ema_12, ema_26 = (fold(f"ema_{span}", since_first, _build_ema(span)) for span in (12, 26))
     macd = ema_12 - ema_26
     return {
         "first_open": fold("first_open", minutes["open"], _keep),
@@ -58,7 +58,7 @@ def since_open(minutes: dict[str, Array], fold: Fold) -> dict[str, Array]:
         "ema_12": ema_12,
         "ema_26": ema_26,
         "macd": macd,
-        "macd_signal": fold("macd_signal", macd, _ema(9)),
+        "macd_signal": fold("macd_signal", macd, _build_ema(9)),
     }
 
 
@@ -83,7 +83,7 @@ def _keep(before: Array, now: Array) -> Array:
     return before
 
 
-def _ema(span: int) -> Step:
+def _build_ema(span: int) -> Step:
     alpha = 2 / (span + 1)
     return lambda before, now: before + alpha * (now - before)
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from hftcl.market.columns import Nature, find_nature
 from hftcl.model.across import compare_across
-from hftcl.model.feature import Feature, list_columns, value
+from hftcl.model.feature import Feature, build_value, list_columns
 from hftcl.model.features import FEATURES, features
 from hftcl.model.grid import (
     EARLIER_SESSIONS,
@@ -28,7 +28,7 @@ from hftcl.model.grid import (
 )
 from hftcl.model.newest import LENGTH, compute_newest, is_known
 from hftcl.model.peers import add_peers
-from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, since_open
+from hftcl.model.since_open import SINCE_OPEN, Array, IntArray, Step, compute_since_open
 
 # What features of later minutes and sessions read of a bar.
 _KEPT: Final = ["ticker", "ts", "session", "minute", "open", "high", "low", "close", "volume"]
@@ -163,9 +163,9 @@ class _StreamingSession:
             self._oldest = placed.minute
         else:
             for empty in range(self._newest + 1, placed.minute):
-                self._step(empty, None)
+                self._take_minute(empty, None)
         self._enrol(placed.tickers)
-        self._step(placed.minute, placed)
+        self._take_minute(placed.minute, placed)
         self._newest = placed.minute
         self.bars.append(bars)
 
@@ -182,7 +182,7 @@ class _StreamingSession:
         if not self._strange:
             return pl.DataFrame(ours)
         minutes = add_peers(add_windows(self._window.build_frame(), _drop_bounds), "minute")
-        evaluated = minutes.select(value(feature).alias(feature.name) for feature in self._strange)
+        evaluated = minutes.select(build_value(feature).alias(feature.name) for feature in self._strange)
         newest = evaluated[(rows + 1) * self._window.length - 1]
         return pl.DataFrame([*ours, *_place_across(newest, self._strange)])[self._names]
 
@@ -213,7 +213,7 @@ class _StreamingSession:
             self._part = np.append(self._part, [self._parts.get(ticker, -1) for ticker in new])
             self._window.enrol(len(new))
 
-    def _step(self, minute: int, placed: "_Placed | None") -> None:
+    def _take_minute(self, minute: int, placed: "_Placed | None") -> None:
         """Add a minute of every ticker; one without a bar keeps its close and has no volume."""
         window = self._window
         at = np.array([self._slots[ticker] for ticker in placed.tickers] if placed else [], dtype=np.int64)
@@ -237,7 +237,7 @@ class _StreamingSession:
         def fold(name: str, now: Array, step: Step) -> Array:
             return np.where(age == 0, now, step(window.read_newest(name), now))
 
-        minutes |= since_open(minutes, fold)
+        minutes |= compute_since_open(minutes, fold)
         minutes |= self._read_handed_on(minute)
         window.append(minutes | {"age": age, "seen": seen, "minute": np.full(window.tickers, minute)})
 

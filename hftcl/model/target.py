@@ -6,7 +6,7 @@ from hftcl.market.bars import TS
 from hftcl.model.grid import MinuteGrid, build_grid
 
 
-def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
+def compute_targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     """Return [target Float32, label_end Datetime us UTC], row for row with `bars`; both null where undefined.
 
     exec(m) is the open of the ticker's first bar at or after minute m of the same session: an order that waits for a
@@ -21,7 +21,7 @@ def targets(bars: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     Raises ValueError for a horizon below 1 or bars that are not clean. Source: docs/features.md.
 
     >>> from hftcl.market.bars import BAR_SCHEMA
-    >>> targets(BAR_SCHEMA.to_frame(), 15).columns
+    >>> compute_targets(BAR_SCHEMA.to_frame(), 15).columns
     ['target', 'label_end']
     """
     if horizon_minutes < 1:

@@ -275,10 +275,10 @@ def _fit(
 def _build_stepper(say: Any, text: str, *, half: int = 0, halves: int = 2) -> OnStep:
     """Count the two fits as one run of steps: the second starts where the first ended."""
 
-    def on_step(done: int, total: int) -> None:  # int: a family may count in numbers of numpy's, or in floats
+    def tell_step(done: int, total: int) -> None:  # int: a family may count in numbers of numpy's, or in floats
         say({"done": int(half * total + done), "total": int(halves * total), "text": text})
 
-    return on_step
+    return tell_step
 
 
 def _write_pkl(estimator: Any, file: IO[bytes]) -> None:

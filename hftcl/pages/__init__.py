@@ -12,24 +12,24 @@ from dataclasses import fields
 from pathlib import Path
 
 from hftcl import durable
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import UsageError
 from hftcl.formats import count
-from hftcl.pages.backtest import backtest
-from hftcl.pages.drawing import ticks
-from hftcl.pages.features import features
-from hftcl.pages.performance import performance
-from hftcl.pages.search import search
+from hftcl.pages.backtest import draw_backtest
+from hftcl.pages.drawing import choose_ticks
+from hftcl.pages.features import draw_features
+from hftcl.pages.performance import draw_performance
+from hftcl.pages.search import draw_search
 from hftcl.performance.reports import TradeRow
 
 __all__ = [
-    "backtest",
-    "features",
-    "performance",
+    "choose_ticks",
+    "draw_backtest",
+    "draw_features",
+    "draw_performance",
+    "draw_search",
     "require_place",
     "require_trades_file",
-    "search",
-    "ticks",
     "write",
     "write_trades",
 ]
@@ -62,7 +62,7 @@ def require_trades_file(path: Path) -> None:
 
 def write_trades(path: Path, trades: Sequence[TradeRow]) -> str:
     """Write all of `trades` as CSV or JSON, newest first, times UTC in ISO 8601; return the line that says so."""
-    rows: list[dict[str, object]] = document(trades)
+    rows: list[dict[str, object]] = build_document(trades)
     if path.suffix.lower() == ".json":
         text = json.dumps(rows, ensure_ascii=False, indent=1) + "\n"
     else:

@@ -8,15 +8,15 @@ from html import escape
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import (
-    basis_points,
     count,
     describe_edge,
     describe_found,
     describe_policy,
-    interval,
-    moment,
+    format_basis_points,
+    format_interval,
+    format_moment,
+    format_sharpe,
     number,
-    sharpe_ratio,
 )
 from hftcl.pages.chart_data import enliven, read_script
 from hftcl.pages.drawing import (
@@ -24,18 +24,18 @@ from hftcl.pages.drawing import (
     CHART_STYLE,
     HEIGHT,
     WIDTH,
+    choose_ticks,
     draw_both,
+    draw_page,
+    draw_svg,
+    draw_table,
+    draw_uprights,
     name_bars,
-    page,
-    svg,
-    table,
-    ticks,
-    uprights,
 )
-from hftcl.pages.performance_charts import build_session_chart, measure_falls, monthly
+from hftcl.pages.performance_charts import build_session_chart, draw_monthly, measure_falls
 from hftcl.pages.plot import Plot
 from hftcl.pages.risk import draw_policies_risk
-from hftcl.performance.figures import months
+from hftcl.performance.figures import sum_by_month
 
 if TYPE_CHECKING:
     from hftcl.learning.backtest.reports import (
@@ -73,13 +73,13 @@ _SEARCH_VERDICTS: Final = {
 }
 
 
-def backtest(report: "BacktestReport") -> str:
+def draw_backtest(report: "BacktestReport") -> str:
     """Return the page of a BacktestReport."""
-    return page("hftcl backtest", _backtest_body(report), style=CHART_STYLE, script=read_script())
+    return draw_page("hftcl backtest", _backtest_body(report), style=CHART_STYLE, script=read_script())
 
 
 def _backtest_body(report: "BacktestReport") -> list[str]:
-    curves = _curves(report.policies)
+    curves = _build_curves(report.policies)
     kind = name_bars(report.source, synthetic=report.synthetic)
     return [
         "<header>",
@@ -87,19 +87,19 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         f'<p class="soft">{kind}; {count(report.sessions, "session")}, {report.from_} to {report.to}; '
         f"{escape(', '.join(report.tickers))}; {count(report.trainings, 'training')}; "
         f"policy {escape(describe_policy(report.promote_policy))}; "
-        f"{basis_points(report.cost_bps)} per unit of turnover.</p>",
+        f"{format_basis_points(report.cost_bps)} per unit of turnover.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
         "</header>",
         f'<section class="verdict {report.conclusion.replace(" ", "-")}"><b>{_VERDICTS[report.conclusion]}.</b>',
         f"<p>{escape(report.reason)}.</p></section>",
         *_build_search_verdict(report.search),
         "<h2>Cumulative net P&amp;L, % of capital</h2>",
-        _key(curves),
-        _chart("wealth", curves, report.attempts, "Cumulative net P&L of each policy, in percent of capital"),
+        _draw_key(curves),
+        _draw_chart("wealth", curves, report.attempts, "Cumulative net P&L of each policy, in percent of capital"),
         '<p class="soft">Dots: a model was deployed. Strip below: green where the configured policy was let trade by '
         "its record, grey where it stood aside. Profits are not reinvested.</p>",
         f"<h2>The same at equal risk: each scaled to {100 * SCALED_TO:.0f} % volatility a year</h2>",
-        _chart(
+        _draw_chart(
             "equal-risk",
             [curve.scale(report.sessions_per_year) for curve in curves],
             report.attempts,
@@ -107,22 +107,22 @@ def _backtest_body(report: "BacktestReport") -> list[str]:
         ),
         '<p class="soft">The slope is the Sharpe ratio. The scale is the whole span\'s, known only afterwards.</p>',
         "<h2>Drawdown, % of capital</h2>",
-        _falls(curves),
+        _draw_falls(curves),
         '<p class="soft">Area: the configured policy, from one session\'s end to the next.</p>',
         "<h2>Months, net P&amp;L in % of capital</h2>",
-        *_months(curves),
+        *_draw_months(curves),
         "<h2>Policies</h2>",
-        _policies(report.policies),
+        _draw_policies(report.policies),
         "<h2>Risk beside return</h2>",
         *draw_policies_risk(report.policies),
         "<h2>Differences of Sharpe ratios, with 90 % intervals</h2>",
-        _intervals(report.differences),
+        _draw_all_intervals(report.differences),
         '<p class="soft">Paired on the same sessions (Ledoit and Wolf 2008). An interval that includes 0 shows '
         "nothing. Rule of the conclusion: the interval of the ungated policy less never retrain, which has no gate "
         "either, lies above 0 (paid), includes 0 (not shown) or lies below 0 (cost). A policy that traded in fewer "
         "than 20 sessions shows nothing.</p>",
         "<h2>Week by week</h2>",
-        _weeks(report.attempts),
+        _draw_weeks(report.attempts),
         *_build_search_weeks(report.search),
     ]
 
@@ -181,7 +181,7 @@ class _Curve:
         )
 
 
-def _curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
+def _build_curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
     curves = []
     for place, (name, policy) in enumerate(policies.items()):
         days = tuple(date.fromisoformat(day) for day in policy.pnl_by_session)
@@ -202,7 +202,7 @@ def _curves(policies: "Mapping[str, PolicyReport]") -> list[_Curve]:
     return curves
 
 
-def _key(curves: Sequence[_Curve]) -> str:
+def _draw_key(curves: Sequence[_Curve]) -> str:
     items = []
     for curve in curves:
         width = "main" if curve.place == 0 else ""
@@ -214,7 +214,7 @@ def _key(curves: Sequence[_Curve]) -> str:
     return f'<ul class="key">{"".join(items)}</ul>'
 
 
-def _chart(name: str, curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title: str) -> str:
+def _draw_chart(name: str, curves: Sequence[_Curve], attempts: "Sequence[AttemptReport]", title: str) -> str:
     days = curves[0].days
     values = [value for curve in curves for value in curve.wealth]
     plot = Plot.fit_around(days, values, height=HEIGHT, below=BOTTOM)
@@ -233,7 +233,7 @@ def _chart(name: str, curves: Sequence[_Curve], attempts: "Sequence[AttemptRepor
     return enliven(plot.draw(title, shapes), build_session_chart(name, days, lines, scale="percent"))
 
 
-def _falls(curves: Sequence[_Curve]) -> str:
+def _draw_falls(curves: Sequence[_Curve]) -> str:
     """Return how far each policy lies below its highest point; the configured one as an area."""
     lines = [(curve.name, measure_falls(curve.net)) for curve in curves]
     days = curves[0].days
@@ -247,14 +247,14 @@ def _falls(curves: Sequence[_Curve]) -> str:
     return enliven(drawing, build_session_chart("drawdown", days, lines, digits=3, scale="percent"))
 
 
-def _months(curves: Sequence[_Curve]) -> list[str]:
+def _draw_months(curves: Sequence[_Curve]) -> list[str]:
     """Return a heat map for each policy that traded; those after the first two lie folded."""
     maps = []
     for curve in curves:
         if not any(curve.net):
             continue
         pnl = {day.isoformat(): net for day, net in zip(curve.days, curve.net, strict=True)}
-        drawn = monthly(months(pnl), f"Net P&L of {curve.name} by month in percent of capital")
+        drawn = draw_monthly(sum_by_month(pnl), f"Net P&L of {curve.name} by month in percent of capital")
         maps.append(f"<h3>{escape(curve.name)}</h3>{drawn}")
     if not maps:
         return ['<p class="soft">No policy traded.</p>']
@@ -278,17 +278,18 @@ def _strip(plot: Plot, attempts: "Sequence[AttemptReport]") -> list[str]:
             new, why = attempt.edge or state, f"{describe_edge(attempt.edge)}: {attempt.edge_reason}"
         if place and (new != state or day == date.max):
             told = f"{days[begin]} to {days[place - 1]}: {explanation}"
-            parts.append(_bar(plot, begin, place, state, told))
+            parts.append(_draw_bar(plot, begin, place, state, told))
             begin = place
         state, explanation = new, why
     return parts
 
 
-def _bar(plot: Plot, begin: int, end: int, state: str, explanation: str) -> str:
+def _draw_bar(plot: Plot, begin: int, end: int, state: str, explanation: str) -> str:
     kind = "live" if state == "live" else "aside"
-    left = plot.x(begin)
+    left = plot.to_x(begin)
     return (
-        f'<rect class="{kind}" x="{left:.1f}" y="{plot.bottom + 10:.0f}" width="{plot.x(end) - left:.1f}" height="8" '
+        f'<rect class="{kind}" x="{left:.1f}" y="{plot.bottom + 10:.0f}" width="{plot.to_x(end) - left:.1f}" '
+        'height="8" '
         f'data-x="{begin}" data-x2="{end}"><title>{escape(explanation)}</title></rect>'
     )
 
@@ -296,13 +297,13 @@ def _bar(plot: Plot, begin: int, end: int, state: str, explanation: str) -> str:
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
-def _policies(policies: "Mapping[str, PolicyReport]") -> str:
+def _draw_policies(policies: "Mapping[str, PolicyReport]") -> str:
     columns = ("policy", "Sharpe", "90 % interval", "net P&L", "gross", "turnover", "drawdown", "traded", "deployed")
     rows = [
         (
             f'<span>{escape(name)}<br><span class="soft">{escape(policy.rule)}</span></span>',
             number(policy.sharpe),
-            interval(policy.interval),
+            format_interval(policy.interval),
             number(policy.pnl, "+.2%"),
             number(policy.gross_pnl, "+.2%"),
             number(policy.turnover, ".1f"),
@@ -312,10 +313,10 @@ def _policies(policies: "Mapping[str, PolicyReport]") -> str:
         )
         for name, policy in policies.items()
     ]
-    return table(columns, rows)
+    return draw_table(columns, rows)
 
 
-def _intervals(differences: "Sequence[DifferenceReport]") -> str:
+def _draw_all_intervals(differences: "Sequence[DifferenceReport]") -> str:
     """Return a dot with its interval for each difference, on one axis."""
     with_interval = [difference.interval for difference in differences if difference.interval is not None]
     if not with_interval:
@@ -330,10 +331,10 @@ def _draw_intervals(differences: "Sequence[DifferenceReport]", span: tuple[float
     left, right, row_high = (300.0, 150.0, 28.0) if beside else (10.0, 10.0, 46.0)
     height, text_down = row_high * len(differences) + 34.0, 4.0 if beside else -12.0
 
-    def x(value: float) -> float:
+    def to_x(value: float) -> float:
         return left + (width - left - right) * (value - low) / ((high - low) or 1.0)
 
-    parts = uprights(ticks(low, high), x, height)
+    parts = draw_uprights(choose_ticks(low, high), to_x, height)
     for row, difference in enumerate(differences):
         at = (20.0 if beside else 34.0) + row_high * row
         name = escape(f"{difference.policy} - {difference.against}")
@@ -341,16 +342,16 @@ def _draw_intervals(differences: "Sequence[DifferenceReport]", span: tuple[float
         if difference.interval is None or difference.difference is None:
             continue
         parts.append(
-            f'<path class="curve main" stroke="var(--c0)" d="M{x(difference.interval[0]):.1f} {at:.0f}'
-            f'H{x(difference.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" '
-            f'cx="{x(difference.difference):.1f}" cy="{at:.0f}"/>'
+            f'<path class="curve main" stroke="var(--c0)" d="M{to_x(difference.interval[0]):.1f} {at:.0f}'
+            f'H{to_x(difference.interval[1]):.1f}"/><circle fill="var(--c0)" r="5" '
+            f'cx="{to_x(difference.difference):.1f}" cy="{at:.0f}"/>'
             f'<text x="{width:.0f}" y="{at + text_down:.0f}" text-anchor="end">'
-            f"{number(difference.difference, '+.2f')} ({interval(difference.interval, '+.1f')})</text>"
+            f"{number(difference.difference, '+.2f')} ({format_interval(difference.interval, '+.1f')})</text>"
         )
-    return svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts, width)
+    return draw_svg(height, "Differences of Sharpe ratios with their 90 % intervals", parts, width)
 
 
-def _weeks(attempts: "Sequence[AttemptReport]") -> str:
+def _draw_weeks(attempts: "Sequence[AttemptReport]") -> str:
     columns = (
         "judged, UTC",
         "candidate",
@@ -365,10 +366,10 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
     )
     rows = [
         (
-            moment(attempt.at),
+            format_moment(attempt.at),
             escape(attempt.model_id),
-            sharpe_ratio(attempt.sharpe, attempt.exam_sessions),
-            sharpe_ratio(attempt.champion_sharpe, attempt.exam_sessions),
+            format_sharpe(attempt.sharpe, attempt.exam_sessions),
+            format_sharpe(attempt.champion_sharpe, attempt.exam_sessions),
             number(attempt.p_better),
             f'<span class="{_KINDS.get(attempt.outcome, "")}">{escape(attempt.outcome)}</span>',
             escape(attempt.reason),
@@ -378,7 +379,7 @@ def _weeks(attempts: "Sequence[AttemptReport]") -> str:
         )
         for attempt in attempts
     ]
-    return table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))
+    return draw_table(columns, rows, text=frozenset({1, 5, 6, 7, 9}))
 
 
 def _build_search_weeks(report: "SearchedReport | None") -> list[str]:
@@ -388,12 +389,12 @@ def _build_search_weeks(report: "SearchedReport | None") -> list[str]:
     columns = ("searched, UTC", "trials", "inside", "of luck", "deflated", "exam", "verdict", "found", "why")
     rows = [
         (
-            moment(week.at),
+            format_moment(week.at),
             str(week.trials),
             number(week.inner_sharpe),
             number(week.best_of_worthless),
             number(week.dsr),
-            sharpe_ratio(week.exam_sharpe, week.exam_sessions),
+            format_sharpe(week.exam_sharpe, week.exam_sessions),
             f'<span class="{_KINDS.get(week.outcome, "")}">{escape(week.outcome or "-")}</span>',
             escape(describe_found(week.changes, candidate=week.candidate, reason=week.reason)),
             escape(week.reason if week.candidate else ""),
@@ -402,7 +403,7 @@ def _build_search_weeks(report: "SearchedReport | None") -> list[str]:
     ]
     return [
         "<h2>The searches, week by week</h2>",
-        table(columns, rows, text=frozenset({6, 7, 8})),
+        draw_table(columns, rows, text=frozenset({6, 7, 8})),
         f'<p class="soft">{count(report.trials, "trial")}, each week of {report.space:,.0f} choices. Inside: net '
         "Sharpe ratio of the winner where it was chosen. Of luck: what the best of so many worthless trials would "
         "show there, those of earlier weeks on the same sessions counted. Deflated: how sure it is that the winner is "

@@ -82,7 +82,7 @@ stroke-width:1.2}.gain{fill:var(--good)}.loss{fill:var(--bad)}.none{fill:var(--b
 """.lstrip()
 
 
-def page(title: str, body: Iterable[str], *, style: str = "", script: str = "") -> str:
+def draw_page(title: str, body: Iterable[str], *, style: str = "", script: str = "") -> str:
     """Return the whole page; `script`, if one, is the only thing that its policy lets run."""
     runs = ""
     if script:
@@ -111,7 +111,7 @@ def name_bars(source: str, *, synthetic: bool) -> str:
     return f'<span class="synthetic">{SYNTHETIC}</span>' if synthetic else f"Bars from {escape(source)}"
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
+def choose_ticks(low: float, high: float, about: int = 6) -> list[float]:
     """Return round values from `low` to `high`, at most about `about` of them, 0 among them where it lies between."""
     span = (high - low) or 1.0
     raw = span / about
@@ -121,7 +121,7 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
     return [step * k for k in range(first, last + 1)]
 
 
-def svg(
+def draw_svg(
     height: float,
     title: str,
     parts: Iterable[str],
@@ -159,7 +159,7 @@ def group(kind: str, parts: Iterable[str]) -> str:
     return f'<g class="{kind}">{"".join(parts)}</g>'
 
 
-def grid(values: Sequence[float], y: Callable[[float], float], width: float = WIDTH) -> list[str]:
+def draw_grid(values: Sequence[float], y: Callable[[float], float], width: float = WIDTH) -> list[str]:
     step = abs(values[1] - values[0]) if len(values) > 1 else 1.0
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     lines = []
@@ -173,7 +173,7 @@ def grid(values: Sequence[float], y: Callable[[float], float], width: float = WI
     return lines
 
 
-def uprights(values: Sequence[float], x: Callable[[float], float], height: float) -> list[str]:
+def draw_uprights(values: Sequence[float], x: Callable[[float], float], height: float) -> list[str]:
     """Return the axis below: a line at each value, the one at 0 darker, and its figure."""
     return [
         f'<path class="{"zero" if abs(value) < _ZERO else "grid"}" d="M{x(value):.1f} 4V{height - 24:.0f}"/>'
@@ -182,16 +182,16 @@ def uprights(values: Sequence[float], x: Callable[[float], float], height: float
     ]
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: frozenset[int] = frozenset()) -> str:
+def draw_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, text: frozenset[int] = frozenset()) -> str:
     cards = len(columns) >= _CARDS
     names = [f' data-name="{escape(name)}"' if cards else "" for name in columns]
 
-    def cells(tag: str, row: Sequence[str]) -> str:
+    def draw_cells(tag: str, row: Sequence[str]) -> str:
         return "".join(
             f"<{tag}{' class=text' if index in text else ''}{names[index] if tag == 'td' else ''}>{cell}</{tag}>"
             for index, cell in enumerate(row)
         )
 
-    head = f"<thead><tr>{cells('th', [escape(name) for name in columns])}</tr></thead>"
-    body = "".join(f"<tr>{cells('td', row)}</tr>\n" for row in rows)
+    head = f"<thead><tr>{draw_cells('th', [escape(name) for name in columns])}</tr></thead>"
+    body = "".join(f"<tr>{draw_cells('td', row)}</tr>\n" for row in rows)
     return f'<div class="wide"><table{" class=cards" if cards else ""}>{head}<tbody>\n{body}</tbody></table></div>'

@@ -3,8 +3,18 @@
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import UNDEFINED, count, describe_beyond_zero, information_interval, moment
-from hftcl.pages.drawing import RIGHT, WIDTH, draw_both, name_bars, page, svg, table, ticks, uprights
+from hftcl.formats import UNDEFINED, count, describe_beyond_zero, format_information_interval, format_moment
+from hftcl.pages.drawing import (
+    RIGHT,
+    WIDTH,
+    choose_ticks,
+    draw_both,
+    draw_page,
+    draw_svg,
+    draw_table,
+    draw_uprights,
+    name_bars,
+)
 
 if TYPE_CHECKING:
     from hftcl.learning.reports import FeatureReport, FeaturesReport
@@ -18,16 +28,16 @@ _AXIS: Final = 32.0  # units below the rows: what `uprights` takes for its figur
 _QUANTILES: Final = ("1 %", "25 %", "median", "75 %", "99 %")  # of FeatureReport.quantiles
 
 
-def features(report: "FeaturesReport") -> str:
+def draw_features(report: "FeaturesReport") -> str:
     """Return the page of a FeaturesReport."""
-    return page("hftcl features", _build_body(report))
+    return draw_page("hftcl features", _build_body(report))
 
 
 def _build_body(report: "FeaturesReport") -> list[str]:
     kind = name_bars(report.source, synthetic=report.synthetic)
     sessions = count(report.training_sessions, "training session")
     note = f" ({escape(report.as_of_note)})" if report.as_of_note else ""
-    known = f"known until {moment(report.as_of)} UTC{note}"
+    known = f"known until {format_moment(report.as_of)} UTC{note}"
     serving = f" Weight: in the model that serves, {escape(report.model_id)}." if report.model_id else ""
     left_out = (
         [f'<p class="soft">Left out by [features]: {escape(", ".join(report.left_out))}.</p>']
@@ -56,7 +66,7 @@ def _build_body(report: "FeaturesReport") -> list[str]:
         *own,
         *left_out,
         "<h2>Formulae</h2>",
-        table(
+        draw_table(
             ("feature", "formula"),
             ((_name(feature), escape(feature.formula)) for feature in report.features),
             text=frozenset({1}),
@@ -82,11 +92,11 @@ def _draw_worth(report: "FeaturesReport", width: float) -> str:
     beside = width >= WIDTH and longest * _LETTER < _FROM
     left, row_high = (_FROM, _ROW) if beside else (RIGHT, _HIGH_ROW)
 
-    def x(value: float) -> float:
+    def to_x(value: float) -> float:
         return left + (width - left - RIGHT) * (value - low) / (high - low)
 
     height = row_high * len(report.features) + _AXIS
-    parts = uprights(ticks(low, high, 8 if width >= WIDTH else 4), x, height)
+    parts = draw_uprights(choose_ticks(low, high, 8 if width >= WIDTH else 4), to_x, height)
     for row, feature in enumerate(report.features):
         at = row_high * (row + (0.5 if beside else 0.75)) + (4.0 if beside else 0.0)
         name = _shorten(feature.name, int(width / _LETTER))
@@ -94,15 +104,15 @@ def _draw_worth(report: "FeaturesReport", width: float) -> str:
         ic = feature.ic[horizon]
         if ic is None:
             continue
-        begin, middle, end = (x(value) for value in ic)
+        begin, middle, end = (to_x(value) for value in ic)
         color = "c0" if ic[0] <= 0 <= ic[2] else "c2"
         parts.append(
             f'<path class="curve" stroke="var(--{color})" d="M{begin:.1f} {at:.1f}H{end:.1f}'
             f'M{begin:.1f} {at - _END:.1f}v{2 * _END:.0f}M{end:.1f} {at - _END:.1f}v{2 * _END:.0f}"/>'
             f'<circle class="mark" fill="var(--{color})" r="4" cx="{middle:.1f}" cy="{at:.1f}">'
-            f"<title>{escape(f'{feature.name}: {information_interval(ic)}')}</title></circle>"
+            f"<title>{escape(f'{feature.name}: {format_information_interval(ic)}')}</title></circle>"
         )
-    return svg(height, f"Information coefficient of each feature at {horizon} minutes", parts, width)
+    return draw_svg(height, f"Information coefficient of each feature at {horizon} minutes", parts, width)
 
 
 def _shorten(name: str, most: int) -> str:
@@ -112,10 +122,10 @@ def _shorten(name: str, most: int) -> str:
 def _build_horizons(report: "FeaturesReport") -> str:
     horizons = sorted({horizon for feature in report.features for horizon in feature.ic}, key=int)
     rows = (
-        (_name(feature), *(information_interval(feature.ic.get(horizon)) for horizon in horizons))
+        (_name(feature), *(format_information_interval(feature.ic.get(horizon)) for horizon in horizons))
         for feature in report.features
     )
-    return table(("feature", *(f"{horizon} min" for horizon in horizons)), rows)
+    return draw_table(("feature", *(f"{horizon} min" for horizon in horizons)), rows)
 
 
 def _build_spread(report: "FeaturesReport") -> str:
@@ -135,4 +145,4 @@ def _build_spread(report: "FeaturesReport") -> str:
         for feature in report.features
     )
     columns = ("feature", "group", "coverage", *_QUANTILES, "weight", "us/bar")
-    return table(columns, rows, text=frozenset({1}))
+    return draw_table(columns, rows, text=frozenset({1}))

@@ -8,10 +8,19 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import annual, basis_points, count, interval, moment, money, number, sharpe_ratio
+from hftcl.formats import (
+    count,
+    format_annual,
+    format_basis_points,
+    format_interval,
+    format_moment,
+    format_money,
+    format_sharpe,
+    number,
+)
 from hftcl.pages import performance_charts as charts
 from hftcl.pages.chart_data import enliven, escape_json, read_script
-from hftcl.pages.drawing import CHART_STYLE, draw_both, name_bars, page, table
+from hftcl.pages.drawing import CHART_STYLE, draw_both, draw_page, draw_table, name_bars
 from hftcl.pages.price_charts import draw_prices
 from hftcl.pages.risk import draw_drawdowns, draw_sessions
 
@@ -47,50 +56,52 @@ return up?-c:c}).forEach(function(r){t.tBodies[0].appendChild(r)})})})})
 """
 
 
-def performance(report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None" = None) -> str:
+def draw_performance(
+    report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None" = None
+) -> str:
     """Return the page of a PerformanceReport with the Importances of the model in use, and the prices of its trades."""
-    return page(
+    return draw_page(
         "hftcl report",
-        _body(report, importances, prices),
+        _draw_body(report, importances, prices),
         style=STYLE.strip() + "\n" + CHART_STYLE,
         script=read_script() + _SORT,
     )
 
 
-def _body(report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None") -> list[str]:
+def _draw_body(report: "PerformanceReport", importances: "Importances", prices: "PriceCharts | None") -> list[str]:
     return [
-        *_header(report),
+        *_draw_header(report),
         draw_tiles(report),
         "<h2>Equity, % of capital</h2>",
-        enliven(charts.equity(report), charts.build_equity_chart(report)),
+        enliven(charts.draw_equity(report), charts.build_equity_chart(report)),
         draw_equity_key(report),
         "<h2>Drawdown, % of capital</h2>",
-        charts.drawdown(report),
+        charts.draw_drawdown(report),
         draw_drawdowns(report.risk.drawdowns),
         f"<h2>Sharpe ratio over {count(report.rolling_sessions, 'session')}</h2>",
-        _rolling(report),
+        _draw_rolling(report),
         "<h2>Months, net P&amp;L in % of capital</h2>",
-        charts.monthly(report.months),
+        charts.draw_monthly(report.months),
         "<h2>Sessions</h2>",
         *draw_sessions(report.risk, report.total.sessions),
         f"<h2>Models: the exam, and the {escape(report.ledger)} ledger</h2>",
-        *_models(report),
+        *_draw_models(report),
         "<h2>Cost</h2>",
-        _cost(report),
+        _draw_cost(report),
         "<h2>Weekday and hour of the session, net P&amp;L in USD</h2>",
-        charts.weekly(report),
+        charts.draw_weekly(report),
         '<p class="soft">A position belongs to the hour in which it was opened, counted from the open.</p>',
         "<h2>Tickers</h2>",
-        _fold(_parts("ticker", report.tickers), len(report.tickers), "tickers", "ticker"),
+        _fold(_draw_parts("ticker", report.tickers), len(report.tickers), "tickers", "ticker"),
         *(draw_prices(prices, report) if prices else ()),
         "<h2>Trades</h2>",
-        *_trades(report),
-        *_importances(report, importances),
-        f'<script type="application/json" id="series">{_series(report)}</script>',
+        *_draw_trades(report),
+        *_draw_importances(report, importances),
+        f'<script type="application/json" id="series">{_write_series(report)}</script>',
     ]
 
 
-def _header(report: "PerformanceReport") -> list[str]:
+def _draw_header(report: "PerformanceReport") -> list[str]:
     kind = name_bars(report.source, synthetic=report.synthetic)
     model = f"; model in use {escape(report.model_id)}" if report.model_id else ""
     return [
@@ -98,7 +109,7 @@ def _header(report: "PerformanceReport") -> list[str]:
         "<h1>What was traded</h1>",
         f'<p class="soft">{kind}; {_LEDGERS.get(report.ledger, escape(report.ledger))}; '
         f"{count(report.total.sessions, 'session')}, {report.from_} to {report.to}; "
-        f"capital {number(report.capital_usd, ',.0f')} USD{model}; as of {moment(report.as_of)} UTC.</p>",
+        f"capital {number(report.capital_usd, ',.0f')} USD{model}; as of {format_moment(report.as_of)} UTC.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
         "</header>",
     ]
@@ -109,25 +120,25 @@ def draw_tiles(report: "PerformanceReport") -> str:
     total, risk = report.total, report.risk
     factor, sessions = total.profit_factor, total.sessions
     shown = (
-        ("Net P&L", number(total.pnl, "+.2%"), f"{money(total.net_usd, signed=True)} USD"),
-        ("Sharpe ratio", sharpe_ratio(total.sharpe, sessions), f"90 %: {interval(total.sharpe_interval)}"),
+        ("Net P&L", number(total.pnl, "+.2%"), f"{format_money(total.net_usd, signed=True)} USD"),
+        ("Sharpe ratio", format_sharpe(total.sharpe, sessions), f"90 %: {format_interval(total.sharpe_interval)}"),
         ("Drawdown", number(total.max_drawdown, ".2%"), "deepest, session to session"),
         ("Win rate", number(total.hit_rate, ".1%"), f"of {count(total.trades, 'trade')}"),
         ("Profit factor", number(factor), "won / lost"),
         ("Turnover", f"{total.turnover:,.1f}", f"x capital, in {count(total.fills, 'fill')}"),
         ("Exposure", number(total.exposure, ".1%"), "mean gross, of capital"),
-        ("Cost", basis_points(total.cost_bps), f"assumed {basis_points(report.assumed_cost_bps)}"),
-        ("Break-even cost", basis_points(total.break_even_bps), "of turnover"),
-        ("CAGR", annual(risk.cagr, sessions, "+.2%"), "were profits reinvested"),
-        ("Volatility", annual(risk.volatility, sessions, ".2%"), "a year"),
-        ("Sortino ratio", annual(risk.sortino, sessions, ".2f"), "by falls alone"),
-        ("Calmar ratio", annual(risk.calmar, sessions, ".2f"), "CAGR / drawdown"),
+        ("Cost", format_basis_points(total.cost_bps), f"assumed {format_basis_points(report.assumed_cost_bps)}"),
+        ("Break-even cost", format_basis_points(total.break_even_bps), "of turnover"),
+        ("CAGR", format_annual(risk.cagr, sessions, "+.2%"), "were profits reinvested"),
+        ("Volatility", format_annual(risk.volatility, sessions, ".2%"), "a year"),
+        ("Sortino ratio", format_annual(risk.sortino, sessions, ".2f"), "by falls alone"),
+        ("Calmar ratio", format_annual(risk.calmar, sessions, ".2f"), "CAGR / drawdown"),
         ("VaR, 95 %", number(risk.var, "+.2%"), "one session in 20 is worse"),
         ("CVaR, 95 %", number(risk.cvar, "+.2%"), "mean of those"),
         ("Best session", number(risk.best, "+.2%"), str(risk.best_session or "")),
         ("Worst session", number(risk.worst, "+.2%"), str(risk.worst_session or "")),
-        ("Average win", money(risk.average_win_usd, signed=True), "USD a trade"),
-        ("Average loss", money(risk.average_loss_usd, signed=True), "USD a trade"),
+        ("Average win", format_money(risk.average_win_usd, signed=True), "USD a trade"),
+        ("Average loss", format_money(risk.average_loss_usd, signed=True), "USD a trade"),
     )
     tiles = "".join(
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><span>{escape(detail)}</span></div>'
@@ -145,8 +156,9 @@ def draw_equity_key(report: "PerformanceReport") -> str:
     legend = (
         f"Dashed: equal amounts of {count(len(bench.tickers), 'ticker')}, bought once and held: "
         f"{number(bench.pnl, '+.2%')}, Sharpe "
-        f"{sharpe_ratio(bench.sharpe, len(bench.pnl_by_session))} ({interval(bench.sharpe_interval)}). "
-        f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})."
+        f"{format_sharpe(bench.sharpe, len(bench.pnl_by_session))} ({format_interval(bench.sharpe_interval)}). "
+        f"Sharpe of the bot less its: {number(bench.difference, '+.2f')} "
+        f"({format_interval(bench.difference_interval)})."
     )
     if bench.equal_risk_share is not None:
         legend += (
@@ -157,17 +169,17 @@ def draw_equity_key(report: "PerformanceReport") -> str:
     return f'<p class="soft">{text} {legend}{note}</p>'
 
 
-def _rolling(report: "PerformanceReport") -> str:
+def _draw_rolling(report: "PerformanceReport") -> str:
     if len(report.rolling) < 2:
         needed, span_sessions = report.rolling_sessions + 1, report.total.sessions
         return (
             f'<p class="soft">A curve needs {count(needed, "session")}; the ledger has {span_sessions} in '
             "this span.</p>"
         )
-    return charts.rolling(report)
+    return charts.draw_rolling(report)
 
 
-def _models(report: "PerformanceReport") -> list[str]:
+def _draw_models(report: "PerformanceReport") -> list[str]:
     columns = (
         "model",
         "sessions",
@@ -186,9 +198,9 @@ def _models(report: "PerformanceReport") -> list[str]:
             str(model.live.sessions),
             str(model.from_),
             str(model.to),
-            money(model.live.net_usd, signed=True),
-            sharpe_ratio(model.live.sharpe, model.live.sessions),
-            sharpe_ratio(model.exam_sharpe, model.exam_sessions),
+            format_money(model.live.net_usd, signed=True),
+            format_sharpe(model.live.sharpe, model.live.sessions),
+            format_sharpe(model.exam_sharpe, model.exam_sessions),
             f"{model.live.trades:,}",
             number(model.live.hit_rate, ".1%"),
             number(model.live.cost_bps),
@@ -197,32 +209,35 @@ def _models(report: "PerformanceReport") -> list[str]:
     ]
     newest = report.models[-_MODELS_DRAWN:]
     return [
-        charts.exam_against_ledger(newest, report.ledger),
+        charts.draw_exam_against_ledger(newest, report.ledger),
         '<p class="soft">Grey: what the exam said, with its 90 % interval. Blue: what it made in the '
         f"{escape(report.ledger)} ledger.</p>",
-        _fold(table(columns, rows), len(rows), "models", "model"),
+        _fold(draw_table(columns, rows), len(rows), "models", "model"),
     ]
 
 
-def _cost(report: "PerformanceReport") -> str:
+def _draw_cost(report: "PerformanceReport") -> str:
     total = report.total
     if total.cost_bps is None:
         return '<p class="soft">Nothing was traded.</p>'
     verdict = "less" if total.cost_bps <= report.assumed_cost_bps else "more"
     return (
-        f"<p>{money(total.commission_usd)} USD of commission and {money(total.slippage_usd)} USD of slippage against "
-        f"the decision's reference price: {basis_points(total.cost_bps)} of each unit of turnover, {verdict} than the "
-        f"{basis_points(report.assumed_cost_bps)} that exams assume. Gross P&amp;L "
-        f"{money(total.gross_usd, signed=True)} USD: it would be used up at {basis_points(total.break_even_bps)}.</p>"
+        f"<p>{format_money(total.commission_usd)} USD of commission and {format_money(total.slippage_usd)} "
+        "USD of slippage against "
+        f"the decision's reference price: {format_basis_points(total.cost_bps)} of each unit of turnover, "
+        f"{verdict} than the "
+        f"{format_basis_points(report.assumed_cost_bps)} that exams assume. Gross P&amp;L "
+        f"{format_money(total.gross_usd, signed=True)} USD: it would be used up at "
+        f"{format_basis_points(total.break_even_bps)}.</p>"
     )
 
 
-def _parts(kind: str, parts: "Sequence[PartFigures]") -> str:
+def _draw_parts(kind: str, parts: "Sequence[PartFigures]") -> str:
     columns = (kind, "net USD", "net P&L", "turnover", "trades", "won", "profit factor", "cost bp")
     rows = [
         (
             escape(part.name),
-            money(part.net_usd, signed=True),
+            format_money(part.net_usd, signed=True),
             number(part.pnl, "+.3%"),
             number(part.turnover, ".1f"),
             f"{part.trades:,}",
@@ -232,7 +247,7 @@ def _parts(kind: str, parts: "Sequence[PartFigures]") -> str:
         )
         for part in sorted(parts, key=lambda figures: -figures.net_usd)
     ]
-    return table(columns, rows)
+    return draw_table(columns, rows)
 
 
 def _fold(content: str, rows: int, many: str, one: str = "") -> str:
@@ -240,19 +255,19 @@ def _fold(content: str, rows: int, many: str, one: str = "") -> str:
     return f"<details{opened}><summary>{count(rows, one or many, many)}</summary>{content}</details>"
 
 
-def _trades(report: "PerformanceReport") -> list[str]:
+def _draw_trades(report: "PerformanceReport") -> list[str]:
     if not report.total.trades:
         return ['<p class="soft">No trade has ended in this span.</p>']
     columns = ("opened, UTC", "closed, UTC", "ticker", "shares", "entry", "exit", "net USD", "held, min", "model")
     rows = [
         (
-            moment(trade.opened),
-            moment(trade.closed),
+            format_moment(trade.opened),
+            format_moment(trade.closed),
             escape(trade.ticker),
             number(trade.quantity, "+,.6g"),
             f"{trade.entry:,.4f}",
             f"{trade.exit:,.4f}",
-            f'<span class="{"good" if trade.net_usd > 0 else "bad"}">{money(trade.net_usd, signed=True)}</span>',
+            f'<span class="{"good" if trade.net_usd > 0 else "bad"}">{format_money(trade.net_usd, signed=True)}</span>',
             f"{(trade.closed - trade.opened).total_seconds() / 60:.0f}",
             escape(trade.model_id),
         )
@@ -260,7 +275,7 @@ def _trades(report: "PerformanceReport") -> list[str]:
     ]
     return [
         *_draw_trade_bins(report),
-        _fold(table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
+        _fold(draw_table(columns, rows), len(rows), f"newest of {count(report.total.trades, 'trade')}"),
     ]
 
 
@@ -275,17 +290,17 @@ def _draw_trade_bins(report: "PerformanceReport") -> list[str]:
     ]
 
 
-def _importances(report: "PerformanceReport", importances: "Importances") -> list[str]:
+def _draw_importances(report: "PerformanceReport", importances: "Importances") -> list[str]:
     if not importances.shares or report.model_id is None:
         return ["<h2>Feature importance</h2>", f'<p class="soft">Not known: {escape(importances.problem)}</p>']
     return [
         f"<h2>Feature importance of {escape(report.model_id)}</h2>",
-        draw_both(lambda width: charts.importances(importances.shares, width)),
+        draw_both(lambda width: charts.draw_importances(importances.shares, width)),
         '<p class="soft">Impurity decrease in training; it tells what the model looks at, not what earns.</p>',
     ]
 
 
-def _series(report: "PerformanceReport") -> str:
+def _write_series(report: "PerformanceReport") -> str:
     """Return the series as JSON, for who wants them from the page."""
     return escape_json(
         {

@@ -7,7 +7,7 @@ from datetime import date
 from html import escape
 from typing import Final
 
-from hftcl.pages.drawing import LEFT, MINOR, RIGHT, TOP, WIDTH, grid, group, svg, ticks
+from hftcl.pages.drawing import LEFT, MINOR, RIGHT, TOP, WIDTH, choose_ticks, draw_grid, draw_svg, group
 
 Point = tuple[float, float]
 BELOW: Final = 36.0  # units of the drawing: a line of labels under a chart, which on a phone are twice as large
@@ -41,10 +41,10 @@ class Plot:
         pad = 0.06 * (high - low) or 0.5 if low <= 0 <= high else 0.06 * (high - low) or 0.001 * abs(high)
         return cls(tuple(sessions), low - (pad if low else 0.0), high + (pad if high else 0.0), height, width, below)
 
-    def x(self, place: float) -> float:
+    def to_x(self, place: float) -> float:
         return LEFT + (self.width - LEFT - RIGHT) * place / max(len(self.sessions), 1)
 
-    def y(self, value: float) -> float:
+    def to_y(self, value: float) -> float:
         return TOP + (self.bottom - TOP) * (self.high - value) / ((self.high - self.low) or 1.0)
 
     @property
@@ -54,12 +54,15 @@ class Plot:
 
     def draw(self, title: str, shapes: Iterable[str]) -> str:
         """Return the whole drawing: both axes, and `shapes` in the plot."""
-        axes = [*grid(ticks(self.low, self.high, max(3, int(self.height / 45))), self.y, self.width), *self._dates()]
+        axes = [
+            *draw_grid(choose_ticks(self.low, self.high, max(3, int(self.height / 45))), self.to_y, self.width),
+            *self._draw_dates(),
+        ]
         sides = (LEFT, TOP, self.width - RIGHT, self.bottom, 0.0, max(len(self.sessions), 1), self.low, self.high)
-        return svg(self.height, title, [group("axes", axes), group("plot", shapes)], self.width, frame=sides)
+        return draw_svg(self.height, title, [group("axes", axes), group("plot", shapes)], self.width, frame=sides)
 
-    def path(self, points: Sequence[Point]) -> str:
-        return " ".join(f"{self.x(place):.1f},{self.y(value):.1f}" for place, value in points)
+    def draw_path(self, points: Sequence[Point]) -> str:
+        return " ".join(f"{self.to_x(place):.1f},{self.to_y(value):.1f}" for place, value in points)
 
     def draw_line(self, points: Sequence[Point], line: int, style: str, *, begins: int = 0, name: str = "") -> str:
         """Return a line. line: its number in the chart's `ChartData`, begins: the place of its first point there.
@@ -69,28 +72,29 @@ class Plot:
         title = f"<title>{escape(name)}</title>" if name else ""
         run = f"{begins} {begins + len(points) - 1}"
         return (
-            f'<polyline {style} points="{self.path(points)}" data-series="{line}" data-run="{run}">{title}</polyline>'
+            f'<polyline {style} points="{self.draw_path(points)}" data-series="{line}" '
+            f'data-run="{run}">{title}</polyline>'
         )
 
     def draw_area(self, points: Sequence[Point], line: int, style: str) -> str:
         """Return what lies between a line and 0."""
         closed = [(points[0][0], 0.0), *points, (points[-1][0], 0.0)]
-        return f'<polygon {style} points="{self.path(closed)}" data-series="{line}" data-base="0"/>'
+        return f'<polygon {style} points="{self.draw_path(closed)}" data-series="{line}" data-base="0"/>'
 
     def draw_mark(self, at: Point, style: str, title: str, *, r: float = 4.5) -> str:
         """Return a dot with its title."""
         place, value = at
         return (
-            f'<circle class="mark" {style} r="{r:g}" cx="{self.x(place):.1f}" cy="{self.y(value):.1f}" '
+            f'<circle class="mark" {style} r="{r:g}" cx="{self.to_x(place):.1f}" cy="{self.to_y(value):.1f}" '
             f'data-x="{place:.6g}" data-y="{value:.8g}"><title>{escape(title)}</title></circle>'
         )
 
-    def _dates(self) -> list[str]:
+    def _draw_dates(self) -> list[str]:
         by_day = len(self.sessions) <= _DAY_LABELS_UP_TO
         labels: list[str] = []
         last = -math.inf
         for place, day in enumerate(self.sessions):
-            at = self.x(place + 0.5) if by_day else self.x(place)
+            at = self.to_x(place + 0.5) if by_day else self.to_x(place)
             begins = by_day or place == 0 or day.month != self.sessions[place - 1].month
             if not begins or at - last < _LABEL_PX or at > self.width - RIGHT - 18:
                 continue

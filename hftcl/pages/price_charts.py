@@ -3,7 +3,7 @@
 from html import escape
 from typing import TYPE_CHECKING
 
-from hftcl.formats import count, moment, money, number
+from hftcl.formats import count, format_moment, format_money, number
 from hftcl.pages.chart_data import ChartData, ChartLine, enliven
 from hftcl.pages.plot import Plot
 
@@ -47,7 +47,7 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
     shapes += [_draw_mark(plot, point, trade, opens=False) for point, trade in chart.exits]
     data = ChartData(
         name=f"price-{place}",  # by its place: a ticker may hold what no id may
-        labels=[moment(point.ts) for point in chart.points],
+        labels=[format_moment(point.ts) for point in chart.points],
         lines=[ChartLine(name="", x=[x for x, _ in points], y=[y for _, y in points])],
         digits=_count_digits(values),
         unit="USD",
@@ -60,12 +60,12 @@ def _draw_chart(chart: "TradedPrices", place: int) -> str:
 
 def _draw_mark(plot: Plot, point: "PricePoint", trade: "TradeRow", *, opens: bool) -> str:
     bought = (trade.quantity > 0) == opens
-    x, y = plot.x(point.place), plot.y(point.price)
+    x, y = plot.to_x(point.place), plot.to_y(point.price)
     shape = f"M{x:.1f} {y:.1f}l-4.5 {8 if bought else -8}h9z"
     what = "bought" if bought else "sold"
-    result = "" if opens else f", made {money(trade.net_usd, signed=True)} USD"
+    result = "" if opens else f", made {format_money(trade.net_usd, signed=True)} USD"
     title = (
-        f"{what} {number(abs(trade.quantity), ',.6g')} at {point.price:,.4f}, {moment(point.ts)} UTC"
+        f"{what} {number(abs(trade.quantity), ',.6g')} at {point.price:,.4f}, {format_moment(point.ts)} UTC"
         f"{'' if opens else ', the exit'}{result}"
     )
     return (

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from hftcl.formats import annual, count, number
-from hftcl.pages.drawing import table
-from hftcl.pages.performance_charts import session_bins
+from hftcl.formats import count, format_annual, number
+from hftcl.pages.drawing import draw_table
+from hftcl.pages.performance_charts import draw_session_bins
 
 if TYPE_CHECKING:
     from hftcl.learning.backtest.reports import PolicyReport
@@ -20,7 +20,9 @@ def draw_drawdowns(falls: "Sequence[Drawdown]") -> str:
         (str(fall.from_), str(fall.lowest), str(fall.to or "not yet"), str(fall.sessions), number(fall.depth, ".2%"))
         for fall in falls
     ]
-    return table(columns, rows) if rows else '<p class="soft">The equity never fell from one session to the next.</p>'
+    return (
+        draw_table(columns, rows) if rows else '<p class="soft">The equity never fell from one session to the next.</p>'
+    )
 
 
 def draw_sessions(risk: "RiskFigures", sessions: int) -> list[str]:
@@ -30,7 +32,7 @@ def draw_sessions(risk: "RiskFigures", sessions: int) -> list[str]:
     if not risk.session_bins:
         return ['<p class="soft">No session made or lost anything.</p>']
     return [
-        session_bins(risk.session_bins),
+        draw_session_bins(risk.session_bins),
         '<p class="soft">How many sessions made how much, in % of capital; the outer bars hold all beyond them.'
         f"{rest}</p>",
     ]
@@ -45,7 +47,7 @@ def draw_policies_risk(policies: "Mapping[str, PolicyReport]") -> list[str]:
     rows = [(escape(name), *_list_figures(policy.risk, len(policy.pnl_by_session))) for name, policy in traded.items()]
     first, shown = next(iter(traded.items()))
     return [
-        table(columns, rows),
+        draw_table(columns, rows),
         '<p class="soft">CAGR: a year\'s growth, were profits reinvested. Sortino: by falls alone. Calmar: CAGR / '
         "deepest drawdown. VaR: one session in 20 is worse; CVaR: the mean of those. Best and worst: of a session.</p>",
         f"<h3>The deepest drawdowns of {escape(first)}</h3>",
@@ -57,10 +59,10 @@ def draw_policies_risk(policies: "Mapping[str, PolicyReport]") -> list[str]:
 
 def _list_figures(risk: "RiskFigures", sessions: int) -> list[str]:
     return [
-        annual(risk.cagr, sessions, "+.2%"),
-        annual(risk.volatility, sessions, ".2%"),
-        annual(risk.sortino, sessions, ".2f"),
-        annual(risk.calmar, sessions, ".2f"),
+        format_annual(risk.cagr, sessions, "+.2%"),
+        format_annual(risk.volatility, sessions, ".2%"),
+        format_annual(risk.sortino, sessions, ".2f"),
+        format_annual(risk.calmar, sessions, ".2f"),
         number(risk.var, "+.2%"),
         number(risk.cvar, "+.2%"),
         number(risk.best, "+.2%"),

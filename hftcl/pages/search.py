@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import basis_points, count, describe_choice, describe_edge, interval, number, sharpe_ratio
+from hftcl.formats import (
+    count,
+    describe_choice,
+    describe_edge,
+    format_basis_points,
+    format_interval,
+    format_sharpe,
+    number,
+)
 from hftcl.pages.chart_data import ChartData, ChartLine, enliven, read_script
 from hftcl.pages.drawing import (
     BOTTOM,
@@ -13,14 +21,14 @@ from hftcl.pages.drawing import (
     RIGHT,
     TOP,
     WIDTH,
+    choose_ticks,
     draw_both,
-    grid,
+    draw_grid,
+    draw_page,
+    draw_svg,
+    draw_table,
     group,
     name_bars,
-    page,
-    svg,
-    table,
-    ticks,
 )
 
 if TYPE_CHECKING:
@@ -30,9 +38,9 @@ _ROW: Final = 26.0  # units of a bar with its label, which has 12
 _BARS_FROM: Final = 230.0  # room for the longest name of a setting
 
 
-def search(report: "SearchReport") -> str:
+def draw_search(report: "SearchReport") -> str:
     """Return the page of a SearchReport."""
-    return page("hftcl search", _build_body(report), script=read_script())
+    return draw_page("hftcl search", _build_body(report), script=read_script())
 
 
 def _build_body(report: "SearchReport") -> list[str]:
@@ -41,7 +49,8 @@ def _build_body(report: "SearchReport") -> list[str]:
     return [
         "<header>",
         "<h1>Is there a better policy?</h1>",
-        f'<p class="soft">{kind}; {escape(", ".join(report.tickers))}; {basis_points(report.cost_bps)} per unit of '
+        f'<p class="soft">{kind}; {escape(", ".join(report.tickers))}; '
+        f"{format_basis_points(report.cost_bps)} per unit of "
         f"turnover. Each trial is trained and scored inside the training window: {count(inner.sessions, 'session')}, "
         f"{inner.from_} to {inner.to}, in {count(inner.folds, 'part')}, purged and embargoed.</p>",
         *(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes),
@@ -68,17 +77,17 @@ def _draw_trials(report: "SearchReport") -> str:
     low, high = min(values) - pad, max(values) + pad
     last = max((trial.number for trial, _ in scored), default=0)
 
-    def x(place: float) -> float:
+    def to_x(place: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (place + 0.5) / (last + 1)
 
-    def y(value: float) -> float:
+    def to_y(value: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low)
 
     axes = [
-        *grid(ticks(low, high), y),
+        *draw_grid(choose_ticks(low, high), to_y),
         *(
-            f'<text class="soft" x="{x(place):.1f}" y="{HEIGHT - 24:.0f}" text-anchor="middle">{place:.0f}</text>'
-            for place in ticks(0.0, float(last), 10)
+            f'<text class="soft" x="{to_x(place):.1f}" y="{HEIGHT - 24:.0f}" text-anchor="middle">{place:.0f}</text>'
+            for place in choose_ticks(0.0, float(last), 10)
             if place == int(place)
         ),
     ]
@@ -86,18 +95,18 @@ def _draw_trials(report: "SearchReport") -> str:
     if luck is not None:
         parts.append(
             f'<polyline class="curve" stroke="var(--c2)" stroke-dasharray="6 3" data-series="1" '
-            f'points="{LEFT:.0f},{y(luck):.1f} {WIDTH - RIGHT:.0f},{y(luck):.1f}"><title>the best of '
+            f'points="{LEFT:.0f},{to_y(luck):.1f} {WIDTH - RIGHT:.0f},{to_y(luck):.1f}"><title>the best of '
             f"{report.distinct + report.others} worthless ones: {number(luck)}</title></polyline>"
         )
     winner = report.winner.number if report.winner else -1
     parts += [
         f'<circle class="mark" fill="var(--{"good" if trial.number == winner else "c0"})" '
-        f'r="{6 if trial.number == winner else 4}" cx="{x(trial.number):.1f}" cy="{y(value):.1f}" '
+        f'r="{6 if trial.number == winner else 4}" cx="{to_x(trial.number):.1f}" cy="{to_y(value):.1f}" '
         f'data-x="{trial.number}" data-y="{value:.6g}">'
         f"<title>{escape(f'{trial.number}: {number(value)}, {describe_choice(trial.settings)}')}</title></circle>"
         for trial, value in scored
     ]
-    drawing = svg(
+    drawing = draw_svg(
         HEIGHT,
         "Net Sharpe ratio of each trial inside the training window",
         [group("axes", axes), group("plot", parts)],
@@ -116,8 +125,8 @@ def _build_exam(report: "SearchReport") -> list[str]:
     if exam is None or winner is None:
         return []
     rows = [
-        ("net Sharpe ratio", number(winner.inner_sharpe), sharpe_ratio(exam.sharpe, exam.sessions)),
-        ("90 % interval", interval(winner.inner_interval), interval(exam.sharpe_interval)),
+        ("net Sharpe ratio", number(winner.inner_sharpe), format_sharpe(exam.sharpe, exam.sessions)),
+        ("90 % interval", format_interval(winner.inner_interval), format_interval(exam.sharpe_interval)),
         ("the best of as many worthless ones", number(report.best_of_worthless), ""),
         ("deflated Sharpe ratio", number(winner.dsr), number(exam.dsr)),
         ("candidates that were tried there", str(report.distinct + report.others), str(exam.trials)),
@@ -127,7 +136,7 @@ def _build_exam(report: "SearchReport") -> list[str]:
     ]
     return [
         f"<h2>Trial {winner.number}, inside and in the exam</h2>",
-        table(("", "inside", f"exam, {exam.from_} to {exam.to}"), rows, text=frozenset({2})),
+        draw_table(("", "inside", f"exam, {exam.from_} to {exam.to}"), rows, text=frozenset({2})),
     ]
 
 
@@ -167,7 +176,7 @@ def _draw_importances(shares: Mapping[str, float], width: float) -> str:
             f'<text x="{left + room * share / most + 6:.1f}" y="{at + down + 16:.0f}">{share:.0%}</text>'
         )
     title = "Share of each setting in what made a trial one of the best tenth"
-    return svg(row_high * len(shares) + 8.0, title, parts, width)
+    return draw_svg(row_high * len(shares) + 8.0, title, parts, width)
 
 
 def _build_table(report: "SearchReport") -> str:
@@ -177,7 +186,7 @@ def _build_table(report: "SearchReport") -> str:
     rows = [
         (
             str(trial.number),
-            sharpe_ratio(trial.inner_sharpe, report.inner.sessions),
+            format_sharpe(trial.inner_sharpe, report.inner.sessions),
             number(trial.pnl, "+.2%"),
             number(trial.turnover, ".1f"),
             str(trial.trades),
@@ -186,4 +195,4 @@ def _build_table(report: "SearchReport") -> str:
         for trial in sorted(report.trials, key=rank)
     ]
     columns = ("trial", "Sharpe", "net P&L", "turnover", "trades", "settings")
-    return table(columns, rows, text=frozenset({5}))
+    return draw_table(columns, rows, text=frozenset({5}))

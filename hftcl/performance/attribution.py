@@ -129,7 +129,7 @@ def attribute(
     fills = fills.filter(pl.col("session") <= sessions[-1]) if sessions else fills.clear()
     days = _find_places(fills["session"], sessions)
     moves, trades, held = _match_fills(fills, days, _split_closes(closes, sessions), len(sessions))
-    return Attribution(_book(fills, days, sessions, moves, charges or {}), _frame_trades(fills, trades), held)
+    return Attribution(_book_all(fills, days, sessions, moves, charges or {}), _build_trades(fills, trades), held)
 
 
 def _find_places(days: pl.Series, sessions: Sequence[date]) -> IntArray:
@@ -323,7 +323,7 @@ class _LotBook:
             trade.fills += is_ordered
 
 
-def _book(
+def _book_all(
     fills: pl.DataFrame, days: IntArray, sessions: Sequence[date], moves: _Moves, charges: Mapping[BookingKey, float]
 ) -> pl.DataFrame:
     """Return what is booked on each key: a row each, in the order in which they were first booked on."""
@@ -416,7 +416,7 @@ def _sum_by(places: IntArray, values: FloatArray, size: int) -> FloatArray:
     return np.bincount(places, weights=values, minlength=size).astype(np.float64, copy=False)
 
 
-def _frame_trades(fills: pl.DataFrame, trades: Sequence[_TradeRow]) -> pl.DataFrame:
+def _build_trades(fills: pl.DataFrame, trades: Sequence[_TradeRow]) -> pl.DataFrame:
     names = ("first", "last", "quantity", "entry", "exit", "net", "fills")
     types = (pl.Int64, pl.Int64, pl.Float64, pl.Float64, pl.Float64, pl.Float64, pl.Int64)
     rows = pl.DataFrame(trades, schema=dict(zip(names, types, strict=True)), orient="row")

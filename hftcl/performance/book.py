@@ -67,7 +67,7 @@ class Book:
         mean = self.equity["gross"].mean()
         return float(mean) / self.capital if isinstance(mean, float) else None
 
-    def figures(self) -> Figures:
+    def compute_figures(self) -> Figures:
         return work.compute_figures(
             self.attribution.booked,
             self.attribution.trades,
@@ -95,8 +95,8 @@ def read_book(
     """
     start = _find_start(reader, settings, book, since)
     first = start.at + _MICROSECOND if start else None
-    equity = reader.equity(book, first)
-    fills = _place_fills(reader.fills_with_opens(book, first), settings)
+    equity = reader.read_equity(book, first)
+    fills = _place_fills(reader.read_fills_with_opens(book, first), settings)
     days = sorted({*equity["session"].unique().to_list(), *fills["session"].unique().to_list()})
     if until is not None:
         days = days[: bisect.bisect_right(days, until)]
@@ -153,7 +153,7 @@ def _find_start(reader: LedgerReader, settings: Settings, book: BookName, since:
 
 
 def _read_capital(reader: LedgerReader, anything: Sequence[object]) -> float:
-    capital = reader.meta().number("capital") or 0.0
+    capital = reader.open_meta().number("capital") or 0.0
     if anything and not 0.0 < capital < float("inf"):
         raise NoDataError(
             f"{reader.path} does not say with what capital it was traded ({capital:g}): no figure follows."
@@ -167,7 +167,7 @@ def _place_fills(fills: pl.DataFrame, settings: Settings) -> pl.DataFrame:
         return fills.with_columns(session=pl.lit(None, pl.Date), hour=pl.lit(None, pl.Int64))
     first, last = (day.date() for day in (fills["ts"][0], fills["ts"][-1]))
     # a session of the Far East begins on the day before, by UTC
-    table = Calendar(settings.market.calendar).sessions(first - timedelta(days=10), last + timedelta(days=1))
+    table = Calendar(settings.market.calendar).list_sessions(first - timedelta(days=10), last + timedelta(days=1))
     counted, _ = choose_bounds(settings)
     begins = table.select("session", pl.col("extended_open").alias("ts"), pl.col(counted).alias("from"))
     return fills.join_asof(begins, on="ts", strategy="backward", check_sortedness=False).with_columns(
@@ -177,7 +177,7 @@ def _place_fills(fills: pl.DataFrame, settings: Settings) -> pl.DataFrame:
 
 
 def choose_bounds(settings: Settings) -> tuple[str, str]:
-    """Return the columns of `Calendar.sessions` from and to which the hours of a session are counted."""
+    """Return the columns of `Calendar.list_sessions` from and to which the hours of a session are counted."""
     return ("extended_open", "extended_close") if settings.market.extended_hours else ("open", "close")
 
 
@@ -189,7 +189,7 @@ def find_hours(settings: Settings, first: date, last: date) -> tuple[time, int]:
     """
     calendar = Calendar(settings.market.calendar)
     begins, ends = choose_bounds(settings)
-    table = calendar.sessions(first - timedelta(days=10), last)  # ten days hold a session, whatever the holidays
+    table = calendar.list_sessions(first - timedelta(days=10), last)  # ten days hold a session, whatever the holidays
     minutes = (table[ends] - table[begins]).dt.total_minutes().to_list()
     return table[begins].dt.convert_time_zone(calendar.zone).dt.time().mode().sort()[0], max(minutes)
 
@@ -229,9 +229,9 @@ def _list_deciders(
     models = reader.list_models("production", *bounds)
     if models and "" not in models and len(models | traded) == 1:
         return [(bounds[0], model) for model in models]
-    seen = pl.concat([_group_by_model(reader.decisions("production", at, at)) for at in bounds])
+    seen = pl.concat([_group_by_model(reader.read_decisions("production", at, at)) for at in bounds])
     if len({*seen["model_id"].to_list(), *traded}) > 1:
-        seen = _group_by_model(reader.decisions("production", *bounds))
+        seen = _group_by_model(reader.read_decisions("production", *bounds))
     deciders: list[tuple[datetime, str]] = []
     for ts, model in seen.iter_rows():
         if not deciders or deciders[-1][1] != model:

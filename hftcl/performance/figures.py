@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.exam import metrics
-from hftcl.formats import hour_name
+from hftcl.formats import name_hour
 from hftcl.performance.attribution import AMOUNTS, NET, OVERNIGHT, Amounts
 from hftcl.performance.reports import CellFigures, Figures, PartFigures, RollingPoint, TradeBin
 
@@ -39,7 +39,7 @@ def compute_figures(
 ) -> Figures:
     """Return the figures of these amounts and trades over `sessions`, which hold all sessions of the amounts."""
     total = sum_amounts(booked)
-    net = net_by_session(booked, sessions, capital)
+    net = sum_by_session(booked, sessions, capital)
     ended = trades["net"].to_numpy()
     interval = metrics.compute_sharpe_interval(net, sessions_per_year)
     return Figures(
@@ -58,12 +58,12 @@ def compute_figures(
         charges_usd=total.charges,
         max_drawdown=metrics.max_drawdown(net),
         trades=ended.size,
-        hit_rate=hit_rate(ended),
-        profit_factor=profit_factor(ended),
+        hit_rate=compute_hit_rate(ended),
+        profit_factor=compute_profit_factor(ended),
         fills=int(total.fills),
         turnover=total.traded / capital,
         exposure=exposure,
-        cost_bps=cost_bps(total),
+        cost_bps=compute_cost_bps(total),
         break_even_bps=1e4 * total.gross / total.traded if total.traded else None,
     )
 
@@ -80,7 +80,7 @@ def _sum_amounts_by(booked: pl.DataFrame, places: npt.NDArray[np.int64], size: i
     return [Amounts(**dict(zip(AMOUNTS, row, strict=True))) for row in zip(*sums, strict=True)]
 
 
-def net_by_session(booked: pl.DataFrame, sessions: Sequence[date], capital: float) -> FloatArray:
+def sum_by_session(booked: pl.DataFrame, sessions: Sequence[date], capital: float) -> FloatArray:
     """Return the net P&L of each of `sessions` as a fraction of capital, float64, in their order."""
     if booked.is_empty():
         return np.zeros(len(sessions))
@@ -89,17 +89,17 @@ def net_by_session(booked: pl.DataFrame, sessions: Sequence[date], capital: floa
     return np.bincount(places, weights=nets, minlength=len(sessions)).astype(np.float64, copy=False)
 
 
-def cost_bps(amounts: Amounts) -> float | None:
+def compute_cost_bps(amounts: Amounts) -> float | None:
     """Return commission and slippage per unit of turnover, in basis points; None where nothing was traded."""
     return 1e4 * (amounts.commission + amounts.slippage) / amounts.traded if amounts.traded else None
 
 
-def hit_rate(nets: FloatArray) -> float | None:
+def compute_hit_rate(nets: FloatArray) -> float | None:
     """Return the share of the trades with a net P&L above 0; None without a trade. nets: USD, one a trade."""
     return int((nets > 0).sum()) / nets.size if nets.size else None
 
 
-def profit_factor(nets: FloatArray) -> float | None:
+def compute_profit_factor(nets: FloatArray) -> float | None:
     """Return the sum of the gains / the sum of the losses; None where no trade lost. nets: USD, one a trade."""
     lost = -math.fsum(nets[nets < 0])
     return math.fsum(nets[nets > 0]) / lost if lost > 0 else None
@@ -129,15 +129,15 @@ def split_parts(
             pnl=amounts.net / capital,
             turnover=amounts.traded / capital,
             trades=ended.size,
-            hit_rate=hit_rate(ended),
-            profit_factor=profit_factor(ended),
-            cost_bps=cost_bps(amounts),
+            hit_rate=compute_hit_rate(ended),
+            profit_factor=compute_profit_factor(ended),
+            cost_bps=compute_cost_bps(amounts),
         )
         for value, amounts, ended in zip(values, _sum_amounts_by(booked, of_amount, values.len()), nets, strict=False)
     )
 
 
-def weekday_name(weekday: object) -> str:
+def name_weekday(weekday: object) -> str:
     """Return the name of a weekday, from 0 for Monday."""
     return WEEKDAYS[weekday] if isinstance(weekday, int) else ""
 
@@ -148,10 +148,10 @@ def build_hour_names(opens: time, minutes: int) -> Callable[[object], str]:
     opens: when sessions begin, by the clock of the exchange; minutes: how long they are.
     """
 
-    def name_hour(hour: object) -> str:
-        return hour_name(hour, opens, minutes) if isinstance(hour, int) and hour != OVERNIGHT else "overnight"
+    def name_hour_or_overnight(hour: object) -> str:
+        return name_hour(hour, opens, minutes) if isinstance(hour, int) and hour != OVERNIGHT else "overnight"
 
-    return name_hour
+    return name_hour_or_overnight
 
 
 def split_cells(booked: pl.DataFrame, name: Callable[[object], str]) -> tuple[CellFigures, ...]:
@@ -166,7 +166,7 @@ def split_cells(booked: pl.DataFrame, name: Callable[[object], str]) -> tuple[Ce
     )
 
 
-def months(net: Mapping[str, float]) -> dict[str, float]:
+def sum_by_month(net: Mapping[str, float]) -> dict[str, float]:
     """Return the sums by month, "2026-01", of a P&L by ISO date."""
     sums: dict[str, float] = defaultdict(float)
     for day, pnl in net.items():

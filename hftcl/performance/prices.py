@@ -99,7 +99,7 @@ def _build_chart(
 ) -> TradedPrices:
     first, last = min(trade.opened for trade in trades), max(trade.closed for trade in trades)
     begins, ends = choose_bounds(settings)
-    around = calendar.sessions(first.date() - _DAY, last.date() + _DAY)  # a session may begin on the day before
+    around = calendar.list_sessions(first.date() - _DAY, last.date() + _DAY)  # a session may begin on the day before
     table = around.filter((pl.col(ends) > first) & (pl.col(begins) <= last))
     clock = _Clock(table.select("session", begins, ends).rows())
     ticker, days = trades[0].ticker, tuple(table["session"].to_list())

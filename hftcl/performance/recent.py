@@ -28,13 +28,13 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
     such session. Raises as `LedgerReader` does.
     """
     with LedgerReader(Home.of(settings).ledger) as reader, reader.snapshot():
-        ledger = reader.meta().get("mode", "unknown")
+        ledger = reader.open_meta().get("mode", "unknown")
         # a replay's ledger may lie here as a copy that a person made: a rehearsal is no trading
-        if bool(reader.meta().synthetic) != of_synthetic or ledger == "replay":
+        if bool(reader.open_meta().synthetic) != of_synthetic or ledger == "replay":
             return None
         sessions = [day for day in list_sessions(reader, settings, "production") if day <= until]
         # from where on it takes to find so many is not known: twice as many back, and again
-        count, closes = 2 * most, reader.closes()
+        count, closes = 2 * most, reader.read_closes()
         while True:
             since = sessions[-count] if count < len(sessions) else None
             book = read_book(reader, settings, "production", closes, since=since)
@@ -49,4 +49,4 @@ def read_recent(settings: Settings, model_id: str, *, until: date, most: int, of
     if not days:
         return None
     alone = book.attribution.booked.filter(pl.col("session").is_in(days))
-    return Recent(net=work.net_by_session(alone, days, book.capital), ledger=ledger)
+    return Recent(net=work.sum_by_session(alone, days, book.capital), ledger=ledger)

@@ -44,7 +44,7 @@ _TABLES: Final = (
 )  # fmt: skip
 
 
-def performance(
+def measure_performance(
     settings: Settings,
     *,
     replay: bool = False,
@@ -91,15 +91,15 @@ def _perform(
 ) -> PerformanceReport:
     with LedgerReader(path) as reader, reader.snapshot():
         reader.check_structure(_TABLES)  # every row is read: a page that hides some must not go unseen
-        meta = reader.meta()
+        meta = reader.open_meta()
         chosen = _choose_sessions(list_sessions(reader, settings, "production"), since, until, path, replay=replay)
         # what is held, and what is to be noted, is that of the span's end
-        closes = reader.closes()
+        closes = reader.read_closes()
         every = read_book(reader, settings, "production", closes, chosen[-1], chosen[0])
         shadow = read_book(reader, settings, "shadow", closes, chosen[-1], chosen[0])
         swaps, deciders = find_served(reader, every, chosen)
         strange = reader.list_strange_months(newest_only=True)
-    models = {record.model_id: record for record in Registry(home).models()}
+    models = {record.model_id: record for record in Registry(home).list_models()}
     return _build_report(
         settings,
         meta,
@@ -156,7 +156,7 @@ def _build_report(
     most_trades: int | None,
 ) -> PerformanceReport:
     booked, trades, sessions, capital = book.attribution.booked, book.attribution.trades, book.sessions, book.capital
-    net = work.net_by_session(booked, sessions, capital)
+    net = work.sum_by_session(booked, sessions, capital)
     pnl = {day.isoformat(): day_pnl for day, day_pnl in zip(sessions, net.tolist(), strict=True)}
     noted = meta.number("cost_bps")
     assumed = settings.strategy.cost_bps if noted is None else noted
@@ -171,9 +171,9 @@ def _build_report(
         as_of=_find_as_of(book),
         from_=sessions[0],
         to=sessions[-1],
-        total=book.figures(),
+        total=book.compute_figures(),
         assumed_cost_bps=assumed,
-        shadow=shadow.figures() if shadow.sessions else None,
+        shadow=shadow.compute_figures() if shadow.sessions else None,
         benchmark=compute_benchmark(closes, sessions, net, cost_bps=assumed, sessions_per_year=book.sessions_per_year),
         risk=compute_risk(net, sessions, trades["net"].to_numpy(), sessions_per_year=book.sessions_per_year),
         models=tuple(
@@ -182,10 +182,10 @@ def _build_report(
             if days & set(sessions)
         ),
         tickers=work.split_parts(booked, trades, capital=capital, of=pl.col("ticker"), name=str),
-        weekdays=work.split_parts(booked, trades, capital=capital, of=work.WEEKDAY, name=work.weekday_name),
+        weekdays=work.split_parts(booked, trades, capital=capital, of=work.WEEKDAY, name=work.name_weekday),
         hours=work.split_parts(booked, trades, capital=capital, of=pl.col("hour"), name=name_hour),
         cells=work.split_cells(booked, name_hour),
-        months=work.months(pnl),
+        months=work.sum_by_month(pnl),
         pnl_by_session=pnl,
         rolling_sessions=window,
         rolling=work.compute_rolling(net, sessions, window, book.sessions_per_year),
@@ -215,10 +215,10 @@ def _find_as_of(book: Book) -> datetime:
     ]
     if stamps:
         return max(stamps) + timedelta(minutes=1)
-    return _midnight(book.sessions[-1])
+    return _find_midnight(book.sessions[-1])
 
 
-def _midnight(session: date) -> datetime:
+def _find_midnight(session: date) -> datetime:
     return datetime.combine(session, time(), UTC)
 
 
@@ -264,7 +264,7 @@ def _build_curve(book: Book, net: work.FloatArray) -> tuple[CurvePoint, ...]:
     for session in book.sessions:
         rows = by_session.get(str(session))
         if rows is None:
-            points.append(CurvePoint(ts=_midnight(session), session=session, pnl=after[session]))
+            points.append(CurvePoint(ts=_find_midnight(session), session=session, pnl=after[session]))
             continue
         kept = rows.gather(_pick_evenly(rows.height, points_per_session)).select("ts", "equity")
         # from what the fills say of its end, backwards: so that a curve over restarts and deposits is the P&L's
@@ -304,7 +304,7 @@ def read_importances(home: Path, model_id: str | None) -> Importances:
     registry = Registry(home)
     try:
         registry.find(model_id)
-        meta = artifact.describe(registry.onnx_path(model_id))
+        meta = artifact.describe(registry.locate_onnx(model_id))
     except HftclError as fault:
         return Importances(shares=(), problem=str(fault))
     if meta.importances is None:

@@ -90,11 +90,11 @@ class SessionEnds:
 
         calendar = Calendar(self._name)
         try:
-            calendar.sessions(first, first)
+            calendar.list_sessions(first, first)
         except HorizonError:
             return False
         begin, end = max(first - _BEFORE, calendar.reach[0]), min(first + _AHEAD, calendar.reach[1])
-        table = calendar.sessions(begin, end)
+        table = calendar.list_sessions(begin, end)
         self._ends = dict(zip(table["session"].to_list(), table["extended_close"].to_list(), strict=True))
         self._span = (begin, end)
         self._write()

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Final, Protocol
 
 from hftcl.config.times import Times
-from hftcl.formats import clock_time
+from hftcl.formats import format_clock
 from hftcl.values import Value, value_class
 
 FIRST_GRACE: Final = timedelta(hours=1)
@@ -73,7 +73,7 @@ class Rule(Protocol):
     @property
     def job(self) -> Job: ...
 
-    def after(self, moment: datetime) -> Iterator[Occurrence]:
+    def iterate_after(self, moment: datetime) -> Iterator[Occurrence]:
         """Yield the occurrences that come due later than `moment` (UTC), earliest first; endless where time is."""
 
 
@@ -85,10 +85,10 @@ class TimesRule(Value):
     times: Times
     zone: tzinfo
 
-    def after(self, moment: datetime) -> Iterator[Occurrence]:
+    def iterate_after(self, moment: datetime) -> Iterator[Occurrence]:
         """Yield an occurrence for each day named."""
         first = (moment - _REACH).astimezone(self.zone).date()
-        for day in self.times.dates(first):
+        for day in self.times.iterate_dates(first):
             due_at, note = resolve(datetime.combine(day, self.times.at), self.zone)  # the zone is what is found out
             if due_at > moment:
                 yield Occurrence(self.job, day, due_at, note)
@@ -102,7 +102,7 @@ class SessionsRule(Value):
     list_sessions: Callable[[date], Iterable[tuple[date, datetime]]]
     delay: timedelta
 
-    def after(self, moment: datetime) -> Iterator[Occurrence]:
+    def iterate_after(self, moment: datetime) -> Iterator[Occurrence]:
         """Yield an occurrence for each session that the calendar knows."""
         for session, close in self.list_sessions((moment - self.delay - _REACH).date()):
             if close + self.delay > moment:
@@ -119,14 +119,14 @@ def resolve(wall: datetime, zone: tzinfo) -> tuple[datetime, str]:
     moment = early.astimezone(UTC)
     if moment.astimezone(zone).replace(tzinfo=None) == wall:
         twice = wall.replace(tzinfo=zone, fold=1).astimezone(UTC) > moment
-        return moment, f"{clock_time(wall)} comes twice on this day: the first" if twice else ""
+        return moment, f"{format_clock(wall)} comes twice on this day: the first" if twice else ""
     # Left out: the offset before the change puts `moment` after it, the offset after the change puts `low` before it.
     low = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     before = early.utcoffset()
     while moment - low > _MINUTE:
         middle = low + (moment - low) // 2 // _MINUTE * _MINUTE
         low, moment = (middle, moment) if middle.astimezone(zone).utcoffset() == before else (low, middle)
-    return moment, f"{clock_time(wall)} does not exist on this day: the next minute that does"
+    return moment, f"{format_clock(wall)} does not exist on this day: the next minute that does"
 
 
 @value_class(frozen=True, slots=True)
@@ -165,7 +165,7 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
         taken = {record.local_date for record in job_records}
         due_occurrences = [
             occurrence
-            for occurrence in takewhile(lambda o: o.due_at <= now, rule.after(since))
+            for occurrence in takewhile(lambda o: o.due_at <= now, rule.iterate_after(since))
             if occurrence.local_date not in taken
         ]
         if not due_occurrences:
@@ -185,7 +185,7 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
 def list_upcoming(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted]) -> Iterator[Occurrence]:
     """Yield what comes due later than `now` and is not claimed, in the order in which it runs."""
     taken = {(record.job, record.local_date) for record in accounted if not _is_premature(record, now)}
-    for occurrence in heapq.merge(*(rule.after(now) for rule in rules), key=_order_key):
+    for occurrence in heapq.merge(*(rule.iterate_after(now) for rule in rules), key=_order_key):
         if (occurrence.job, occurrence.local_date) not in taken:
             yield occurrence
 
@@ -198,7 +198,7 @@ def _is_premature(record: Accounted, now: datetime) -> bool:
 def _find_before_first(rule: Rule, now: datetime) -> Occurrence | None:
     """Return the newest occurrence that lies before the first start: later ones count."""
     last = None
-    for occurrence in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.after(now - _LOOKBACK)):
+    for occurrence in takewhile(lambda o: o.due_at <= now - FIRST_GRACE, rule.iterate_after(now - _LOOKBACK)):
         last = occurrence
     return last
 

@@ -14,7 +14,7 @@ from hftcl import logs
 from hftcl.alerts import Alert, Kind
 from hftcl.errors import ConfigError, HftclError, LockHeldError, NewerVersionError
 from hftcl.events import Event, Level, hold_signals_by
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.learning.alert_texts import build_error_alert
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import JobFunction, JobResult, Observer, Teller
@@ -81,14 +81,14 @@ class Scheduler:
 
     def run(self) -> None:
         """Do every job in its time until `stop` is asked. Raises HftclError for what no waiting mends (status 78)."""
-        self._notifier.ready()
+        self._notifier.tell_ready()
         try:
             while True:
                 self._rest(self._run_round())
         except StopRequest:
             log.info("stopping")
         finally:
-            self._notifier.stopping()
+            self._notifier.tell_stopping()
             self._observer.hear_stop()
 
     def run_once(self) -> tuple[OccurrenceRecord, ...]:
@@ -146,17 +146,17 @@ class Scheduler:
         self._deliver()
         if not self._unrecorded and records[-1].state != "failed":
             with self._stop.permit_interrupts():
-                self._alerts.heartbeat(_HEARTBEAT_S)
+                self._alerts.send_heartbeat(_HEARTBEAT_S)
         return not self._unrecorded
 
     def _run_job(self, claim: Claim, occurrence: Occurrence, records: list[OccurrenceRecord]) -> None:
         now = claim.occurred.claimed_at
         log.info("job begins local_date=%s due=%s", occurrence.local_date, occurrence.due_at.isoformat())
         if now - occurrence.due_at > BEHIND:
-            late = f"It was due at {moment(occurrence.due_at)} UTC and began at {moment(now)} UTC."
+            late = f"It was due at {format_moment(occurrence.due_at)} UTC and began at {format_moment(now)} UTC."
             self._tell_late(f"{occurrence.job} began late", late)
         self._observer.hear_begin(occurrence)
-        self._notifier.status(f"at work: {occurrence.job} of {occurrence.local_date}")
+        self._notifier.tell_status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
             with self._observer.surround(), self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
                 done = self._jobs[occurrence.job](occurrence, self._hear)
@@ -259,21 +259,21 @@ class Scheduler:
         progress = (event.stage, event.done, event.text)
         if progress != self._progress:
             self._progress = progress
-            self._notifier.alive()
+            self._notifier.tell_alive()
 
     def _rest(self, following: Occurrence | None) -> None:
         """Sleep until `following` is due, looking up every few seconds; return early where the clock was put back."""
         if following is not None:
-            at = f"{moment(following.due_at)} UTC"
+            at = f"{format_moment(following.due_at)} UTC"
             log.info("waiting next=%s local_date=%s due=%s", following.job, following.local_date, at)
-            self._notifier.status(f"next: {following.job} at {at}")
+            self._notifier.tell_status(f"next: {following.job} at {at}")
         last = self._clock()
         while True:
             self._observer.hear_wait(following, last)
             left = (following.due_at - last).total_seconds() if following else self._tick_s
             with self._stop.permit_interrupts():
                 self._sleep(min(self._tick_s, max(left, 0.0)))
-            self._notifier.alive()  # the loop turns: there is nothing else to do
+            self._notifier.tell_alive()  # the loop turns: there is nothing else to do
             self._deliver()
             now = self._clock()
             if following is None or now >= following.due_at or now < last:
@@ -309,6 +309,6 @@ _WHY_LATE: Final = "The host was asleep or down, its clock was put, the schedule
 
 def _describe_interruption(lost: OccurrenceRecord) -> str:
     return (
-        f"{lost.job} of {lost.local_date}, begun {moment(lost.claimed_at)} UTC by {lost.by}, was cut off: its "
+        f"{lost.job} of {lost.local_date}, begun {format_moment(lost.claimed_at)} UTC by {lost.by}, was cut off: its "
         "process was killed, or the host went down. It is not repeated; the next one runs in its time."
     )

@@ -1,7 +1,7 @@
 """The hand: from prediction to target position. Pure.
 
-One truth for exam, backtest and bot: `learning.loop` calls `target_positions` before the exam, and the bot pushes the
-predictions of each minute into a `PositionBook`, which finds the same positions.
+One truth for exam, backtest and bot: `learning.loop` calls `compute_target_positions` before the exam, and the bot
+pushes the predictions of each minute into a `PositionBook`, which finds the same positions.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _SIGNALS: Final[Mapping[str, tuple[float, float]]] = {"both": (-1.0, 1.0), "long
 _HASHED_ROW: Final = np.dtype([("ts", "<i8"), ("position", "<f8")])
 
 
-def target_positions(
+def compute_target_positions(
     predictions: pl.DataFrame,
     *,
     threshold: float,
@@ -67,7 +67,9 @@ def target_positions(
     ...     "session_minutes": [390] * 3,
     ...     "prediction": [0.9, -0.1, 0.8],
     ... })
-    >>> sized = target_positions(rows, threshold=0.5, horizon_minutes=2, weight=0.5, flat_minutes_before_close=2)
+    >>> sized = compute_target_positions(
+    ...     rows, threshold=0.5, horizon_minutes=2, weight=0.5, flat_minutes_before_close=2
+    ... )
     >>> sized["position"].to_list()
     [0.25, 0.25, 0.25]
     """
@@ -83,7 +85,7 @@ def target_positions(
 
 
 def compute_signals(predictions: pl.Series, *, threshold: float, side: Side = "both") -> pl.Series:
-    """Return the signal of each prediction, Int64 -1, 0 or 1, as `target_positions` counts it.
+    """Return the signal of each prediction, Int64 -1, 0 or 1, as `compute_target_positions` counts it.
 
     >>> compute_signals(pl.Series([0.9, -0.1, -0.8, None]), threshold=0.5).to_list()
     [1, 0, -1, 0]
@@ -103,9 +105,9 @@ class _Signals:
 
 
 class PositionBook:
-    """`target_positions` as the minutes come: each pushed row gets, to the bit, what the session so far would give it.
+    """`compute_target_positions` as the minutes come: each row gets, to the bit, what the session so far would give it.
 
-    The arguments are those of `target_positions`, which says what they mean. Not for several threads at once.
+    The arguments are those of `compute_target_positions`, which says what they mean. Not for several threads at once.
     """
 
     def __init__(
@@ -126,8 +128,9 @@ class PositionBook:
     def push(self, predictions: pl.DataFrame) -> pl.DataFrame:
         """Return the target positions of these rows, row for row, as `POSITION_SCHEMA`.
 
-        predictions: the columns of `target_positions`, for one minute; or, to catch up, for several, each ticker's rows
-            in order of time. A ticker without a bar may have a row with a null prediction: its position then runs off.
+        predictions: the columns of `compute_target_positions`, for one minute; or, to catch up, for several, each
+            ticker's rows in order of time. A ticker without a bar may have a row with a null prediction: its position
+            then runs off.
         Raises ValueError for a row that is not later than the ticker's rows before: build a new book from all of them.
         """
         # By NumPy, with the operations of `_compute_signal` and `_compute_position`: for a minute's rows their
@@ -197,7 +200,7 @@ def _compute_position(
     return pl.when(fills_in_time).then(share * weight).otherwise(0.0)
 
 
-def positions_sha256(positions: pl.DataFrame) -> str:
+def hash_positions(positions: pl.DataFrame) -> str:
     """Return the SHA-256, in hexadecimal, of target positions in any row order.
 
     positions: ticker, ts (UTC microseconds), position. The rows are sorted by ticker (bytes of its UTF-8), then ts.
@@ -209,7 +212,7 @@ def positions_sha256(positions: pl.DataFrame) -> str:
     >>> from datetime import UTC, datetime
     >>> ts = datetime(2025, 6, 2, 14, 0, tzinfo=UTC)
     >>> frame = pl.DataFrame({'ticker': ['AAPL'], 'ts': [ts], 'position': [0.5]})
-    >>> positions_sha256(frame)[:16]
+    >>> hash_positions(frame)[:16]
     'f050c4e9eacf2d2b'
     """
     digest = PositionsDigest()

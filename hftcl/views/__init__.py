@@ -10,7 +10,7 @@ from datetime import datetime
 from io import StringIO
 from typing import TYPE_CHECKING, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
-from hftcl.formats import bars_of, interval, moment, number
+from hftcl.formats import describe_bars, format_interval, format_moment, number
 from hftcl.views.blocks import Block, Grid, Line, Styled, format_plainly, keep, write_out_block
 from hftcl.views.terminal import keep_output_from_ending
 
@@ -66,10 +66,10 @@ def show(
     if as_json:
         import json  # here: only one of the two forms needs it
 
-        from hftcl.document import document
+        from hftcl.document import build_document
 
         documents.append(report)
-        write_out(json.dumps(document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
+        write_out(json.dumps(build_document(report), allow_nan=False, ensure_ascii=False, indent=2) + "\n")
     else:
         view(report, *args, **options)
 
@@ -255,7 +255,10 @@ def draw_sparkline(values: Sequence[float | None]) -> str:
 def describe_source(report: Sourced) -> str:
     """Say from which bars `report` was made, and until when they were known."""
     note = f" ({report.as_of_note})" if report.as_of_note else ""
-    return f"{bars_of(report.source, synthetic=report.synthetic)}, known until {moment(report.as_of)} UTC{note}"
+    return (
+        f"{describe_bars(report.source, synthetic=report.synthetic)}, known until {format_moment(report.as_of)} "
+        f"UTC{note}"
+    )
 
 
 __all__ = [
@@ -266,7 +269,7 @@ __all__ = [
     "draw_table",
     "explain_words",
     "find_terminal",
-    "interval",
+    "format_interval",
     "number",
     "say",
     "show",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hftcl.formats import count, moment
+from hftcl.formats import count, format_moment
 from hftcl.views import Styled, draw_table, say
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def draw_alerts(rows: "Sequence[KeptAlert]") -> None:
         return
     drawn = [
         (
-            moment(row.message.last_at),
+            format_moment(row.message.last_at),
             str(row.message.alert.kind),
             row.message.alert.subject + (f" ({count(row.message.count, 'time')})" if row.message.count > 1 else ""),
             Styled(f"waits{': ' + row.fault if row.fault else ''}", "yellow")

@@ -4,7 +4,16 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import SYNTHETIC, UNDEFINED, count, describe_edge, interval, moment, number, sharpe_ratio
+from hftcl.formats import (
+    SYNTHETIC,
+    UNDEFINED,
+    count,
+    describe_edge,
+    format_interval,
+    format_moment,
+    format_sharpe,
+    number,
+)
 from hftcl.learning.gaps import CAUSES
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, say
 from hftcl.views.terminal import LastingTerminal
@@ -42,11 +51,11 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
     drawn = [
         (
             Styled(row.model_id, "bold green" if row.is_deployed else ""),
-            moment(row.trained_date) if row.trained_date else UNDEFINED,
+            format_moment(row.trained_date) if row.trained_date else UNDEFINED,
             f"{row.trained_from} to {row.trained_to}" if row.trained_from else UNDEFINED,
             (f"{row.rows}, at most {row.max_rows} a fit" if row.max_rows else str(row.rows)) if row.rows else UNDEFINED,
-            sharpe_ratio(row.val_sharpe, row.exam_sessions)
-            + (f" ({interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
+            format_sharpe(row.val_sharpe, row.exam_sessions)
+            + (f" ({format_interval(row.sharpe_interval, '.1f')})" if row.sharpe_interval else ""),
             Styled(row.outcome, _OUTCOMES.get(row.outcome, "")),
             _describe_may_trade(row.edge),
             _describe_serving(row) if row.outcome != "adopted" else UNDEFINED,
@@ -102,7 +111,7 @@ def _draw_remarks(model_id: str, notes: "Sequence[Note]", tags: Sequence[str]) -
     if tags:
         say(f"{model_id} is tagged {', '.join(tags)}")
     for note in notes:
-        say(f"{model_id}, noted {moment(note.at)} UTC: {note.text}")
+        say(f"{model_id}, noted {format_moment(note.at)} UTC: {note.text}")
 
 
 def draw_note(report: "NoteReport") -> None:
@@ -129,7 +138,7 @@ def draw_serving(
     if put_there is not None:
         pinned = ", pinned" if put_there.kind == "rollback" and put_there.unpinned_at is None else ""
         why = f": {put_there.reason}" if put_there.reason else ""
-        say(f"{model_id} serves since {moment(put_there.at)} UTC, by {put_there.kind}{pinned}{why}")
+        say(f"{model_id} serves since {format_moment(put_there.at)} UTC, by {put_there.kind}{pinned}{why}")
     if unfit is not None:
         say(f"It cannot serve this market: {unfit}", "bold yellow")
     if own is not None:
@@ -181,7 +190,7 @@ def _describe_model(record: "ModelRecord") -> str:
     return (
         f"{record.model_id}, trained {record.trained_from} to {record.trained_to} on "
         f"{'SYNTHETIC' if record.synthetic else record.source} bars, exam Sharpe "
-        f"{sharpe_ratio(record.val_sharpe, record.judgement.exam_sessions)}"
+        f"{format_sharpe(record.val_sharpe, record.judgement.exam_sessions)}"
     )
 
 
@@ -212,8 +221,8 @@ def draw_diff(report: "DiffReport") -> None:
         rows = [
             (
                 "Sharpe, net",
-                sharpe_ratio(shared.sharpe_a, shared.sessions),
-                sharpe_ratio(shared.sharpe_b, shared.sessions),
+                format_sharpe(shared.sharpe_a, shared.sessions),
+                format_sharpe(shared.sharpe_b, shared.sessions),
             ),
             ("P&L, net", number(shared.pnl_a, "+.3%"), number(shared.pnl_b, "+.3%")),
         ]

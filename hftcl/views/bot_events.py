@@ -8,7 +8,7 @@ from io import TextIOBase
 from typing import TYPE_CHECKING, TextIO
 
 from hftcl.events import BANNER, Event, Level, OnEvent, ignore
-from hftcl.formats import clock_second
+from hftcl.formats import format_clock_to_second
 from hftcl.views.blocks import write_out
 from hftcl.views.terminal import LastingTerminal
 
@@ -67,29 +67,29 @@ class StatusLine(TextIOBase):
         self._terminal.put(f"\r\x1b[K{text}{self._line if text.endswith(chr(10)) else ''}")
         return len(text)
 
-    def ready(self) -> None:
+    def tell_ready(self) -> None:
         """Pass it on."""
-        self._service.ready()
+        self._service.tell_ready()
 
-    def alive(self) -> None:
+    def tell_alive(self) -> None:
         """Let the clock move: at most once a second, for it shows seconds."""
-        self._service.alive()
+        self._service.tell_alive()
         self._draw()
 
-    def status(self, text: str) -> None:
+    def tell_status(self, text: str) -> None:
         """Show what the bot does."""
-        self._service.status(text)
+        self._service.tell_status(text)
         self._doing = text
         self._draw()
 
-    def stopping(self) -> None:
+    def tell_stopping(self) -> None:
         """Leave the line as it is."""
-        self._service.stopping()
+        self._service.tell_stopping()
         self._line = ""
         self._terminal.put("\n")
 
     def _draw(self) -> None:
-        width, clock = self._terminal.size.columns - 1, f"{clock_second(self._clock())} UTC"
+        width, clock = self._terminal.size.columns - 1, f"{format_clock_to_second(self._clock())} UTC"
         line = f"{clock} | {self._doing}"[:width]
         if line != self._line:
             self._line = line

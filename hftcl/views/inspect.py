@@ -13,11 +13,11 @@ _FEW = 12  # files whose day is drawn
 _CELLS = (1, 2, 3, 5, 6, 10, 15, 30)  # minutes of a cell: each divides the 330 and 390 minutes before and in a session
 
 
-def files(reports: "Sequence[FileReport]") -> None:
+def draw_files(reports: "Sequence[FileReport]") -> None:
     """Draw one row a file, then evidence, guesses and refusals."""
     columns = ("file", "layout", "tickers", "rows", "from", "to", "zone", "label", "interval", "coverage", "")
     spare = ("rows", "from", "to", "interval")  # one of another interval is refused, which is said below
-    draw_table("", columns, [_row(report) for report in reports], numbers=frozenset({3, 9}), spare=spare)
+    draw_table("", columns, [_draw_row(report) for report in reports], numbers=frozenset({3, 9}), spare=spare)
     for report in [report for report in reports if report.day][:_FEW]:
         say("")
         minutes, line = draw_day(report.day, find_width())
@@ -33,7 +33,7 @@ def files(reports: "Sequence[FileReport]") -> None:
             say(f"ignored: {report.file}: {report.ignored}", "dim")
 
 
-def _row(report: "FileReport") -> tuple[Cell, ...]:
+def _draw_row(report: "FileReport") -> tuple[Cell, ...]:
     if report.ignored:
         return (report.file, "", "", "", "", "", "", "", "", "", Styled("ignored", "dim"))
     state = Styled("refused", "bold red") if report.refused else Styled("read", "green" if report.sure else "yellow")

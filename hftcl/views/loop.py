@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import (
     UNDEFINED,
-    bars_of,
-    basis_points,
     count,
+    describe_bars,
     describe_beyond_zero,
     describe_policy,
-    information_interval,
-    interval,
+    format_basis_points,
+    format_information_interval,
+    format_interval,
+    format_timings,
     list_left_out,
-    timings,
 )
 from hftcl.views import Styled, describe_source, draw_table, explain_words, number, say
 from hftcl.views.scores import SCORE_ROWS, draw_coverage, draw_slices, draw_worth, say_novel
@@ -51,7 +51,7 @@ def _say_answer(report: "CheckReport") -> None:
 
 def draw_exam(report: "ExamReport") -> None:
     """Draw an ExamReport."""
-    bars = bars_of(report.source, synthetic=report.synthetic)
+    bars = describe_bars(report.source, synthetic=report.synthetic)
     say(
         f"{report.model_id}, trained {report.trained_from} to {report.trained_to}, on {bars} of "
         f"{count(len(report.tickers), 'ticker')}",
@@ -121,7 +121,7 @@ def draw_features(report: "FeaturesReport") -> None:
         name = Styled(feature.name, "bold") if feature.own else feature.name
         rows.append((
             name, feature.group, f"{feature.coverage:.1%}", median, spread,
-            information_interval(feature.ic[horizon]), importance, f"{feature.cost_us:.2f}",
+            format_information_interval(feature.ic[horizon]), importance, f"{feature.cost_us:.2f}",
         ))  # fmt: skip
     columns = ("feature", "group", "coverage", "median", "1 to 99 %", f"IC at {horizon} min [90 %]", "weight", "us/bar")
     title = (
@@ -158,7 +158,7 @@ def draw_backtest(report: "BacktestReport") -> None:
         (
             name,
             number(policy.sharpe),
-            interval(policy.interval, ".1f"),
+            format_interval(policy.interval, ".1f"),
             number(policy.pnl, "+.2%"),
             number(policy.turnover, ".1f"),
             str(policy.deployments),
@@ -168,14 +168,14 @@ def draw_backtest(report: "BacktestReport") -> None:
     title = (
         f"{count(report.sessions, 'session')}, {report.from_} to {report.to}, {count(len(report.tickers), 'ticker')}, "
         f"{count(report.trainings, 'training')}, policy {describe_policy(report.promote_policy)}, "
-        f"{basis_points(report.cost_bps)}"
+        f"{format_basis_points(report.cost_bps)}"
     )
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
     against = [
         (
             f"{difference.policy} - {difference.against}",
             number(difference.difference, "+.2f"),
-            interval(difference.interval),
+            format_interval(difference.interval),
             number(difference.p_better),
         )
         for difference in report.differences
@@ -186,7 +186,7 @@ def draw_backtest(report: "BacktestReport") -> None:
         against,
         numbers=frozenset({1, 2, 3}),
     )
-    say(f"{timings(report.timings_s)}; {count(report.resumed, 'training')} from an earlier run", "dim")
+    say(f"{format_timings(report.timings_s)}; {count(report.resumed, 'training')} from an earlier run", "dim")
     if report.search is not None:
         draw_searched(report.search)
     _say_conclusion(report)

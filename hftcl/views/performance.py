@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import bars_of, basis_points, count, interval, money, sharpe_ratio
+from hftcl.formats import count, describe_bars, format_basis_points, format_interval, format_money, format_sharpe
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, explain_words, number, say
 
 if TYPE_CHECKING:
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 _SPARKS_AT_MOST: Final = 60  # characters: with the label and the sum it is one line of 120 columns, two of 80
 # First what was made, then how sure that is, then what it took.
 _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
-    ("P&L, net, USD", lambda figures: money(figures.net_usd, signed=True)),
+    ("P&L, net, USD", lambda figures: format_money(figures.net_usd, signed=True)),
     ("P&L, net", lambda figures: number(figures.pnl, "+.3%")),
-    ("P&L, gross, USD", lambda figures: money(figures.gross_usd, signed=True)),
-    ("Sharpe, net", lambda figures: sharpe_ratio(figures.sharpe, figures.sessions)),
-    ("  90 % interval", lambda figures: interval(figures.sharpe_interval)),
+    ("P&L, gross, USD", lambda figures: format_money(figures.gross_usd, signed=True)),
+    ("Sharpe, net", lambda figures: format_sharpe(figures.sharpe, figures.sessions)),
+    ("  90 % interval", lambda figures: format_interval(figures.sharpe_interval)),
     ("P(true Sharpe > 0)", lambda figures: number(figures.psr)),
     ("max drawdown", lambda figures: number(figures.max_drawdown, ".3%")),
     ("trades", lambda figures: f"{figures.trades:,}"),
@@ -25,11 +25,11 @@ _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
     ("fills", lambda figures: f"{figures.fills:,}"),
     ("turnover, x capital", lambda figures: number(figures.turnover, ".1f")),
     ("exposure", lambda figures: number(figures.exposure, ".1%")),
-    ("commission, USD", lambda figures: money(figures.commission_usd)),
-    ("slippage, USD", lambda figures: money(figures.slippage_usd)),
-    ("  beyond the open, USD", lambda figures: money(figures.fill_cost_usd)),
-    ("  timing, USD", lambda figures: money(figures.timing_usd)),
-    ("fees, dividends, interest", lambda figures: money(figures.charges_usd, signed=True)),
+    ("commission, USD", lambda figures: format_money(figures.commission_usd)),
+    ("slippage, USD", lambda figures: format_money(figures.slippage_usd)),
+    ("  beyond the open, USD", lambda figures: format_money(figures.fill_cost_usd)),
+    ("  timing, USD", lambda figures: format_money(figures.timing_usd)),
+    ("fees, dividends, interest", lambda figures: format_money(figures.charges_usd, signed=True)),
     ("cost, bp of turnover", lambda figures: number(figures.cost_bps)),
     ("break-even cost, bp", lambda figures: number(figures.break_even_bps)),
 )
@@ -37,7 +37,7 @@ _FIGURES: "Final[tuple[tuple[str, Callable[[Figures], str]], ...]]" = (
 
 def draw_performance(report: "PerformanceReport") -> None:
     """Draw a PerformanceReport."""
-    label, total = bars_of(report.source, synthetic=report.synthetic), report.total
+    label, total = describe_bars(report.source, synthetic=report.synthetic), report.total
     say(
         f"{label}, {report.ledger} ledger, {count(total.sessions, 'session')}, {report.from_} to {report.to}, capital "
         f"{report.capital_usd:,.0f} USD",
@@ -60,8 +60,8 @@ def _draw_totals(report: "PerformanceReport") -> None:
         if bench is None
         else {
             "P&L, net": number(bench.pnl, "+.3%"),
-            "Sharpe, net": sharpe_ratio(bench.sharpe, len(bench.pnl_by_session)),
-            "  90 % interval": interval(bench.sharpe_interval),
+            "Sharpe, net": format_sharpe(bench.sharpe, len(bench.pnl_by_session)),
+            "  90 % interval": format_interval(bench.sharpe_interval),
             "max drawdown": number(bench.max_drawdown, ".3%"),
         }
     )
@@ -78,12 +78,13 @@ def _draw_totals(report: "PerformanceReport") -> None:
     total = report.total
     if total.cost_bps is not None:
         say(
-            f"Cost {basis_points(total.cost_bps)} of turnover against {basis_points(report.assumed_cost_bps)} assumed; "
-            f"the P&L would be used up at {basis_points(total.break_even_bps)}."
+            f"Cost {format_basis_points(total.cost_bps)} of turnover against "
+            f"{format_basis_points(report.assumed_cost_bps)} assumed; "
+            f"the P&L would be used up at {format_basis_points(total.break_even_bps)}."
         )
     if bench is not None:
         note = f"; {bench.note}" if bench.note else ""
-        less = f"{number(bench.difference, '+.2f')} ({interval(bench.difference_interval)})"
+        less = f"{number(bench.difference, '+.2f')} ({format_interval(bench.difference_interval)})"
         if bench.difference is None:
             less = f"not defined over {count(len(bench.pnl_by_session), 'session')}"
         say(f"Sharpe less that of buy and hold ({count(len(bench.tickers), 'ticker')}): {less}{note}")
@@ -96,10 +97,10 @@ def draw_models(models: "Sequence[ModelFigures]", ledger: str) -> None:
         [
             Styled(model.model_id, "bold green" if model.in_use else ""),
             str(model.live.sessions),
-            money(model.live.net_usd, signed=True),
-            sharpe_ratio(model.live.sharpe, model.live.sessions),
-            interval(model.live.sharpe_interval),
-            sharpe_ratio(model.exam_sharpe, model.exam_sessions),
+            format_money(model.live.net_usd, signed=True),
+            format_sharpe(model.live.sharpe, model.live.sessions),
+            format_interval(model.live.sharpe_interval),
+            format_sharpe(model.exam_sharpe, model.exam_sessions),
         ]
         for model in models
     ]
@@ -115,7 +116,7 @@ def draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
     rows = [
         (
             part.name,
-            money(part.net_usd, signed=True),
+            format_money(part.net_usd, signed=True),
             number(part.turnover, ".1f"),
             f"{part.trades:,}",
             number(part.hit_rate, ".1%"),

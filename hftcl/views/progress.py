@@ -246,7 +246,7 @@ class _Live:
                 from rich.text import Text
 
                 head = "warning" if event.level is Level.WARNING else event.stage
-                self._console().print(
+                self._build_console().print(
                     Text(f"{head}: {write_out(event.text)}", style="yellow" if head == "warning" else "dim")
                 )
             return
@@ -258,7 +258,7 @@ class _Live:
         if display.finished:
             self._stop()
 
-    def _console(self) -> "Console":
+    def _build_console(self) -> "Console":
         from rich.console import Console
 
         return self.display.console if self.display else Console(stderr=True, highlight=False)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hftcl.formats import count, describe_edge, interval, list_left_out, timings
+from hftcl.formats import count, describe_edge, format_interval, format_timings, list_left_out
 from hftcl.views import Cell, Styled, describe_source, draw_table, explain_words, number, say
 from hftcl.views.next_steps import list_next_steps
 from hftcl.views.scores import SCORE_ROWS, draw_coverage, draw_findings, draw_slices, draw_worth, say_novel
@@ -32,7 +32,7 @@ def draw_retrain(report: "RetrainReport", verbosity: int = 0) -> None:
             draw_slices(report.challenger, "Challenger")
     for line in list_next_steps(report):
         say(line)
-    say(timings(report.timings_s), "dim")
+    say(format_timings(report.timings_s), "dim")
     _say_verdict(report)
 
 
@@ -142,7 +142,7 @@ def _build_edge_title(report: "RetrainReport") -> str:
     return (
         f"{title} {count(report.record_sessions, 'session')}, {report.record_from} to {report.record_to}, unseen by "
         f"the model of their day: net Sharpe {number(report.record_sharpe)} "
-        f"(90 %: {interval(report.record_interval, '.1f')})"
+        f"(90 %: {format_interval(report.record_interval, '.1f')})"
     )
 
 

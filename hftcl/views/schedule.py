@@ -10,7 +10,7 @@ from io import TextIOBase
 from typing import TYPE_CHECKING, Final, TextIO
 
 from hftcl.events import Event, Level, OnEvent
-from hftcl.formats import clock_second, moment, span
+from hftcl.formats import format_clock_to_second, format_moment, span
 from hftcl.schedule.interfaces import Observer
 from hftcl.views import Styled, draw_lines, draw_table, say
 from hftcl.views.terminal import LastingTerminal, breaks_lines_again, count_rows
@@ -28,7 +28,7 @@ _STYLES: Final = {"done": "green", "failed": "red", "missed": "yellow", "skipped
 
 def draw_coming(rows: "Sequence[ComingReport]") -> None:
     """Draw what comes next, a row an occurrence."""
-    drawn = [(row.job, f"{row.local:{_LOCAL}}", moment(row.utc), row.note) for row in rows]
+    drawn = [(row.job, f"{row.local:{_LOCAL}}", format_moment(row.utc), row.note) for row in rows]
     draw_table("", ("job", "local", "UTC", "note"), drawn)
 
 
@@ -141,7 +141,7 @@ class LivePage(TextIOBase, Observer):
         if upcoming is not None:
             left = upcoming.due_at - now
             waits = f"next: {upcoming.job} {upcoming.due_at.astimezone(self._zone):%a %H:%M %Z}, in {span(left)}"
-        self._draw(waits, clock_second(now.astimezone(self._zone)), "Ctrl-C ends it")
+        self._draw(waits, format_clock_to_second(now.astimezone(self._zone)), "Ctrl-C ends it")
 
     def _read(self) -> None:
         self._blocks, self._read_at = self._summary(), self._clock()

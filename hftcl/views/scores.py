@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from hftcl.formats import interval, moment, sharpe_ratio
+from hftcl.formats import format_interval, format_moment, format_sharpe
 from hftcl.views import draw_table, number, say
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def _list_counts(item: "TickerCoverage | SessionCoverage", missing: int) -> tupl
 
 
 SCORE_ROWS: "Final[tuple[tuple[str, Callable[[ScoreReport], str]], ...]]" = (
-    ("Sharpe, net", lambda s: sharpe_ratio(s.sharpe, len(s.pnl_by_session))),
-    ("  90 % interval", lambda s: interval(s.sharpe_interval, ".1f")),
-    ("Sharpe, gross", lambda s: sharpe_ratio(s.gross_sharpe, len(s.pnl_by_session))),
+    ("Sharpe, net", lambda s: format_sharpe(s.sharpe, len(s.pnl_by_session))),
+    ("  90 % interval", lambda s: format_interval(s.sharpe_interval, ".1f")),
+    ("Sharpe, gross", lambda s: format_sharpe(s.gross_sharpe, len(s.pnl_by_session))),
     ("P(true Sharpe > 0)", lambda s: number(s.psr)),
     ("P&L, net", lambda s: number(s.pnl, "+.3%")),
     ("P&L, gross", lambda s: number(s.gross_pnl, "+.3%")),
@@ -99,7 +99,7 @@ def draw_findings(findings: "Sequence[FindingReport]", *, everything: bool) -> N
         text = ", ".join(f"{reason} {bars:,}" for reason, bars in sorted(counts.items()))
         say(f"findings in the bars: {text} (-v lists them)", "yellow")
         return
-    rows = [(item.ticker, item.reason, f"{item.count:,}", moment(item.first), item.detail) for item in findings]
+    rows = [(item.ticker, item.reason, f"{item.count:,}", format_moment(item.first), item.detail) for item in findings]
     draw_table(
         "Findings in the bars", ("ticker", "reason", "count", "first, UTC", "detail"), rows, numbers=frozenset({2})
     )

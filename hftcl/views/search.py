@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING, Final
 
 from hftcl.formats import (
-    basis_points,
     count,
     describe_choice,
     describe_found,
-    interval,
+    format_basis_points,
+    format_interval,
+    format_sharpe,
+    format_timings,
     list_left_out,
-    sharpe_ratio,
-    timings,
 )
 from hftcl.views import describe_source, draw_table, number, say
 
@@ -32,7 +32,7 @@ def draw_search(report: "SearchReport") -> None:
         rows = [(path, f"{share:.0%}") for path, share in list(report.importances.items())[:_SHOWN]]
         draw_table("What made a trial one of the best", ("setting", "share"), rows, numbers=frozenset({1}))
     _draw_exam(report)
-    say(f"{timings(report.timings_s)}; {count(report.resumed, 'trial')} from an earlier run", "dim")
+    say(f"{format_timings(report.timings_s)}; {count(report.resumed, 'trial')} from an earlier run", "dim")
     for line in report.difference.splitlines():
         say(line, {"-": "red", "+": "green"}.get(line[0], ""))
     _say_found(report)
@@ -57,7 +57,7 @@ def draw_searched(report: "SearchedReport") -> None:
             f"{week.at:%Y-%m-%d}",
             number(week.inner_sharpe),
             number(week.best_of_worthless),
-            sharpe_ratio(week.exam_sharpe, week.exam_sessions),
+            format_sharpe(week.exam_sharpe, week.exam_sessions),
             week.outcome or "-",
             describe_found(week.changes, candidate=week.candidate, reason=week.reason),
         )
@@ -73,13 +73,13 @@ def _draw_trials(report: "SearchReport") -> None:
         f"{count(len(report.trials), 'trial')} of {report.space:,.0f}, the best first: "
         f"{count(inner.sessions, 'session')} inside the training window, {inner.from_} to {inner.to}, "
         f"{count(inner.folds, 'part')}, "
-        f"{basis_points(report.cost_bps)}"
+        f"{format_basis_points(report.cost_bps)}"
     )
     best = sorted(report.trials, key=lambda trial: (-_rank(trial.inner_sharpe), trial.number))
     rows = [
         (
             str(trial.number),
-            sharpe_ratio(trial.inner_sharpe, inner.sessions),
+            format_sharpe(trial.inner_sharpe, inner.sessions),
             number(trial.pnl, "+.2%"),
             number(trial.turnover, ".1f"),
             trial.fault or describe_choice(trial.settings),
@@ -99,8 +99,12 @@ def _draw_exam(report: "SearchReport") -> None:
     if exam is None or winner is None:
         return
     rows = [
-        ("Sharpe, net", number(winner.inner_sharpe), sharpe_ratio(exam.sharpe, exam.sessions)),
-        ("  90 % interval", interval(winner.inner_interval, ".1f"), interval(exam.sharpe_interval, ".1f")),
+        ("Sharpe, net", number(winner.inner_sharpe), format_sharpe(exam.sharpe, exam.sessions)),
+        (
+            "  90 % interval",
+            format_interval(winner.inner_interval, ".1f"),
+            format_interval(exam.sharpe_interval, ".1f"),
+        ),
         ("the best of as many worthless ones", number(report.best_of_worthless), ""),
         ("deflated Sharpe ratio", number(winner.dsr), number(exam.dsr)),
         ("candidates that were tried there", str(report.distinct + report.others), str(exam.trials)),

@@ -5,7 +5,16 @@ from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from hftcl.formats import UNDEFINED, bars_of, count, list_left_out, moment, money, number, quantity
+from hftcl.formats import (
+    UNDEFINED,
+    count,
+    describe_bars,
+    format_moment,
+    format_money,
+    format_quantity,
+    list_left_out,
+    number,
+)
 from hftcl.values import Value, value_class
 from hftcl.views import Cell, Styled, draw_sparkline, draw_table, say
 
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
 
 def draw_replay(report: "ReplayReport") -> None:
     """Draw a ReplayReport."""
-    label = bars_of(report.source, synthetic=report.synthetic)
+    label = describe_bars(report.source, synthetic=report.synthetic)
     kind = "REHEARSAL" if report.broker == "strict-paper" else "REPLAY"
     say(
         f"{kind} of model {report.model_id} on {label}: {count(report.sessions, 'session')}, "
@@ -34,7 +43,7 @@ def draw_replay(report: "ReplayReport") -> None:
     for line in list_left_out(report.left_out):
         say(line, "yellow")
     days = [
-        (day, number(net, "+.3%"), money(net * report.capital, signed=True))
+        (day, number(net, "+.3%"), format_money(net * report.capital, signed=True))
         for day, net in report.pnl_by_session.items()
     ]
     draw_table("P&L by session, net", ("session", "net", "USD"), days, numbers=frozenset({1, 2}))
@@ -55,7 +64,7 @@ def draw_replay(report: "ReplayReport") -> None:
     say(f"positions_sha256 {report.positions_sha256}")  # a line of its own: a cell would break what is to be copied
     for alert in report.alerts:
         times = f" ({alert.count} times)" if alert.count > 1 else ""
-        say(f"would be told {moment(alert.at)} UTC{times}: {alert.subject}. {alert.text}", "yellow")
+        say(f"would be told {format_moment(alert.at)} UTC{times}: {alert.subject}. {alert.text}", "yellow")
     for ticker, shares in report.apart.items():
         say(f"the broker holds {shares:+g} {ticker} more than the ledger", "bold red")
     say(f"Net P&L of each session, oldest to newest: {draw_sparkline(list(report.pnl_by_session.values()))}")
@@ -67,17 +76,19 @@ def draw_replay(report: "ReplayReport") -> None:
 _BOOK_ROWS: "Final[tuple[tuple[str, Callable[[BookStatus], str]], ...]]" = (
     ("model", lambda book: book.model_id or "none"),
     ("since", lambda book: _format_time(book.since)),
-    ("P&L today, USD", lambda book: money(book.pnl_today, signed=True)),
-    ("equity, USD", lambda book: money(book.equity)),
+    ("P&L today, USD", lambda book: format_money(book.pnl_today, signed=True)),
+    ("equity, USD", lambda book: format_money(book.equity)),
     ("orders today", lambda book: f"{book.orders:,}"),
     ("fills today", lambda book: f"{book.fills:,}"),
     ("fills beyond the open, bp", lambda book: number(book.fill_cost_bps)),
     ("timing, bp", lambda book: number(book.timing_bps)),
-    ("fees, dividends, interest", lambda book: money(book.charges, signed=True)),
+    ("fees, dividends, interest", lambda book: format_money(book.charges, signed=True)),
     ("refused today", lambda book: _format_counts(book.refusals)),
     (
         "positions",
-        lambda book: ", ".join(f"{quantity(shares)} {ticker}" for ticker, shares in book.positions.items()) or "flat",
+        lambda book: (
+            ", ".join(f"{format_quantity(shares)} {ticker}" for ticker, shares in book.positions.items()) or "flat"
+        ),
     ),
 )
 
@@ -94,11 +105,14 @@ def draw_status(report: "StatusReport") -> None:
     if report.barred:
         say(f"OPENS NOTHING: {report.barred}", "bold red")
     for ticker, shares in report.left_alone.items():
-        say(f"left alone: {quantity(shares)} {ticker}, which the bot did not trade or cannot explain", "bold yellow")
+        say(
+            f"left alone: {format_quantity(shares)} {ticker}, which the bot did not trade or cannot explain",
+            "bold yellow",
+        )
     for ticker, ratio in report.awaited_splits.items():
         say(f"left alone: {ticker}, until the broker has done its split, {ratio:g} for 1", "bold yellow")
     rows: list[tuple[str, Cell]] = [
-        ("bars", bars_of(report.source, synthetic=report.synthetic)),
+        ("bars", describe_bars(report.source, synthetic=report.synthetic)),
         ("session", report.session or "-"),
         ("last decision on", _format_time(report.last_decision)),
         ("lag of the data, s", number(report.data_lag_s, ".0f")),
@@ -163,7 +177,7 @@ def draw_orders(rows: "Sequence[OrderLine]") -> None:
     styles = {"filled": "green", "rejected": "red", "refused": "yellow"}
     drawn = [
         (
-            moment(row.ts),
+            format_moment(row.ts),
             row.ticker,
             number(row.quantity, "+,.10g") if row.quantity is not None else UNDEFINED,
             number(row.reference_price, ",.2f"),
@@ -182,12 +196,12 @@ def draw_fills(rows: "Sequence[FillLine]") -> None:
         return
     drawn = [
         (
-            moment(row.ts),
+            format_moment(row.ts),
             row.ticker,
             number(row.quantity, "+,.10g"),
             f"{row.price:,.4f}",
             f"{row.reference_price:,.4f}",
-            money(row.commission),
+            format_money(row.commission),
             row.model_id or UNDEFINED,
         )
         for row in rows
@@ -201,19 +215,19 @@ def draw_trade(report: "TradeReport") -> None:
     say(
         f"{report.note} {report.mode}, model {report.model_id or 'none'}: "
         f"{count(report.decisions, 'decision')}, {count(report.orders, 'order')}, {count(report.reloads, 'reload')}; "
-        f"equity {money(report.equity)} USD."
+        f"equity {format_money(report.equity)} USD."
     )
     if report.halted:
         say(f"HALTED {report.halted}", "bold red")
     for ticker, shares in report.positions.items():
-        say(f"held: {quantity(shares)} {ticker}")
+        say(f"held: {format_quantity(shares)} {ticker}")
 
 
 def draw_halt(report: "HaltReport") -> None:
     """Draw a HaltReport."""
     say(f"HALTED. {report.note}" if report.halted else "NOT HALTED YET.", "bold red")
     for ticker, shares in report.positions.items():
-        say(f"held: {quantity(shares)} {ticker}")
+        say(f"held: {format_quantity(shares)} {ticker}")
     say("`hftcl trade --clear` lets it trade again.")
 
 
@@ -231,9 +245,9 @@ def _format_counts(counts: Mapping[str, int]) -> str:
 
 def _format_usage(usage: "Usage") -> Styled:
     share = usage.used / usage.limit if usage.limit else 0.0
-    text = f"{money(usage.used)} of {money(usage.limit)} USD ({share:.0%})"
+    text = f"{format_money(usage.used)} of {format_money(usage.limit)} USD ({share:.0%})"
     return Styled(text, "red" if share >= 1 else "yellow" if share >= 0.8 else "")
 
 
 def _format_time(at: datetime | None) -> str:
-    return moment(at) + (" UTC" if at else "")
+    return format_moment(at) + (" UTC" if at else "")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from hftcl.formats import moment_second
+from hftcl.formats import format_moment_to_second
 from hftcl.views import draw_lines, find_terminal
 from hftcl.views.blocks import Block, Line, format_plainly
 
@@ -55,7 +55,7 @@ class _Terminal:
         if not self._console.is_terminal:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         width, height = self._console.size
-        clock = Line(f"{moment_second(now)} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
+        clock = Line(f"{format_moment_to_second(now)} UTC. Ctrl-C ends this; the bot does not notice.", "dim")
         lines = draw_lines((clock, *blocks), width, height)
         self._live.update(Text.from_ansi("\n".join(lines), no_wrap=True), refresh=True)
 
@@ -73,5 +73,5 @@ class _Lines:
         new = [line for words, line in lines.items() if words not in self._before]
         self._before = frozenset(lines)
         if new:
-            sys.stdout.write("\n".join([f"# {moment_second(now)} UTC", *new]) + "\n")
+            sys.stdout.write("\n".join([f"# {format_moment_to_second(now)} UTC", *new]) + "\n")
             sys.stdout.flush()

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
-from hftcl.formats import bars_of, clock_second, clock_time, count, moment, quantity
+from hftcl.formats import count, describe_bars, format_clock, format_clock_to_second, format_moment, format_quantity
 from hftcl.views import draw_table, number, say
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def draw_explanation(report: "ExplainReport") -> None:
     """Draw an ExplainReport: all of one bar, or a line for each of several."""
     say(
         f"{report.model_id}, {report.family}, trained {report.trained_from} to {report.trained_to}, on "
-        f"{bars_of(report.source, synthetic=report.synthetic)}",
+        f"{describe_bars(report.source, synthetic=report.synthetic)}",
         "bold magenta" if report.synthetic else "",
     )
     if len(report.rows) == 1:
@@ -35,7 +35,7 @@ def _draw_bars(report: "ExplainReport") -> None:
     rows = [
         (
             row.ticker,
-            clock_time(row.ts),
+            format_clock(row.ts),
             number(row.prediction, "+.3f"),
             _SIGNALS[row.signal],
             number(row.target, "+.2%"),
@@ -62,7 +62,7 @@ def _list_greatest(row: "ExplainRow") -> list[tuple[str, float]]:
 
 def _draw_bar(report: "ExplainReport", row: "ExplainRow") -> None:
     prices = ", ".join(f"{name} {value:,.10g}" for name, value in row.bar.items())
-    say(f"{row.ticker}, the minute from {moment(row.ts)} UTC ({_show_local(row.ts, report.zone)}): {prices}")
+    say(f"{row.ticker}, the minute from {format_moment(row.ts)} UTC ({_show_local(row.ts, report.zone)}): {prices}")
     adds = row.contributions or {}
     names = [name for name, _ in _list_greatest(row)] or list(row.features)
     rows = [
@@ -89,7 +89,7 @@ def _draw_bar(report: "ExplainReport", row: "ExplainRow") -> None:
 
 
 def _show_local(ts: datetime, zone: str) -> str:
-    return f"{clock_time(ts.astimezone(ZoneInfo(zone)))} {zone}"
+    return f"{format_clock(ts.astimezone(ZoneInfo(zone)))} {zone}"
 
 
 def _show_place(place: tuple[float, float] | None) -> str:
@@ -108,12 +108,12 @@ def _list_steps(report: "ExplainReport", row: "ExplainRow") -> list[str]:
     other = "" if decided.model_id == report.model_id else f" with another model, {decided.model_id}"
     lines.append(
         f"The bot{other}: {decided.code}, prediction {number(decided.prediction, '+.5f')}, target "
-        f"{number(decided.target, '+.3%')}, decided {clock_second(decided.decided_at)} UTC."
+        f"{number(decided.target, '+.3%')}, decided {format_clock_to_second(decided.decided_at)} UTC."
     )
     order = row.order
     if order is None:
         return [*lines, "It ordered nothing: the position was as it should be, or what kept it from it is the code."]
-    shares = "no" if order.quantity is None else quantity(order.quantity)
+    shares = "no" if order.quantity is None else format_quantity(order.quantity)
     why = f" ({order.code}{': ' + order.reason if order.reason else ''})" if order.code else ""
     return [*lines, f"Order: {shares} shares at {number(order.reference_price)} USD, {order.state}{why}."]
 
@@ -145,7 +145,8 @@ def draw_reproduction(report: "ReproduceReport") -> None:
     """Draw a ReproduceReport; the first and the last line are its conclusion."""
     _say_conclusion(report)
     say(
-        f"{report.model_id}, {bars_of(report.source, synthetic=report.synthetic)}: {count(report.rows, 'training row')}"
+        f"{report.model_id}, {describe_bars(report.source, synthetic=report.synthetic)}: "
+        f"{count(report.rows, 'training row')}"
         f" ({report.was_rows:,} then), {report.seconds:.1f} s",
         "bold magenta" if report.synthetic else "",
     )

@@ -206,13 +206,13 @@ def test_apprise_brings_an_alert_to_whatever_the_user_has(tmp_path: Path) -> Non
 
 
 def test_the_heartbeat_is_fetched_and_its_failure_is_no_error(tmp_path: Path) -> None:
-    assert told_to(tmp_path).heartbeat()
+    assert told_to(tmp_path).send_heartbeat()
     with listening() as (address, requests):
-        assert told_to(tmp_path, heartbeat_url=f"http://{address}/ping").heartbeat()
+        assert told_to(tmp_path, heartbeat_url=f"http://{address}/ping").send_heartbeat()
     assert [method for method, _ in requests] == ["GET"]
     with listening(500) as (address, _):
-        assert not told_to(tmp_path, heartbeat_url=f"http://{address}/ping").heartbeat()
-    assert not told_to(tmp_path, heartbeat_url="http://127.0.0.1:9/ping").heartbeat()
+        assert not told_to(tmp_path, heartbeat_url=f"http://{address}/ping").send_heartbeat()
+    assert not told_to(tmp_path, heartbeat_url="http://127.0.0.1:9/ping").send_heartbeat()
 
 
 def test_a_command_that_never_ends_is_ended_with_what_it_started(tmp_path: Path) -> None:

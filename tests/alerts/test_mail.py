@@ -179,8 +179,7 @@ def trickling(every_s: float) -> Iterator[int]:
         closing = threading.Event()
 
         def serve() -> None:
-            connection, _ = listening.accept()
-            with connection, contextlib.suppress(OSError):
+            with contextlib.suppress(OSError), listening.accept()[0] as connection:
                 connection.sendall(b"220 ")
                 while not closing.wait(every_s):
                     connection.sendall(b"x")
@@ -191,6 +190,9 @@ def trickling(every_s: float) -> Iterator[int]:
             yield listening.getsockname()[1]
         finally:
             closing.set()
+            # a sender that ran out of time before it called leaves `accept` waiting, which a close would not wake
+            with contextlib.suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

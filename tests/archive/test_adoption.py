@@ -145,7 +145,7 @@ def require_adopted_whole(home: Path, model_id: str) -> None:
     """Adopt, and hold that nothing was rebuilt for it and that both files are archived."""
     report = adopt(ModelArchive(home), NOW)
     assert (report.models, report.notes) == ((model_id,), ())
-    (model,) = Registry(home).models()
+    (model,) = Registry(home).list_models()
     for suffix, sha256 in ((".onnx", model.sha256), (".pkl", model.pkl_sha256)):
         assert compute_digest(home / f"old{suffix}") == sha256
         assert compute_digest(home / "models" / f"model_{model_id}{suffix}") == sha256

@@ -29,7 +29,7 @@ from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, ModelMeta, build, describe, load, pick_canary_rows
 from hftcl.archive.looks import Look
 from hftcl.errors import IntegrityError, NewerVersionError, StorageError
-from hftcl.exam.drift import FeatureBins, feature_bins
+from hftcl.exam.drift import FeatureBins, build_feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.model.families.forest import Forest
 from hftcl.model.serving import Predictor
@@ -76,7 +76,7 @@ META = ModelMeta(
     family="forest",
     params={"n_estimators": 100, "max_features": "sqrt"},
     seed=1,
-    versions=artifact.library_versions("scikit-learn 1.9"),
+    versions=artifact.find_library_versions("scikit-learn 1.9"),
     source="files",
     synthetic=False,
     importances=tuple([1 / 31] * 31),
@@ -84,11 +84,11 @@ META = ModelMeta(
 
 
 def test_a_model_says_the_version_of_each_library_and_whose_training_it_was() -> None:
-    told = artifact.library_versions("an engine", {"onnx": "99.0"})
+    told = artifact.find_library_versions("an engine", {"onnx": "99.0"})
     packages = ("numpy", "scikit-learn", "onnxruntime", "polars")
     of_process = {"hftcl": hftcl.__version__, "python": platform.python_version(), "engine": "an engine"}
     assert told == {**of_process, **{package: version(package) for package in packages}, "onnx": "99.0"}
-    assert artifact.library_versions("")["onnx"] == version("onnx")
+    assert artifact.find_library_versions("")["onnx"] == version("onnx")
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_an_exam_is_never_written_into_the_file_of_another_model(data: bytes, ch
 
 
 def test_the_bins_of_the_features_survive_and_those_of_other_features_are_refused(graph: bytes) -> None:
-    bins = feature_bins(rows())
+    bins = build_feature_bins(rows())
     file = build(graph, replace(META, feature_bins=bins), pick_canary_rows(rows()))
     assert describe(file).feature_bins == bins
     for wrong in (bins[:-1], (*bins[:-1], FeatureBins(edges=(0.0,), shares=(1.0,)))):
@@ -393,7 +393,7 @@ def test_a_model_of_other_features_is_refused_and_the_change_is_named(
 
 
 def test_the_features_of_this_program_are_31_with_their_formulae() -> None:
-    ours = artifact.our_features()
+    ours = artifact.list_our_features()
     assert (len(ours.names), len(ours.formulae), len(ours.definitions_hash)) == (31, 31, 64)
 
 

@@ -63,7 +63,7 @@ def test_a_flipped_byte_in_a_row_is_one_error_that_names_the_row_and_a_whole_mod
     with contextlib.closing(sqlite3.connect(archive.database)) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",), "SQLite itself sees nothing"
     with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*models 2026.*doctor --repair") as caught:
-        archive.models()
+        archive.list_models()
     (broken,) = (each for each in (first, second, third) if f"models {each}" in str(caught.value))
     for change in (
         lambda: archive.claim_id(LATER),
@@ -76,7 +76,7 @@ def test_a_flipped_byte_in_a_row_is_one_error_that_names_the_row_and_a_whole_mod
         archive.rollback(broken, now=LATER, reason="a test")
     whole = next(each for each in (first, second) if each != broken)
     archive.rollback(whole, now=LATER, reason="a test")
-    assert archive.production.read_bytes() == archive.onnx_path(whole).read_bytes()
+    assert archive.production.read_bytes() == archive.locate_onnx(whole).read_bytes()
 
 
 def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -> None:
@@ -90,8 +90,8 @@ def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -
     assert rebuild(archive, LATER) == (), "once is enough"
     # These files are no real models, so the one whose row is lost is left out, and that is said.
     assert sum("was left out" in note for note in notes) == 1
-    assert {record.model_id for record in archive.models()} < {first, second}
-    assert archive.read_state().deployments
+    assert {record.model_id for record in archive.list_models()} < {first, second}
+    assert archive.read_state().list_deployments
 
 
 @pytest.mark.hazard(2)
@@ -120,13 +120,13 @@ LOSSES: tuple[Callable[[Path], object], ...] = (
     delete_rows,
 )
 READERS: dict[str, Callable[[Registry], object]] = {
-    "models": Registry.models,
+    "models": Registry.list_models,
     "live": Registry.find_live,
     "production": Registry.read_production,
     "pin": Registry.find_pin,
-    "deployments": Registry.deployments,
-    "lineage": Registry.lineage,
-    "attempts": Registry.attempts,
+    "deployments": Registry.list_deployments,
+    "lineage": Registry.trace_lineage,
+    "attempts": Registry.list_attempts,
     "adopted": Registry.list_adopted,
     "rollback": Registry.plan_rollback,
     "record": lambda registry: read_all(registry, synthetic=True),
@@ -165,9 +165,9 @@ def test_a_first_model_that_is_archived_while_a_reader_looks_is_no_lost_registry
         return opened(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", open_meanwhile)
-    assert len(archive.attempts()) == 0
+    assert len(archive.list_attempts()) == 0
     assert not aside.exists()
-    assert len(archive.models()) == 1
+    assert len(archive.list_models()) == 1
 
 
 @pytest.mark.hazard(87)
@@ -199,7 +199,7 @@ def test_a_dropped_table_is_told_by_whatever_looks(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="no table record any more"):
         archive.recover(LATER)
     with pytest.raises(IntegrityError, match="no table record any more"):
-        archive.models()
+        archive.list_models()
 
 
 def test_a_registry_without_seals_is_read_as_it_is_and_sealed_by_the_first_change(tmp_path: Path) -> None:
@@ -219,14 +219,14 @@ def test_a_registry_without_seals_is_read_as_it_is_and_sealed_by_the_first_chang
             old.executemany(f"INSERT INTO {table} VALUES ({places})", content)  # noqa: S608 - our names
         old.commit()
     before = archive.database.read_bytes()
-    models = archive.models()
+    models = archive.list_models()
     assert len(models) == 2
     assert archive.database.read_bytes() == before
     archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
-    assert archive.models() == models
+    assert archive.list_models() == models
     damage(archive.database, b"cleared every bar", b"cleared every baz")
     with pytest.raises(IntegrityError, match="models 2026"):
-        archive.models()
+        archive.list_models()
 
 
 @pytest.mark.hazard(86)
@@ -235,7 +235,7 @@ def test_a_flipped_bit_in_the_name_of_a_column_is_damage_and_no_raw_error(tmp_pa
     deployed(archive, 1)
     damage(archive.database, b"unpinned_at TEXT", b"unpinnee_at TEXT")
     with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
-        archive.models()
+        archive.list_models()
     with pytest.raises(IntegrityError, match="has no column unpinned_at any more"):
         archive.recover(LATER)
 
@@ -265,12 +265,12 @@ def mutate_registry(home: Path, seeds: range) -> None:
 
 def ask(registry: Registry) -> tuple[object, ...]:
     return (
-        registry.models(),
-        registry.deployments(),
-        registry.attempts(),
+        registry.list_models(),
+        registry.list_deployments(),
+        registry.list_attempts(),
         registry.read_state().pin,
         registry.read_production(),
-        registry.lineage(),
+        registry.trace_lineage(),
     )
 
 
@@ -288,7 +288,7 @@ def test_no_flipped_byte_of_a_registry_in_two_thousand(tmp_path: Path) -> None:
 def test_a_model_that_is_being_archived_is_no_sign_of_a_lost_registry(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     model_id = archive.claim_id(T0)
-    archive.onnx_path(model_id).write_bytes(b"half")
+    archive.locate_onnx(model_id).write_bytes(b"half")
     other = archive_in(tmp_path)
     assert added(other, LATER).model_id
     assert a_model(model_id).model_id == model_id
@@ -307,7 +307,7 @@ def test_a_whole_registry_of_version_3_is_not_rebuilt_and_is_brought_up_to_date_
     ids = deployed(archive, 2)
     make_version_3(archive.database)
     assert rebuild(archive, LATER) == ()
-    assert [model.model_id for model in archive.models()] == ids[::-1]
+    assert [model.model_id for model in archive.list_models()] == ids[::-1]
     archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
     with contextlib.closing(sqlite3.connect(archive.database)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (6,)
@@ -321,11 +321,11 @@ def test_a_row_that_was_damaged_before_an_upgrade_is_not_sealed_as_if_it_were_wh
     make_version_3(archive.database)
     damage(archive.database, b'{"challenger"', b'["challenger"')
     with pytest.raises(IntegrityError, match="row models 2026"):
-        archive.models()
+        archive.list_models()
     with pytest.raises(IntegrityError, match="row models 2026"):
         archive.record_attempt(LATER, kind="check", outcome="skipped", reason="")
     with pytest.raises(IntegrityError, match="row models 2026"):
-        archive.models()
+        archive.list_models()
     assert any("was rebuilt" in note for note in rebuild(archive, LATER))
 
 
@@ -346,14 +346,14 @@ def damage_index(path: Path, *, page: bool) -> None:
 def test_a_damaged_index_is_told_and_the_registry_built_again_with_every_row(tmp_path: Path, page: bool) -> None:
     archive = archive_in(tmp_path)
     deployed(archive, 3)
-    before = archive.models()
+    before = archive.list_models()
     damage_index(archive.database, page=page)
-    for look in (archive.models, lambda: archive.recover(LATER), lambda: archive.claim_id(LATER)):
+    for look in (archive.list_models, lambda: archive.recover(LATER), lambda: archive.claim_id(LATER)):
         with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
             look()
     notes = rebuild(archive, LATER)
     assert len(list(archive.folder.glob("registry.*.damaged"))) == 1, notes
-    assert archive.models() == before
+    assert archive.list_models() == before
     assert archive.recover(LATER) == ()
     assert rebuild(archive, LATER) == (), "once is enough"
 
@@ -367,7 +367,7 @@ def test_a_damaged_index_in_a_registry_of_an_earlier_release_is_told_though_it_i
     with contextlib.closing(sqlite3.connect(archive.database)) as db, db:
         db.execute("DROP TABLE notes")
         db.execute("PRAGMA user_version = 5")
-    assert len(archive.models()) == 3
+    assert len(archive.list_models()) == 3
     damage_index(archive.database, page=page)
     with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
-        archive.models()
+        archive.list_models()

@@ -36,7 +36,7 @@ def test_a_deployed_model_is_the_production_file_and_its_estimator_lies_beside_i
     assert archive.production.read_bytes() == onnx_bytes(second)
     assert archive.production_pkl.read_bytes() == b"pkl" + second.encode()
     assert archive.read_production().model_id == second
-    assert [each.is_deployed for each in archive.models()] == [True, False]
+    assert [each.is_deployed for each in archive.list_models()] == [True, False]
     assert archive.find(second).parent == first
     assert archive.production.stat().st_mode & 0o777 == 0o644
 
@@ -129,8 +129,8 @@ def test_what_is_deployed_after_a_rollback_stands_on_the_model_that_served(tmp_p
     archive.unpin(now=LATER)
     c = added(archive, LATER).model_id
     archive.deploy(c, now=LATER, reason="better")
-    assert [each.model_id for each in archive.lineage()] == [c, a]
-    assert [each.model_id for each in archive.lineage(b)] == [b, a]
+    assert [each.model_id for each in archive.trace_lineage()] == [c, a]
+    assert [each.model_id for each in archive.trace_lineage(b)] == [b, a]
 
 
 @pytest.mark.hazard(9)
@@ -186,7 +186,7 @@ def test_a_rejected_model_serves_only_by_name_and_with_a_reason_that_is_recorded
     assert live_id(archive) == a
     archive.rollback(bad, now=LATER, reason="the exam had a hole", by="ann")
     assert live_id(archive) == bad
-    last = archive.deployments()[-1]
+    last = archive.list_deployments()[-1]
     assert (last.kind, last.reason, last.by, last.replaced) == ("rollback", "the exam had a hole", "ann", a)
     assert archive.find(bad).outcome == "rejected"
     archive.rollback(now=LATER)
@@ -212,11 +212,11 @@ def test_a_model_that_its_verifier_refuses_is_not_deployed(tmp_path: Path) -> No
     with pytest.raises(IntegrityError, match="canary"):
         archive.deploy(model, now=T0, reason="better")
     assert not archive.production.exists()
-    assert archive.deployments() == ()
+    assert archive.list_deployments() == ()
     files = sorted(archive.folder.iterdir())
     with pytest.raises(IntegrityError, match="canary"):
         added(archive, LATER)
-    assert [record.model_id for record in archive.models()] == [model], "nor archived"
+    assert [record.model_id for record in archive.list_models()] == [model], "nor archived"
     assert sorted(archive.folder.iterdir()) == files
 
 
@@ -224,12 +224,12 @@ def test_a_model_that_its_verifier_refuses_is_not_deployed(tmp_path: Path) -> No
 def test_a_rollback_to_a_missing_file_is_refused_and_another_model_is_named(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     a, b, c = deployed(archive, 3)
-    archive.onnx_path(b).unlink()
+    archive.locate_onnx(b).unlink()
     for action in (archive.plan_rollback, lambda: archive.rollback(now=LATER)):
         with pytest.raises(IntegrityError, match=f"{b}.*is missing.*`hftcl rollback {a}`"):
             action()
     assert live_id(archive) == c
-    archive.onnx_path(a).unlink()
+    archive.locate_onnx(a).unlink()
     with pytest.raises(IntegrityError, match="Restore it from a backup"):
         archive.rollback(now=LATER)
 
@@ -238,13 +238,13 @@ def test_a_damaged_or_missing_model_is_never_named_as_the_other_one_to_roll_back
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
     whole, damaged = (added(archive, T0 + timedelta(days=day)).model_id for day in (1, 2))
-    flipped = bytearray(archive.onnx_path(damaged).read_bytes())
+    flipped = bytearray(archive.locate_onnx(damaged).read_bytes())
     flipped[-1] ^= 1
-    archive.onnx_path(damaged).write_bytes(flipped)
+    archive.locate_onnx(damaged).write_bytes(flipped)
     for model_id in (None, a):
         with pytest.raises(RollbackError, match=rf"Name another: {whole}\.$"):
             archive.plan_rollback(model_id)
-    archive.onnx_path(whole).unlink()
+    archive.locate_onnx(whole).unlink()
     with pytest.raises(RollbackError, match=r"No other one has a whole file\.$"):
         archive.plan_rollback(a)
 
@@ -282,7 +282,7 @@ def test_a_production_file_that_is_no_model_is_restored_before_the_next_change(t
     elif damage == "pipe":
         os.mkfifo(archive.production)
     assert archive.find_live() is None
-    assert [each.is_deployed for each in archive.models()] == [False, False]
+    assert [each.is_deployed for each in archive.list_models()] == [False, False]
     switched = archive.rollback(now=LATER)
     assert (switched.model.model_id, switched.replaced) == (a, b)
     assert f"model {b} was restored from the archive" in switched.notes[0]
@@ -299,7 +299,7 @@ def test_a_registered_model_copied_over_production_serves_and_is_recorded(tmp_pa
     assert f"replaced by hand with model {a}" in by_hand
     assert "model_metadata.csv" in exported
     assert "trained_stock_model.pkl" in pickled
-    assert (archive.deployments()[-1].kind, archive.deployments()[-1].replaced) == ("hand", c)
+    assert (archive.list_deployments()[-1].kind, archive.list_deployments()[-1].replaced) == ("hand", c)
     assert archive.recover(LATER) == ()
     assert archive.find_pin() is None
     assert b == archive.rollback(b, now=LATER).model.model_id
@@ -323,10 +323,10 @@ def test_a_deployment_cut_off_after_its_rename_counts_at_once_and_is_finished_by
     b, c = (added(archive, LATER).model_id for _ in range(2))
     begun(archive, b, a)
     archive.production.write_bytes(onnx_bytes(b))
-    assert [each.model_id for each in archive.lineage()] == [b, a]
+    assert [each.model_id for each in archive.trace_lineage()] == [b, a]
     notes = archive.deploy(c, now=LATER, reason="better", champion=b).notes
     assert f"Model {b} was deployed, but the process ended before it was recorded" in notes[0]
-    assert [each.model_id for each in archive.lineage()] == [c, b, a]
+    assert [each.model_id for each in archive.trace_lineage()] == [c, b, a]
 
 
 @pytest.mark.hazard(1)
@@ -335,11 +335,11 @@ def test_a_deployment_cut_off_before_its_rename_never_counts_and_is_dropped(tmp_
     (a,) = deployed(archive, 1)
     b = added(archive, LATER).model_id
     begun(archive, b, a)
-    assert [each.model_id for each in archive.lineage()] == [a]
+    assert [each.model_id for each in archive.trace_lineage()] == [a]
     assert archive.recover(LATER) == (
         f"The deployment of model {b} was cut off before it took effect; it was dropped.",
     )
-    assert [each.model_id for each in archive.deployments()] == [a]
+    assert [each.model_id for each in archive.list_deployments()] == [a]
     assert archive.recover(LATER) == ()
 
 
@@ -354,7 +354,7 @@ def test_a_pruned_model_that_a_person_put_back_is_archived_again(tmp_path: Path)
     for _ in range(2):
         archive.recover(LATER)
         assert archive.find(b).kept
-        assert archive.onnx_path(b).read_bytes() == onnx_bytes(b)
+        assert archive.locate_onnx(b).read_bytes() == onnx_bytes(b)
     assert archive.rollback(a, now=LATER).replaced == b
 
 
@@ -362,10 +362,10 @@ def test_a_pruned_model_that_a_person_put_back_is_archived_again(tmp_path: Path)
 def test_a_rotted_archive_file_of_the_serving_model_is_restored_from_production(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
-    archive.onnx_path(a).write_bytes(b"rot")
+    archive.locate_onnx(a).write_bytes(b"rot")
     assert archive.verify_all()[0][0] == a
     assert "restored from the production file" in archive.recover(LATER)[0]
-    assert archive.onnx_path(a).read_bytes() == onnx_bytes(a)
+    assert archive.locate_onnx(a).read_bytes() == onnx_bytes(a)
     assert archive.verify_all() == ()
 
 
@@ -373,7 +373,7 @@ def test_a_rotted_archive_file_of_the_serving_model_is_restored_from_production(
 def test_an_archived_file_of_the_serving_model_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
-    path = archive.onnx_path(a)
+    path = archive.locate_onnx(a)
     path.unlink()
     path.symlink_to(path.name)  # ELOOP: a fault of the disk's that root meets too
     (note,) = archive.recover(LATER)
@@ -388,11 +388,11 @@ def test_when_production_and_its_archive_are_both_lost_the_model_before_serves(t
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
     archive.production.unlink()
-    archive.onnx_path(b).write_bytes(b"rot")
+    archive.locate_onnx(b).write_bytes(b"rot")
     (note, *_) = archive.recover(LATER)
     assert f"model {a}, an older one, serves now" in note
     assert live_id(archive) == a
-    assert (archive.deployments()[-1].kind, archive.deployments()[-1].replaced) == ("restore", b)
+    assert (archive.list_deployments()[-1].kind, archive.list_deployments()[-1].replaced) == ("restore", b)
 
 
 @pytest.mark.hazard(11)
@@ -400,7 +400,7 @@ def test_when_every_copy_is_lost_recovery_says_that_nothing_serves(tmp_path: Pat
     archive = archive_in(tmp_path)
     (a,) = deployed(archive, 1)
     archive.production.write_bytes(b"garbage")
-    archive.onnx_path(a).unlink()
+    archive.locate_onnx(a).unlink()
     assert "nothing serves" in archive.recover(LATER)[0]
     assert archive.find_live() is None
     b = added(archive, LATER).model_id
@@ -436,11 +436,11 @@ def test_a_claim_of_a_process_that_lives_is_left_and_one_of_a_dead_process_is_sw
     assert (other.folder / f".model_{claimed}.claim").exists()
     dead = "20260105_030000"
     (other.folder / f".model_{dead}.claim").touch()
-    other.onnx_path(dead).write_bytes(b"half")
+    other.locate_onnx(dead).write_bytes(b"half")
     assert other.recover(T0) == (
         f"Model {dead} had been archived by half when its process ended; its files were deleted.",
     )
-    assert not other.onnx_path(dead).exists()
+    assert not other.locate_onnx(dead).exists()
     assert not (other.folder / f".model_{dead}.claim").exists()
     assert alive.add(a_model(claimed), b"onnx", b"pkl", now=T0).model_id == claimed
 
@@ -453,7 +453,7 @@ def test_pruning_keeps_the_newest_the_serving_one_and_all_that_it_stands_on(tmp_
     d, e = (added(archive, LATER + timedelta(days=n), "rejected").model_id for n in range(2))
     assert archive.prune(1, now=LATER) == (c, d)
     assert sorted(path.name for path in archive.folder.glob("*.onnx")) == [f"model_{each}.onnx" for each in (a, b, e)]
-    assert [each.kept for each in archive.models()] == [True, False, False, True, True]
+    assert [each.kept for each in archive.list_models()] == [True, False, False, True, True]
     assert archive.prune(1, now=LATER) == ()
     assert archive.verify_all() == ()
     with pytest.raises(IntegrityError, match=rf"{c}.*was pruned.*`hftcl rollback {a}`"):
@@ -466,11 +466,11 @@ def test_pruning_that_was_cut_off_is_finished_by_recovery(tmp_path: Path) -> Non
     archive = archive_in(tmp_path)
     deployed(archive, 2)
     c = added(archive, LATER, "rejected").model_id
-    data = archive.onnx_path(c).read_bytes()
+    data = archive.locate_onnx(c).read_bytes()
     archive.prune(0, now=LATER)
-    archive.onnx_path(c).write_bytes(data)
+    archive.locate_onnx(c).write_bytes(data)
     assert archive.recover(LATER) == ()
-    assert not archive.onnx_path(c).exists()
+    assert not archive.locate_onnx(c).exists()
 
 
 @pytest.mark.hazard(6)
@@ -481,7 +481,7 @@ def test_a_change_is_refused_while_another_one_is_under_way_and_reading_is_not(t
         with pytest.raises(LockHeldError, match=f"process {os.getpid()}"):
             archive.unpin(now=LATER)
         assert live_id(archive) == a
-        assert len(archive.models()) == 1
+        assert len(archive.list_models()) == 1
 
 
 @pytest.mark.hazard(2)

@@ -73,10 +73,10 @@ def test_the_newest_model_is_the_one_archived_last_also_after_a_clock_that_ran_a
     archive = archive_in(tmp_path)
     ahead = added(archive, T0 + timedelta(days=400)).model_id
     back = added(archive, T0).model_id
-    assert [record.model_id for record in archive.models()] == [back, ahead]
+    assert [record.model_id for record in archive.list_models()] == [back, ahead]
     ids = deployed(archive, 3)
     assert archive.prune(1, now=T0) == (ahead, back)
-    assert archive.models(limit=1)[0].model_id == ids[-1]
+    assert archive.list_models(limit=1)[0].model_id == ids[-1]
 
 
 def test_a_verdict_on_synthetic_bars_lets_no_model_of_real_bars_trade(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_synthetic_bars_never_replace_a_model_of_real_ones(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"synthetic bars never replace real ones.*--config PATH"):
         learning.retrain(force=True)
     assert Registry(tmp_path).production.read_bytes() == before
-    assert len(Registry(tmp_path).models()) == 1
+    assert len(Registry(tmp_path).list_models()) == 1
 
 
 def test_a_search_whose_winner_could_not_be_examined_tries_nothing_and_no_advice_goes_in_a_circle(

@@ -271,7 +271,7 @@ def test_a_model_whose_stored_report_is_no_table_is_damage_that_names_it(tmp_pat
     with pytest.raises(IntegrityError, match=rf"the report in the row models {model_id} is no table.*backup"):
         archive.add(replace(a_model(model_id), report=report), onnx_bytes(model_id), b"pkl", now=T0)
     with pytest.raises(IntegrityError, match=f"models {model_id} is no table"):
-        archive.models()
+        archive.list_models()
 
 
 def test_a_report_of_an_earlier_hftcl_says_nothing_of_what_it_did_not_know() -> None:

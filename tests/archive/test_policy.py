@@ -7,11 +7,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pytest
 
 from hftcl.archive.policy import hash_policy
-from hftcl.config.tree import Leaf, leaves
+from hftcl.config.tree import Leaf, list_all_leaves
 from hftcl.settings import Exam, Settings
 from tests.loop_cases import first_retrain
 
-LEAVES: Final = leaves()
+LEAVES: Final = list_all_leaves()
 
 OF_THE_BARS: Final = "says where bars come from; each row of the record has the digest of those that came"
 OF_A_ROOM: Final = "says where, when or how fast it is done, and who is told; the result is the same"

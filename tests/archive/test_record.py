@@ -83,7 +83,7 @@ def test_of_a_model_that_cannot_be_archived_its_record_is_not_there_either(
     rows = [replace(row, net=float("nan") if fault == "a session" else row.net) for row in sessions(2, first=2)]
     with pytest.raises(HftclError, match="NaN|NULL" if fault == "a session" else "not come to hold what was .*dmesg"):
         added(archive, sessions=rows)
-    assert archive.models() == ()
+    assert archive.list_models() == ()
     assert list(read_sessions(archive, synthetic=False, policy=POLICY)) == sessions(2)
     assert [path.name for path in archive.folder.iterdir() if path.name.startswith((".model", "model_2"))] == []
 
@@ -102,7 +102,7 @@ def test_the_record_stands_beside_models_and_neither_touches_the_other(tmp_path:
     archive.record_sessions(sessions(2), now=T0)
     ids = deployed(archive, 2)
     archive.record_sessions(sessions(2, first=2), now=T0)
-    assert [model.model_id for model in archive.models()] == ids[::-1]
+    assert [model.model_id for model in archive.list_models()] == ids[::-1]
     assert len(read_sessions(archive, synthetic=False, policy=POLICY)) == 4
 
 

@@ -42,7 +42,7 @@ def registry_of(home: Path) -> sqlite3.Connection:
 
 def test_an_empty_home_has_an_empty_history_and_stays_empty(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "nowhere")
-    for many in (registry.models, registry.attempts, registry.lineage, registry.deployments):
+    for many in (registry.list_models, registry.list_attempts, registry.trace_lineage, registry.list_deployments):
         assert many() == ()
     for one in (registry.find_live, registry.find_pin):
         assert one() is None
@@ -60,7 +60,13 @@ def test_reading_changes_no_file(tmp_path: Path) -> None:
     first, _, _ = deployed(archive, 3)
     before = everything_in(tmp_path)
     registry = Registry(tmp_path)
-    for read in (registry.models, registry.find_live, registry.lineage, registry.find_pin, registry.attempts):
+    for read in (
+        registry.list_models,
+        registry.find_live,
+        registry.trace_lineage,
+        registry.find_pin,
+        registry.list_attempts,
+    ):
         read()
     registry.find(first)
     registry.plan_rollback()
@@ -124,8 +130,8 @@ def test_a_model_comes_back_as_it_was_added(tmp_path: Path) -> None:
         (),
         True,
     )
-    assert archive.onnx_path(model_id).read_bytes() == b"onnx"
-    assert archive.pkl_path(model_id).read_bytes() == b"pkl"
+    assert archive.locate_onnx(model_id).read_bytes() == b"onnx"
+    assert archive.locate_pkl(model_id).read_bytes() == b"pkl"
     assert record.trained_at == T0
     assert record.exam_from == date(2025, 12, 8)
 
@@ -134,7 +140,7 @@ def test_a_model_whose_sharpe_and_exam_are_undefined_comes_back_with_none(tmp_pa
     archive = archive_in(tmp_path)
     model = a_model(archive.claim_id(T0), "inconclusive")
     archive.add(dataclasses.replace(model, val_sharpe=None, exam_from=None, exam_to=None), b"onnx", b"pkl", now=T0)
-    record = archive.models()[0]
+    record = archive.list_models()[0]
     assert (record.val_sharpe, record.exam_from, record.exam_to) == (None, None, None)
 
 
@@ -147,13 +153,13 @@ def test_nan_and_times_without_a_zone_never_enter_the_registry(tmp_path: Path, c
     model = dataclasses.replace(a_model(archive.claim_id(T0)), **change)
     with pytest.raises(ValueError, match=r"nan|JSON|time zone"):
         archive.add(model, b"onnx", b"pkl", now=T0)
-    assert archive.models() == ()
-    assert not archive.onnx_path(model.model_id).exists()
+    assert archive.list_models() == ()
+    assert not archive.locate_onnx(model.model_id).exists()
 
 
 def test_history_is_newest_first_and_limited(tmp_path: Path) -> None:
     ids = deployed(archive_in(tmp_path), 4)
-    assert [each.model_id for each in Registry(tmp_path).models(limit=2)] == [ids[3], ids[2]]
+    assert [each.model_id for each in Registry(tmp_path).list_models(limit=2)] == [ids[3], ids[2]]
 
 
 def test_spans_of_service_follow_one_another(tmp_path: Path) -> None:
@@ -163,7 +169,7 @@ def test_spans_of_service_follow_one_another(tmp_path: Path) -> None:
     archive.rollback(now=later, reason="it lost money")
     assert archive.find(first).served == ((T0, T0 + timedelta(weeks=1)), (later, None))
     assert archive.find(second).served == ((T0 + timedelta(weeks=1), later),)
-    assert [(each.kind, each.model_id, each.replaced) for each in archive.deployments()] == [
+    assert [(each.kind, each.model_id, each.replaced) for each in archive.list_deployments()] == [
         ("deploy", first, None),
         ("deploy", second, first),
         ("rollback", first, second),
@@ -218,7 +224,7 @@ def test_an_id_or_a_file_that_is_archived_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match=f"its file is that of model {model_id}"):
         archive.add(a_model(archive.claim_id(T0)), onnx_bytes(model_id), b"pkl", now=T0)
     assert archive.verify_all() == ()
-    assert len(archive.models()) == 1
+    assert len(archive.list_models()) == 1
 
 
 @pytest.mark.parametrize("text", ["20260109_020000", "model_20260109_020000"])
@@ -239,7 +245,7 @@ def test_attempts_are_told_newest_first(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     for day, outcome in enumerate(["deployed", "rejected", "inconclusive", "skipped", "failed"]):
         archive.record_attempt(T0 + timedelta(days=day), kind="forced", outcome=outcome, reason="r", model_id=None)
-    assert [each.outcome for each in archive.attempts(limit=2)] == ["failed", "skipped"]
+    assert [each.outcome for each in archive.list_attempts(limit=2)] == ["failed", "skipped"]
 
 
 def test_what_is_committed_survives_a_power_cut(tmp_path: Path) -> None:
@@ -258,7 +264,7 @@ def test_a_registry_of_a_newer_version_is_left_alone_and_both_versions_are_named
         db.execute("PRAGMA user_version = 7")
     before = everything_in(tmp_path)
     actions: tuple[Callable[[], object], ...] = (
-        archive.models,
+        archive.list_models,
         lambda: archive.unpin(now=T0),
         lambda: archive.recover(T0),
     )
@@ -314,8 +320,8 @@ def test_a_registry_cut_off_at_its_creation_reads_as_empty_and_can_be_used(tmp_p
     archive = archive_in(tmp_path)
     archive.folder.mkdir()
     archive.database.touch()
-    assert archive.models() == ()
-    assert len(deployed(archive, 1)) == len(archive.models()) == 1
+    assert archive.list_models() == ()
+    assert len(deployed(archive, 1)) == len(archive.list_models()) == 1
 
 
 def test_a_reader_undoes_a_transaction_that_a_killed_writer_left(tmp_path: Path) -> None:
@@ -332,8 +338,8 @@ os.kill(os.getpid(), signal.SIGKILL)
     subprocess.run([sys.executable, "-c", code, archive.database], check=False)
     journal = archive.database.with_name("registry.sqlite-journal")
     assert journal.stat().st_size > 0
-    assert [each.outcome for each in Registry(tmp_path).models()] == ["deployed", "deployed"]
-    assert Registry(tmp_path).lineage()[0].model_id == ids[1]
+    assert [each.outcome for each in Registry(tmp_path).list_models()] == ["deployed", "deployed"]
+    assert Registry(tmp_path).trace_lineage()[0].model_id == ids[1]
 
 
 def test_a_plan_names_both_models_and_changes_nothing(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     @rule()
     def rot_the_archived_file_of_the_serving_model(self) -> None:
         assert self.serving is not None
-        self.archive.onnx_path(self.serving).write_bytes(b"rot")
+        self.archive.locate_onnx(self.serving).write_bytes(b"rot")
         self.whole.discard(self.serving)
         self.damaged = True
 
@@ -191,7 +191,7 @@ class ArchiveMachine(RuleBasedStateMachine):
     def what_is_read_is_what_was_done(self) -> None:
         if not hasattr(self, "archive"):
             return
-        records = {each.model_id: each for each in self.archive.models()}
+        records = {each.model_id: each for each in self.archive.list_models()}
         assert set(records) == set(self.outcomes)
         assert {each: record.parent for each, record in records.items() if record.served} == self.parents
         assert (self.archive.find_pin() is not None) is self.is_pinned
@@ -203,7 +203,7 @@ class ArchiveMachine(RuleBasedStateMachine):
             assert (live.model_id if live else None) == self.serving
             if live:
                 hash_only(self.archive.production, live.sha256)
-                pkl = self.archive.pkl_path(live.model_id)
+                pkl = self.archive.locate_pkl(live.model_id)
                 assert not pkl.exists() or self.archive.production_pkl.read_bytes() == pkl.read_bytes()
             assert {each for each, record in records.items() if record.kept} == self.whole
 

@@ -25,7 +25,7 @@ WRITTEN = 2  # sessions whose decisions are written one by one; of the others th
 
 def build(path: Path, sessions: int) -> dict[str, float]:
     """Write the ledger at `path`: 4,000 fills a session, half of them closing the others."""
-    table = Calendar("XNYS").sessions(date(2024, 12, 2), date(2025, 12, 2)).tail(sessions)
+    table = Calendar("XNYS").list_sessions(date(2024, 12, 2), date(2025, 12, 2)).tail(sessions)
     rng = np.random.default_rng(3)
     figures: dict[str, float] = {}
     with Ledger(path, durable=False) as ledger:
@@ -127,18 +127,18 @@ def main(home: Path, what: str) -> None:
         figures = build(path, int(sys.argv[3]))
     elif what == "start":
         with Ledger(path) as ledger:
-            figures = {"positions": len(ledger.positions()), "cash": ledger.cash()}
+            figures = {"positions": len(ledger.read_positions()), "cash": ledger.read_cash()}
     elif what == "status":
         from hftcl.home import Home
-        from hftcl.trading.run.status import status_at
+        from hftcl.trading.run.status import read_status_at
 
-        figures = {"equity": status_at(Home.live(home)).equity or 0.0}
+        figures = {"equity": read_status_at(Home.live(home)).equity or 0.0}
     else:
-        from hftcl.performance.story import performance
+        from hftcl.performance.story import measure_performance
 
         settings = replace(Settings(), paths=replace(Settings().paths, home=str(home)))
         since = date.fromisoformat(sys.argv[3]) if len(sys.argv) > 3 else None
-        figures = {"fills": performance(settings, since=since).total.fills}
+        figures = {"fills": measure_performance(settings, since=since).total.fills}
     took, usage = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
     cpu = usage.ru_utime + usage.ru_stime
     print(json.dumps({"what": what, "s": took, "cpu_s": cpu, "mb": usage.ru_maxrss / 1e3, **figures}))  # noqa: T201

@@ -53,7 +53,7 @@ def serve_prepared(bodies: dict[str, bytes]) -> ThreadingHTTPServer:
 
 
 def test_the_first_collection_of_twenty_tickers_and_sixty_days(tmp_path: Path) -> None:
-    days = CALENDAR.sessions(date(2026, 1, 6), date(2026, 3, 6))["session"].to_list()
+    days = CALENDAR.list_sessions(date(2026, 1, 6), date(2026, 3, 6))["session"].to_list()
     tickers = [f"TK{chr(65 + n)}" for n in range(20)]
     bodies = {"splits": gzip.compress(b'{"results": [], "status": "OK"}')}
     bars = 0
@@ -123,7 +123,7 @@ def write_market_day(path: Path, day: date, tickers: list[str], seed: int) -> in
 
 
 def test_the_flat_files_of_a_market_for_a_watchlist_of_five_hundred(tmp_path: Path) -> None:
-    days = CALENDAR.sessions(date(2026, 1, 6), date(2026, 3, 9))["session"].to_list()
+    days = CALENDAR.list_sessions(date(2026, 1, 6), date(2026, 3, 9))["session"].to_list()
     days = days[:MOST_DAYS]
     letters = [chr(65 + n) for n in range(26)]
     tickers = [a + b + c for a in letters for b in letters for c in letters][:MOST_TICKERS]

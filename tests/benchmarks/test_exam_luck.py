@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from hftcl.archive.artifact import Model, our_features
+from hftcl.archive.artifact import Model, list_our_features
 from hftcl.events import ignore
 from hftcl.exam.metrics import compute_or_none, sharpe
 from hftcl.exam.split import list_sessions, split
@@ -55,7 +55,7 @@ def build_rows(settings: Settings) -> dict[date, pl.DataFrame]:
     while begin <= LAST:
         end = min(begin + timedelta(days=179), LAST)
         warm = CALENDAR.find_previous_session(begin, WARMUP_SESSIONS)
-        sessions = CALENDAR.sessions(warm, end)
+        sessions = CALENDAR.list_sessions(warm, end)
         bars = pl.concat([clean(source.minutes(t, warm, end), sessions, ticker=t)[0] for t in TICKERS])
         parts.append(add_features(bars, settings.model.target_minutes).filter(pl.col("session") >= begin))
         begin = end + timedelta(days=1)
@@ -90,7 +90,7 @@ def measure_market(seed: int, windows: int | None = None) -> Market:
                 settings,
                 model_id="20230303_220000",
                 params=merge_params(settings),
-                features=our_features(settings),
+                features=list_our_features(settings),
                 source="synthetic",
                 synthetic=True,
                 pool=pool,

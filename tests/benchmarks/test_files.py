@@ -90,7 +90,7 @@ def test_a_second_collection_of_two_thousand_files_that_did_not_change(
     tickers = [f"T{chr(65 + n)}" for n in range(20)]
     bars = long_bars(140 * 390)  # the 20th of May is the last of them
     calendar = Calendar("XNYS")
-    days = calendar.sessions(date(2024, 1, 2), date(2024, 5, 20))["session"].to_list()
+    days = calendar.list_sessions(date(2024, 1, 2), date(2024, 5, 20))["session"].to_list()
     parts = {day: bars.filter(pl.col("ts").dt.date() == day) for day in days}
     for ticker in tickers:
         for day, part in parts.items():

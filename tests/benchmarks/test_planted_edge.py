@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.events import ignore
 from hftcl.exam.metrics import sharpe
 from hftcl.exam.split import list_sessions, split
@@ -48,7 +48,7 @@ class Truth:
 def frame(settings: Settings, first: date, last: date) -> pl.DataFrame:
     """Features and targets of the sessions `first` to `last`, as the loop would compute them."""
     warm = CALENDAR.find_previous_session(first, WARMUP_SESSIONS)
-    source, sessions = SyntheticSource(settings), CALENDAR.sessions(warm, last)
+    source, sessions = SyntheticSource(settings), CALENDAR.list_sessions(warm, last)
     parts = [clean(source.minutes(t, warm, last), sessions, ticker=t)[0] for t in settings.market.watchlist]
     return add_features(pl.concat(parts), settings.model.target_minutes).filter(pl.col("session") >= first)
 
@@ -64,7 +64,7 @@ def truth(seed: int, edge: float) -> Truth:
             settings,
             model_id="20230303_220000",
             params=merge_params(settings),
-            features=our_features(settings),
+            features=list_our_features(settings),
             source="synthetic",
             synthetic=True,
             pool=pool,

@@ -170,14 +170,14 @@ def find_month_end(market: int) -> date:
 
 def score_fresh(settings: Settings, model_id: str, day: date) -> npt.NDArray[np.float64]:
     """Return the net P&L of an archived model on the FRESH_SESSIONS sessions after a day, 60 at a time."""
-    model = artifact.load(Registry(Path(settings.paths.home)).onnx_path(model_id), expected_features=None)
+    model = artifact.load(Registry(Path(settings.paths.home)).locate_onnx(model_id), expected_features=None)
     source, _ = open_market(settings)
-    later = CALENDAR.sessions(day + timedelta(days=1), day + timedelta(days=1500))["session"].to_list()
+    later = CALENDAR.list_sessions(day + timedelta(days=1), day + timedelta(days=1500))["session"].to_list()
     parts = []
     for start in range(0, FRESH_SESSIONS, 60):
         days = later[start : min(start + 60, FRESH_SESSIONS)]
         warm = CALENDAR.find_previous_session(days[0], WARMUP_SESSIONS)
-        sessions = CALENDAR.sessions(warm, days[-1])
+        sessions = CALENDAR.list_sessions(warm, days[-1])
         bars = pl.concat([clean(source.minutes(t, warm, days[-1]), sessions, ticker=t)[0] for t in TICKERS])
         rows = add_features(bars, settings.model.target_minutes).filter(pl.col("session") >= days[0])
         scored = examine(model, rows, days, cost_bps=settings.strategy.cost_bps, watchlist=TICKERS)
@@ -240,7 +240,7 @@ _FIRST = date(2021, 1, 4)
 def write_echo(folder: Path, seed: int, echo: Echo) -> None:
     """Write two tickers with an echo."""
     folder.mkdir(parents=True)
-    sessions = CALENDAR.sessions(_FIRST, date.fromisoformat(DAY))
+    sessions = CALENDAR.list_sessions(_FIRST, date.fromisoformat(DAY))
     for place, ticker in enumerate(TICKERS):
         rng = np.random.default_rng((seed, place))
         frames, price = [], 100.0

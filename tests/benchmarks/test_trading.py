@@ -22,7 +22,7 @@ from hftcl.market.hours import Hours, find_hours
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.model.serving import Predictor
-from hftcl.model.target import targets
+from hftcl.model.target import compute_targets
 from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.trading.feeds.replay import StoredFeed
@@ -148,7 +148,7 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
             f"{target_ms}), last hour p50 {np.percentile(ms[-60:], 50):.1f} ms; {orders.mean():.0f} orders a minute, "
             f"at most {orders.max()}"
         )
-    assert bot.ledger.decisions().height == 390 * tickers
+    assert bot.ledger.read_decisions().height == 390 * tickers
     assert orders.mean() > tickers / 10
     bot.close()
 
@@ -157,7 +157,7 @@ def test_from_the_bar_to_the_order(tmp_path: Path, say: Say, tickers: int, targe
 def test_to_take_in_the_rows_of_a_minute(say: Say, tickers: int) -> None:
     """What a vendor sends of each ticker in a minute, and what 20 tickers whose rows are at odds add."""
     hours = find_hours(CALENDAR, date(2025, 6, 2), extended_hours=False)
-    minutes = hours.minutes(hours.begins)
+    minutes = hours.list_minutes(hours.begins)
     taken = Intake(hours, named(tickers), NO_BARS)
 
     def take(minute: datetime, *stamps: datetime, odd: int = 0) -> float:
@@ -199,7 +199,7 @@ def test_from_the_bar_to_the_order_beside_twenty_tabs(tmp_path: Path, say: Say) 
 def test_one_row_against_scikit_learn(tmp_path: Path, say: Say) -> None:
     """The same forest, 200 trees of depth 12, by onnxruntime and by scikit-learn's own predict."""
     bars = market_bars(date(2025, 5, 1), date(2025, 5, 20))
-    rows = pl.concat([features(bars), targets(bars, 30)], how="horizontal").drop_nulls()
+    rows = pl.concat([features(bars), compute_targets(bars, 30)], how="horizontal").drop_nulls()
     X = np.ascontiguousarray(rows.select(FEATURE_NAMES).to_numpy(), dtype=np.float32)
     params = {**Forest().parameters(), "n_estimators": 200, "max_depth": 12}
     fitted = Forest().fit(X, rows["target"].to_numpy(), params, seed=1, jobs=1, on_step=lambda done, total: None)

@@ -23,9 +23,9 @@ SESSIONS = 200
 
 def main(home: Path) -> None:
     """Trade, and print."""
-    days = CALENDAR.sessions(date(2025, 1, 2), date(2025, 12, 31))["session"].to_list()[:SESSIONS]
+    days = CALENDAR.list_sessions(date(2025, 1, 2), date(2025, 12, 31))["session"].to_list()[:SESSIONS]
     first = CALENDAR.find_previous_session(days[0], 5)
-    sessions, source = CALENDAR.sessions(first, days[-1]), SyntheticSource(small(Path()))
+    sessions, source = CALENDAR.list_sessions(first, days[-1]), SyntheticSource(small(Path()))
     parts = [
         label(source.minutes(ticker, first, days[-1]), sessions).filter(pl.col("minute") < 60) for ticker in TICKERS
     ]
@@ -35,7 +35,7 @@ def main(home: Path) -> None:
     held = []
     for number, day in enumerate(days, 1):
         hours = find_hours(CALENDAR, day, extended_hours=False)
-        minutes = hours.minutes(hours.begins)
+        minutes = hours.list_minutes(hours.begins)
         bot.loop.wait_until(minutes[0])
         bot.run(day, [*minutes[:60], minutes[-1]])
         bot.minutes.clear()

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import select
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hftcl.waiting import wait_until_readable
 from tests.hazards.loop_processes import Case
 from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S, one_line, run
@@ -118,7 +118,7 @@ def test_a_terminal_shows_what_the_dashboard_does_the_newest_outcome_and_what_is
     deadline = time.monotonic() + PATIENCE_S
     while b"Ctrl-C ends it" not in shown:
         assert time.monotonic() < deadline, shown
-        if select.select([master], [], [], 1)[0]:
+        if wait_until_readable(master, 1):
             shown += os.read(master, 65536)
     child.terminate()
     assert child.wait(PATIENCE_S) == 0

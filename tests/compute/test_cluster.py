@@ -22,7 +22,7 @@ from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
 from hftcl.compute.cluster import ClusterEngine, ClusterTeam
 from hftcl.compute.code_digest import list_versions
-from hftcl.compute.parcels import StoredBlock, divide, join, store
+from hftcl.compute.parcels import StoredBlock, divide, join, keep_block
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
 from hftcl.errors import ComputeError, HftclError, NoRoomError
@@ -128,7 +128,7 @@ def test_a_block_is_named_by_what_it_holds_and_nothing_else() -> None:
 
 
 def test_a_block_on_the_storage_that_was_changed_is_not_taken(tmp_path: Path) -> None:
-    stored = store(next(divide(ROWS)), tmp_path)
+    stored = keep_block(next(divide(ROWS)), tmp_path)
     data = stored.read()
     Path(stored.path).write_bytes(data[:-1] + b"?")
     with pytest.raises(ComputeError, match=r"is damaged\. Delete it"):

@@ -29,7 +29,7 @@ def learn(home: Path, on_event: OnEvent, **compute: object) -> tuple[object, ...
     assert report.model_id is not None
     rows = [(row.session, row.net, row.gross, row.turnover) for row, _ in read_all(Registry(home), synthetic=True)]
     assert len(rows) == 10
-    return Registry(home).onnx_path(report.model_id).read_bytes(), rows
+    return Registry(home).locate_onnx(report.model_id).read_bytes(), rows
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,6 @@ def test_a_scheduler_that_dies_in_the_middle_of_a_fold_is_one_sentence_and_the_n
     assert died, "a fold was at work"
     assert str(told.value).startswith(f"The Dask scheduler {cluster.url} is gone. What is done is kept: run the same")
     assert ("\n" in str(told.value), told.value.exit_code) == (False, 1)
-    assert not Registry(home).models()
+    assert not Registry(home).list_models()
     assert not read_all(Registry(home), synthetic=True)
     assert learn(home, ignore) == here

@@ -14,7 +14,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
 from hftcl.compute import Arrays, Bench, Engine, Task, Wanted, open_engine
-from hftcl.compute.parcels import OpenArrays, divide_arrays, store
+from hftcl.compute.parcels import OpenArrays, divide_arrays, keep_block
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, OnEvent, RequireGoing, go_on, ignore
@@ -386,7 +386,7 @@ def test_what_lies_on_the_storage_is_read_once_a_worker_and_held_for_no_longer_t
 ) -> None:
     arrays = Arrays({"X": build_task(max_rows=300).X})
     monkeypatch.setattr("hftcl.compute.parcels._PIECE_BYTES", 100 * arrays.row_bytes)
-    stored = [store(block, tmp_path) for block in divide_arrays(arrays)]
+    stored = [keep_block(block, tmp_path) for block in divide_arrays(arrays)]
     assert {Path(block.path).suffix for block in stored} == {".npy"}
     pieces, others = OpenArrays(names=("X",))(stored), OpenArrays(names=("X",))(stored)
     assert len(list(pieces)) == 12
@@ -416,7 +416,7 @@ def learn(
     report = ContinuousLearning(settings, clock=lambda: NOW, on_event=on_event).retrain(force=True, as_of="2025-12-15")
     examined, kept = report.twin or report.model_id, Registry(home)
     assert examined is not None
-    return kept.onnx_path(examined).read_bytes(), kept.pkl_path(examined).read_bytes(), report.max_rows
+    return kept.locate_onnx(examined).read_bytes(), kept.locate_pkl(examined).read_bytes(), report.max_rows
 
 
 def test_a_retrain_whose_trees_grow_on_a_cluster_has_the_same_files_although_a_worker_is_killed(tmp_path: Path) -> None:
@@ -465,5 +465,5 @@ def test_a_scheduler_that_dies_while_trees_grow_is_one_sentence_and_the_retrain_
 
         with pytest.raises(ComputeError, match=r"^The Dask scheduler tcp://.* is gone. What is done is kept"):
             learn(tmp_path / "there", kill_scheduler, backend="dask", scheduler=cluster.url, wait_s=240.0)
-    assert Registry(tmp_path / "there").models() == ()
+    assert Registry(tmp_path / "there").list_models() == ()
     assert learn(tmp_path / "there", ignore)[:2] == learn(tmp_path / "here", ignore)[:2]

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.config.tree import Leaf, leaves
+from hftcl.config.tree import Leaf, list_all_leaves
 from hftcl.errors import ConfigError, UsageError
 from hftcl.settings import Exam, Market, Model
 from tests.config.configured import faults, loaded
 
-NUMBERS = tuple(leaf for leaf in leaves().values() if type(leaf.default) in {int, float})
+NUMBERS = tuple(leaf for leaf in list_all_leaves().values() if type(leaf.default) in {int, float})
 
 
 # Which value holds, and where it came from

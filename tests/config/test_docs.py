@@ -10,7 +10,7 @@ import pytest
 
 from hftcl import config
 from hftcl.config.suggest import GUIDE_NAMES
-from hftcl.config.tree import Leaf, leaves
+from hftcl.config.tree import Leaf, list_all_leaves
 from hftcl.settings import Settings
 from tests.config.configured import faults, loaded
 
@@ -19,7 +19,8 @@ EXAMPLE = ROOT / "hftcl.toml.example"
 REFERENCE = ROOT / "docs" / "configuration.md"
 WRITE_ANEW = """Write both anew, from the top of the repository:
 python -c "from pathlib import Path; from hftcl import config; \\
-Path('hftcl.toml.example').write_text(config.example()); Path('docs/configuration.md').write_text(config.reference())"
+Path('hftcl.toml.example').write_text(config.build_example()); \\
+Path('docs/configuration.md').write_text(config.build_reference())"
 """
 
 
@@ -27,7 +28,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", REFERENCE.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize(("file", "text"), [(EXAMPLE, config.example()), (REFERENCE, config.reference())])
+@pytest.mark.parametrize(("file", "text"), [(EXAMPLE, config.build_example()), (REFERENCE, config.build_reference())])
 def test_the_example_and_the_reference_are_current(file: Path, text: str) -> None:
     assert file.read_text() == text, WRITE_ANEW
 
@@ -36,20 +37,20 @@ def test_the_example_as_it_stands_is_the_defaults_and_names_every_setting(tmp_pa
     assert not any(tomllib.loads(EXAMPLE.read_text()).values()), "what is not changed is a comment"
     written = re.sub(r"^# (?=\w+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
     document = tomllib.loads(written)
-    assert [f"{section}.{name}" for section, content in document.items() for name in content] == list(leaves())
+    assert [f"{section}.{name}" for section, content in document.items() for name in content] == list(list_all_leaves())
     with_file = loaded(tmp_path, written).settings
     (tmp_path / "hftcl.toml").unlink()
     assert with_file == loaded(tmp_path).settings
 
 
 def test_what_is_chosen_at_the_start_is_no_comment() -> None:
-    written = tomllib.loads(config.example({"market.source": "files"}))
+    written = tomllib.loads(config.build_example({"market.source": "files"}))
     assert {section: content for section, content in written.items() if content} == {"market": {"source": "files"}}
 
 
 def test_every_setting_of_the_example_stands_below_its_meaning_and_what_is_allowed() -> None:
     paragraphs = EXAMPLE.read_text().split("\n\n")
-    for leaf in leaves().values():
+    for leaf in list_all_leaves().values():
         (paragraph,) = (
             text for text in paragraphs if f"\n# {leaf.name} = " in text and leaf.description in unwrapped(text)
         )
@@ -60,7 +61,7 @@ def unwrapped(text: str) -> str:
     return " ".join(line.removeprefix("# ") for line in text.strip().splitlines())
 
 
-@pytest.mark.parametrize("leaf", leaves().values(), ids=lambda leaf: leaf.key)
+@pytest.mark.parametrize("leaf", list_all_leaves().values(), ids=lambda leaf: leaf.key)
 def test_every_setting_has_a_meaning_and_says_what_is_allowed(leaf: Leaf) -> None:
     assert re.fullmatch(r"[A-Z\"].*\.", leaf.description)
     assert leaf.allowed != "a text"
@@ -74,7 +75,7 @@ def test_the_constants_of_the_guide_are_the_defaults() -> None:
     assert (tree.promote.tolerance, tree.market.lookback_days, tree.model.n_estimators) == (0.10, 60, 200)
     assert tree.trade.reload_interval_hours == 6
     assert (tree.schedule.check, tree.schedule.retrain) == ("02:00", "Sun 01:00")
-    assert set(GUIDE_NAMES.values()) <= set(leaves())
+    assert set(GUIDE_NAMES.values()) <= set(list_all_leaves())
 
 
 def test_the_documented_variables_work_in_a_shell(tmp_path: Path) -> None:
@@ -97,10 +98,10 @@ def test_the_documented_faults_are_what_is_told(tmp_path: Path) -> None:
 def test_the_documented_env_file_holds_what_it_says(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(blocks("sh")[1])
     tree = loaded(tmp_path).settings
-    assert config.findings(tree) == (
+    assert config.list_findings(tree) == (
         f"{tmp_path}/.env: everyone on this machine can read it. Run: chmod 600 {tmp_path}/.env",
     )
-    assert config.secret("POLYGON_API_KEY", tree, {}) == "abc123"
-    assert config.secret("SMTP_USER", tree, {}) == "single quotes keep everything as it is"
+    assert config.read_secret("POLYGON_API_KEY", tree, {}) == "abc123"
+    assert config.read_secret("SMTP_USER", tree, {}) == "single quotes keep everything as it is"
     (tmp_path / ".env").write_text(blocks("sh")[1].replace("and \\n for a line end", ""))
-    assert config.secret("SMTP_PASSWORD", tree, {}) == 'double quotes know " for a quote, \\ for a backslash'
+    assert config.read_secret("SMTP_PASSWORD", tree, {}) == 'double quotes know " for a quote, \\ for a backslash'

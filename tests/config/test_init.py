@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import config
-from hftcl.config.tree import leaves
+from hftcl.config.tree import list_all_leaves
 from hftcl.errors import StorageError, UsageError
 from tests.config.configured import loaded
 
@@ -18,7 +18,7 @@ def test_init_writes_an_example_that_changes_nothing_and_an_env_file_for_the_own
     assert config.load(None, environ={}, cwd=folder).settings == loaded(tmp_path / "new").settings
     assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "hftcl.toml").stat().st_mode) == 0o644
-    assert config.secret("POLYGON_API_KEY", config.load(None, environ={}, cwd=folder).settings, {}) is None
+    assert config.read_secret("POLYGON_API_KEY", config.load(None, environ={}, cwd=folder).settings, {}) is None
     assert sorted(path.name for path in folder.iterdir()) == [".env", "hftcl.toml"]
 
 
@@ -50,7 +50,7 @@ def test_every_setting_in_force_is_shown_with_its_origin_and_no_secret(tmp_path:
     environ = {"POLYGON_API_KEY": "CANARY", "HFTCL_MODEL__SEED": "9"}
     found = config.load(None, environ=environ, cwd=tmp_path)
     shown = {row.key: row for row in config.list_effective(found, environ)}
-    assert [key for key in shown if key in leaves()] == list(leaves())
+    assert [key for key in shown if key in list_all_leaves()] == list(list_all_leaves())
     assert (shown["market.watchlist"].text, shown["market.watchlist"].value) == ('["V"]', ("V",))
     assert shown["model.seed"].origin == "HFTCL_MODEL__SEED"
     assert shown["market.watchlist"].origin == str(tmp_path / "hftcl.toml")
@@ -58,4 +58,4 @@ def test_every_setting_in_force_is_shown_with_its_origin_and_no_secret(tmp_path:
     assert (shown["SMTP_PASSWORD"].text, shown["SMTP_PASSWORD"].origin) == ("set", str(tmp_path / ".env"))
     assert (shown["MASSIVE_API_KEY"].text, shown["MASSIVE_API_KEY"].origin) == ("not set", "")
     assert "CANARY" not in repr(shown)
-    assert all(tomllib.loads(f"x = {row.text}") for row in shown.values() if row.key in leaves())
+    assert all(tomllib.loads(f"x = {row.text}") for row in shown.values() if row.key in list_all_leaves())

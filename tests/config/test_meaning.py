@@ -52,18 +52,18 @@ def test_a_time_that_is_none_says_why(text: str, told: str) -> None:
 
 def test_the_days_of_a_time_begin_with_the_first_and_go_on_over_months_and_years() -> None:
     sundays = times.parse("Sun 01:00")
-    assert list(islice(sundays.dates(date(2026, 12, 20)), 3)) == [
+    assert list(islice(sundays.iterate_dates(date(2026, 12, 20)), 3)) == [
         date(2026, 12, 20),
         date(2026, 12, 27),
         date(2027, 1, 3),
     ]
-    assert next(sundays.dates(date(2026, 12, 21))) == date(2026, 12, 27)
+    assert next(sundays.iterate_dates(date(2026, 12, 21))) == date(2026, 12, 27)
     leap = times.parse("0 0 29 2 *")
-    assert list(islice(leap.dates(date(2026, 1, 1)), 2)) == [date(2028, 2, 29), date(2032, 2, 29)]
+    assert list(islice(leap.iterate_dates(date(2026, 1, 1)), 2)) == [date(2028, 2, 29), date(2032, 2, 29)]
     monthly = times.parse("59 23 31 * *")
-    assert list(islice(monthly.dates(date(2026, 11, 30)), 2)) == [date(2026, 12, 31), date(2027, 1, 31)]
+    assert list(islice(monthly.iterate_dates(date(2026, 11, 30)), 2)) == [date(2026, 12, 31), date(2027, 1, 31)]
     midnight = times.parse("0 0 1 * *")
-    assert next(midnight.dates(date(2026, 3, 1))) == date(2026, 3, 1), "the first minute of a month is in it"
+    assert next(midnight.iterate_dates(date(2026, 3, 1))) == date(2026, 3, 1), "the first minute of a month is in it"
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from msgspec import Meta
 
 from hftcl import config
-from hftcl.config.tree import leaves
+from hftcl.config.tree import list_all_leaves
 from hftcl.errors import ConfigError
 from hftcl.market.layouts import ROLES
 from hftcl.settings import Settings
 from tests.config.configured import faults
 
-LEAVES = tuple(leaves().values())
+LEAVES = tuple(list_all_leaves().values())
 
 
 def misspelt(name: str) -> st.SearchStrategy[str]:
@@ -38,7 +38,7 @@ def test_a_misspelt_setting_is_named_with_what_was_meant(
 ) -> None:
     leaf = data.draw(st.sampled_from(LEAVES))
     wrong = data.draw(misspelt(leaf.name))
-    assume(f"{leaf.section}.{wrong}" not in leaves())
+    assume(f"{leaf.section}.{wrong}" not in list_all_leaves())
     variable = f"HFTCL_{leaf.section.upper()}__{wrong.upper()}"
     in_file, in_environment = faults(
         tmp_path_factory.getbasetemp(), f"[{leaf.section}]\n{wrong} = 1", **{variable: "1"}
@@ -138,7 +138,7 @@ def test_many_settings_written_by_the_program_read_back_the_same(
 
 
 names = st.one_of(
-    st.sampled_from(sorted({part for key in leaves() for part in key.split(".")})),
+    st.sampled_from(sorted({part for key in list_all_leaves() for part in key.split(".")})),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
 )
 values = st.recursive(

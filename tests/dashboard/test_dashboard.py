@@ -17,7 +17,7 @@ import pytest
 from hftcl.alerts import Alert, Kind
 from hftcl.alerts.outbox import KEPT, Outbox
 from hftcl.archive.registry import Registry
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.home import Home
 from hftcl.learning.stored_report import read_report
 from hftcl.ledger.rows import LedgerEvent
@@ -89,7 +89,7 @@ def test_it_tells_what_the_commands_tell_in_their_words(home: Path, served: Serv
 
 def test_each_model_and_each_ticker_has_a_page(home: Path, served: Served) -> None:
     read_all(served)
-    model = Registry(home).models()[0]
+    model = Registry(home).list_models()[0]
     page = words(served.get(f"/model/{model.model_id}"))
     assert "Challenger by ticker" in page
     assert f"{model.outcome.upper()} {model.model_id}: {model.reason}" in page
@@ -105,7 +105,7 @@ def test_each_model_and_each_ticker_has_a_page(home: Path, served: Served) -> No
 
 
 def test_stored_bars_are_drawn_under_the_decisions(home: Path, served: Served) -> None:
-    session = Registry(home).models()[0].exam_from
+    session = Registry(home).list_models()[0].exam_from
     page = served.get(f"/ticker/AAPL?session={session}")
     drawn = re.search(r'<polyline class="curve close" points="([^"]*)"', page)
     assert drawn is not None
@@ -150,7 +150,7 @@ def test_it_changes_nothing_and_ends_at_sigterm_with_connections_open_and_at_ctr
     with serving(home) as page, page.listen() as read_next:
         read_all(page)
         page.get("/ticker/AAPL")
-        page.get(f"/model/{Registry(home).models()[0].model_id}")
+        page.get(f"/model/{Registry(home).list_models()[0].model_id}")
         read_next()
         page.process.send_signal(signal.SIGTERM)
         assert page.process.wait(PATIENCE_S) == 0
@@ -221,7 +221,7 @@ def test_a_token_that_is_kept_is_never_printed(tmp_path: Path) -> None:
 
 
 def test_the_report_of_a_model_is_read_back_whole_and_one_of_an_earlier_hftcl_is_none(home: Path) -> None:
-    stored = Registry(home).models()[0].report
-    assert document(read_report(stored)) == stored
+    stored = Registry(home).list_models()[0].report
+    assert build_document(read_report(stored)) == stored
     assert read_report({name: value for name, value in stored.items() if name != "dry_run"}) is None
     assert read_report({**stored, "rows": "many"}) is None

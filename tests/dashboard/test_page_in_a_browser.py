@@ -66,7 +66,7 @@ def opened(browser: Any, served: Served) -> Iterator[Any]:
 
 
 def list_pages(home: Path) -> list[str]:
-    return ["", "models", f"model/{Registry(home).models()[0].model_id}", "ticker/AAPL", f"ticker/{LONG}"]
+    return ["", "models", f"model/{Registry(home).list_models()[0].model_id}", "ticker/AAPL", f"ticker/{LONG}"]
 
 
 @pytest.mark.parametrize("width", [375, 800, 1440])

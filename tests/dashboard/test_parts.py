@@ -88,7 +88,7 @@ def test_it_is_told_since_when_a_model_serves_and_why(tmp_path: Path) -> None:
 
 def test_after_a_rollback_its_own_retrain_is_told_too(tmp_path: Path, homes: Homes) -> None:
     homes.copy(tmp_path / "home", deploy_once)
-    report = read_report(Registry(tmp_path / "home").models()[0].report)
+    report = read_report(Registry(tmp_path / "home").list_models()[0].report)
     assert report is not None
     assert collect_blocks(archive.draw_serving, "m", None, None) == ()
     (line,) = collect_blocks(archive.draw_serving, "m", None, report)
@@ -99,7 +99,7 @@ def test_after_a_rollback_its_own_retrain_is_told_too(tmp_path: Path, homes: Hom
 def test_after_a_rollback_the_page_tells_what_the_retrain_of_the_older_model_said(tmp_path: Path, homes: Homes) -> None:
     home = tmp_path / "home"
     homes.copy(home, deploy_once)
-    first, models = Registry(home).models()[0], archive_in(home)
+    first, models = Registry(home).list_models()[0], archive_in(home)
     report = read_report(first.report)
     assert report is not None
     own = f"Its own retrain said {describe_edge(report.edge)}: {report.edge_reason}"

@@ -245,14 +245,14 @@ def test_a_list_of_another_program_is_no_warning_whose_remedy_would_not_help(tmp
 @pytest.mark.parametrize("loss", ["a byte", "all of it"])
 def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str) -> None:
     registry = Registry(home)
-    (before,) = registry.models()
+    (before,) = registry.list_models()
     content = registry.database.read_bytes()
     at = content.index(before.sha256.encode())
     registry.database.write_bytes(content[:at] + b"x" + content[at + 1 :] if loss == "a byte" else b"")
     with pytest.raises(IntegrityError, match=r"damaged|lost"):
         ModelArchive(home).recover(NOW)
     assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
-    (after,) = registry.models()
+    (after,) = registry.list_models()
     kept = ("model_id", "sha256", "pkl_sha256", "trained_from", "trained_to", "label_end", "exam_to", "rows", "tickers")
     assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
     assert (after.is_deployed, after.val_sharpe) == (True, before.val_sharpe)
@@ -264,20 +264,20 @@ def test_repair_rebuilds_the_registry_from_the_model_files(home: Path, loss: str
 @pytest.mark.parametrize("page", [False, True], ids=["key", "page"])
 def test_a_damaged_index_of_the_registry_is_a_fault_until_it_is_repaired(home: Path, page: bool) -> None:
     registry = Registry(home)
-    before = registry.models()
+    before = registry.list_models()
     damage_index(registry.database, page=page)
     with pytest.raises(IntegrityError, match=r"registry\.sqlite is damaged.*doctor --repair"):
         tuple(archive.check_models(patient(home)))
     assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
     assert row(tuple(archive.check_models(patient(home))), "archive").status == "ok"
-    assert registry.models() == before
+    assert registry.list_models() == before
 
 
 def _add_again(home: Path, model_id: str) -> str:
     """Archive the model of `home` once more, under another id, as a retrain at another time would."""
     registry = Registry(home)
-    (first, *_) = reversed(registry.models())
-    graph, meta = artifact._open_verified("the model", registry.onnx_path(first.model_id).read_bytes())
+    (first, *_) = reversed(registry.list_models())
+    graph, meta = artifact._open_verified("the model", registry.locate_onnx(first.model_id).read_bytes())
     del graph.metadata_props[:]
     at = read_trained_at(model_id)
     known = {name: getattr(first, name) for name in NewModel.__slots__}
@@ -320,7 +320,7 @@ def test_a_rebuilt_model_whose_file_does_not_tell_its_exam_counts_as_a_try_by_th
 @pytest.mark.hazard(87)
 def test_a_try_that_the_csv_alone_tells_is_of_a_policy_of_its_own_in_the_luck_of_a_record(home: Path) -> None:
     registry = Registry(home)
-    first = registry.models()[0].model_id
+    first = registry.list_models()[0].model_id
     pruned = [_add_again(home, f"202601{day}_000000") for day in (20, 21, 22)][:2]
     assert ModelArchive(home).prune(1, now=NOW) == tuple(pruned)
     _forget_exam(home)
@@ -367,10 +367,10 @@ def test_a_lost_registry_has_its_models_in_the_order_of_the_csv_though_the_clock
     for model_id in ("20270101_000000", "20251217_000000", "20251218_000000"):
         _add_again(home, model_id)
     registry = Registry(home)
-    before = [model.model_id for model in registry.models()]
+    before = [model.model_id for model in registry.list_models()]
     registry.database.unlink()
     repairs.repair(patient(home))
-    assert [model.model_id for model in registry.models()] == before
+    assert [model.model_id for model in registry.list_models()] == before
 
 
 @pytest.mark.hazard(87)
@@ -388,7 +388,7 @@ def test_a_try_that_neither_file_nor_csv_tells_is_said_to_be_lost(home: Path) ->
     for path in (home / "models" / "registry.sqlite", home / "models" / "model_metadata.csv"):
         path.unlink()
     notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
-    (model,) = Registry(home).models()
+    (model,) = Registry(home).list_models()
     assert [note for note in notes if model.model_id in note and "does not count as a try" in note], notes
     assert read_looks(Registry(home), synthetic=True) == ()
 
@@ -396,8 +396,8 @@ def test_a_try_that_neither_file_nor_csv_tells_is_said_to_be_lost(home: Path) ->
 def _forget_exam(home: Path, slices: dict[str, tuple[Slice, ...]] | None = None) -> None:
     """Make the first model of `home` one of an earlier release, whose file said nothing of its exam but the days."""
     registry = Registry(home)
-    model = registry.models()[-1]
-    path = registry.onnx_path(model.model_id)
+    model = registry.list_models()[-1]
+    path = registry.locate_onnx(model.model_id)
     graph, meta = artifact._open_verified("the model", path.read_bytes())
     del graph.metadata_props[:]
     path.write_bytes(
@@ -411,12 +411,12 @@ def _forget_exam(home: Path, slices: dict[str, tuple[Slice, ...]] | None = None)
 def test_a_model_whose_row_is_rebuilt_stands_where_it_stood_though_the_clock_once_ran_ahead(home: Path) -> None:
     ids = [_add_again(home, model_id) for model_id in ("20270101_000000", "20251217_000000", "20251218_000000")]
     registry = Registry(home)
-    before = [model.model_id for model in registry.models()]
+    before = [model.model_id for model in registry.list_models()]
     assert before[:3] == ids[::-1]
     with contextlib.closing(sqlite3.connect(registry.database)) as db, db:
         db.execute("UPDATE models SET rows = rows + 1 WHERE model_id = '20251217_000000'")
     assert "fault" not in {each.status for each in repairs.repair(patient(home)) if each.name == "repair archive"}
-    assert [model.model_id for model in registry.models()] == before
+    assert [model.model_id for model in registry.list_models()] == before
 
 
 @pytest.mark.hazard(86)
@@ -431,12 +431,12 @@ def test_a_damaged_row_that_no_model_needs_is_a_fault_too(home: Path) -> None:
 
 @pytest.mark.hazard(87)
 def test_repair_rebuilds_the_archive_from_the_production_file_alone(home: Path) -> None:
-    (before,) = Registry(home).models()
+    (before,) = Registry(home).list_models()
     serving = (home / "trained_stock_model.onnx").read_bytes()
     shutil.rmtree(home / "models")
     notes = [each.detail for each in repairs.repair(patient(home)) if each.name == "repair archive"]
     assert any("restored from the production file" in note for note in notes), notes
-    (after,) = Registry(home).models()
+    (after,) = Registry(home).list_models()
     assert (after.model_id, after.sha256, after.is_deployed) == (before.model_id, before.sha256, True)
     assert (home / "trained_stock_model.onnx").read_bytes() == serving
     assert not any("restored" in each.detail for each in repairs.repair(patient(home))), "once is enough"
@@ -789,7 +789,7 @@ def test_what_alpaca_refuses_names_the_settings_of_its_data_not_those_of_its_ord
 def test_sessions_of_the_window_without_a_flat_file_are_told(tmp_path: Path) -> None:
     market_section = '[market]\nsource = "polygon-flat"\nwatchlist = ["AAPL"]\nlookback_days = 5\n'
     text = market_section + '[polygon]\nflat_files = "flat"\n'
-    days = [str(day) for day in Calendar("XNYS").sessions(date(2025, 12, 8), date(2025, 12, 15))["session"]]
+    days = [str(day) for day in Calendar("XNYS").list_sessions(date(2025, 12, 8), date(2025, 12, 15))["session"]]
     (tmp_path / "flat").mkdir()
     for day in days:
         (tmp_path / "flat" / f"{day}.csv").write_text("")  # the doctor opens none of them

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hftcl.doctor.prometheus import render_text
-from hftcl.doctor.row import Row, fault, ok, warning
+from hftcl.doctor.row import Row, fault, report_ok, report_warning
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.rows import EquityRow
@@ -97,16 +97,16 @@ def test_a_bot_is_told_with_its_equity_its_heartbeat_and_the_bar_that_it_last_de
 def test_of_rows_of_one_name_the_worst_is_told_whatever_comes_last(tmp_path: Path) -> None:
     rows = (
         fault("bars", "a", "b"),
-        ok("bars", "a"),
-        warning("lock", "a", "b"),
-        ok("disk", "a"),
+        report_ok("bars", "a"),
+        report_warning("lock", "a", "b"),
+        report_ok("disk", "a"),
     )
     state = read_state(tmp_path, rows)
     assert [state[f'doctor_status{{name="{name}"}}'] for name in ("bars", "lock", "disk")] == [2, 1, 0]
 
 
 def test_a_name_with_quotes_and_ends_of_line_stays_one_line_of_the_format(tmp_path: Path) -> None:
-    text = render_text(loaded(tmp_path).settings, NOW, [ok('a"b\\c\nd', "x")])
+    text = render_text(loaded(tmp_path).settings, NOW, [report_ok('a"b\\c\nd', "x")])
     assert 'hftcl_doctor_status{name="a\\"b\\\\c\\nd"} 0.0\n' in text
 
 
@@ -114,7 +114,7 @@ def test_every_metric_says_once_what_it_is_before_its_samples(tmp_path: Path) ->
     models = archive_in(tmp_path)
     deployed(models, 1)
     models.record_attempt(T0, kind="check", outcome="rejected", reason="x")
-    lines = render_text(loaded(tmp_path).settings, NOW, [ok("a", "x"), ok("b", "x")]).splitlines()
+    lines = render_text(loaded(tmp_path).settings, NOW, [report_ok("a", "x"), report_ok("b", "x")]).splitlines()
     named: list[str] = []
     for line in lines:
         if line.startswith("# HELP "):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hftcl import settings
 from hftcl.exam.edge import Edge, EdgeState, Policy, judge_edge
 from hftcl.exam.metrics import psr
-from hftcl.exam.posterior import edge_posterior
+from hftcl.exam.posterior import compute_edge_posterior
 from tests.exam.generator import stream
 from tests.exam.universe import Models, World, a_year, a_year_by_stored_scores, one_retrain, years
 
@@ -73,7 +73,7 @@ def test_it_stays_live_until_p_edge_is_below_a_half() -> None:
 
 def test_the_policies_ask_for_less_and_for_more() -> None:
     record = with_sharpe(1.25 * np.sqrt(252 / 120), 120)  # P(edge) 0.85, PSR 0.89
-    assert edge_posterior(record, sessions_per_year=252).p_edge == pytest.approx(0.85, abs=0.02)
+    assert compute_edge_posterior(record, sessions_per_year=252).p_edge == pytest.approx(0.85, abs=0.02)
     assert psr(record) == pytest.approx(0.89, abs=0.01)
     policies: tuple[Policy, ...] = ("seed", "balanced", "guarded", "strict")
     assert [decided(record, policy=policy).state for policy in policies] == [LIVE, LIVE, ASIDE, ASIDE]
@@ -184,7 +184,7 @@ def test_row_f2_scoring_the_champion_again_beats_its_stored_score() -> None:
 
 
 def test_the_luck_of_the_best_of_several_policies_lowers_what_p_edge_begins_with() -> None:
-    """By hand: the prior N(-1.5, 2^2) instead of N(0, 2^2), by the conjugate formula of `edge_posterior`."""
+    """By hand: the prior N(-1.5, 2^2) instead of N(0, 2^2), by the conjugate formula of `compute_edge_posterior`."""
     record = np.random.default_rng(5).normal(0.0006, 0.004, 60)
     alone, chosen = (
         judge_edge(
@@ -192,7 +192,7 @@ def test_the_luck_of_the_best_of_several_policies_lowers_what_p_edge_begins_with
         )
         for luck in (0.0, 1.5)
     )
-    assert chosen.p_edge == pytest.approx(edge_posterior(record, prior_mean=-1.5, sessions_per_year=252).p_edge)
+    assert chosen.p_edge == pytest.approx(compute_edge_posterior(record, prior_mean=-1.5, sessions_per_year=252).p_edge)
     assert alone.p_edge is not None
     assert chosen.p_edge is not None
     assert chosen.p_edge < alone.p_edge

@@ -11,9 +11,9 @@ from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.detector import ShiryaevRoberts
 from hftcl.exam.edge import EdgeState
 from hftcl.exam.metrics import autocorrelation, lo_annualisation, sharpe_interval, sharpe_standard_error
-from hftcl.exam.moments import moments
+from hftcl.exam.moments import compute_moments
 from hftcl.exam.plausibility import list_miracles
-from hftcl.exam.posterior import edge_posterior
+from hftcl.exam.posterior import compute_edge_posterior
 from hftcl.exam.verdict import Outcome, judge
 from tests.exam.generator import stream
 from tests.exam.test_edge import decided, with_sharpe
@@ -40,7 +40,7 @@ def test_the_autocorrelation_is_moved_by_one_standard_error_and_cut_at_both_ends
 
 def test_the_standard_error_of_trending_sessions_is_that_of_the_paper() -> None:
     """Lopez de Prado, Lipton and Zoonekynd (2025), the sums over the lags of an AR(1) written out to the 200th."""
-    r, m = autocorrelation(TRENDING), moments(TRENDING)
+    r, m = autocorrelation(TRENDING), compute_moments(TRENDING)
     lags = np.arange(1, 201)
     a = 1 + 2 * (r**lags).sum()
     b = 1 + (r**lags).sum() + (r ** (2 * lags)).sum()
@@ -73,13 +73,15 @@ def test_an_annual_figure_of_no_period_or_of_periods_without_variance_is_not_def
 
 
 def test_a_record_of_two_sessions_has_no_autocorrelation_and_one_that_rises_is_worth_a_third_for_it() -> None:
-    two = edge_posterior([0.01, 0.03], sessions_per_year=252)
+    two = compute_edge_posterior([0.01, 0.03], sessions_per_year=252)
     weights = np.array([0.5 ** (1 / 120), 1.0])
     assert two.effective_sessions == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     rising = np.arange(30.0)
     weights = 0.5 ** (np.arange(29, -1, -1) / 120)
     effective = weights.sum() ** 2 / (weights**2).sum()
-    assert edge_posterior(rising, sessions_per_year=252).effective_sessions == pytest.approx(effective / 3), "r is 0.5"
+    assert compute_edge_posterior(rising, sessions_per_year=252).effective_sessions == pytest.approx(effective / 3), (
+        "r is 0.5"
+    )
 
 
 def follow(pnl: np.ndarray, floor: float) -> float:

@@ -31,8 +31,8 @@ from hftcl.exam.metrics import (
     sharpe_per_session,
     sharpe_standard_error,
 )
-from hftcl.exam.moments import Moments, moments
-from hftcl.exam.posterior import edge_posterior
+from hftcl.exam.moments import Moments, compute_moments
+from hftcl.exam.posterior import compute_edge_posterior
 from tests.exam.generator import pair, stream
 
 FloatArray = npt.NDArray[np.float64]
@@ -53,7 +53,7 @@ def test_the_sharpe_ratio_of_two_sessions_by_hand() -> None:
 def test_moments_agree_with_scipy() -> None:
     from scipy import stats  # here: each process that collects would wait a second for it
 
-    found = moments(SESSIONS)
+    found = compute_moments(SESSIONS)
     assert found.skewness == pytest.approx(stats.skew(SESSIONS))
     assert found.kurtosis == pytest.approx(stats.kurtosis(SESSIONS, fisher=False))
 
@@ -61,13 +61,13 @@ def test_moments_agree_with_scipy() -> None:
 FIGURES = [
     sharpe,
     sharpe_per_session,
-    moments,
+    compute_moments,
     psr,
     min_track_record_length,
     pytest.param(lambda pnl: sharpe_standard_error(pnl, sessions_per_year=252), id="sharpe_standard_error"),
     pytest.param(lambda pnl: sharpe_interval(pnl, sessions_per_year=252), id="sharpe_interval"),
     autocorrelation,
-    pytest.param(lambda pnl: edge_posterior(pnl, sessions_per_year=252), id="edge_posterior"),
+    pytest.param(lambda pnl: compute_edge_posterior(pnl, sessions_per_year=252), id="edge_posterior"),
     pytest.param(lambda pnl: deflated_sharpe(pnl, [1.0, 2.0]), id="deflated_sharpe"),
     pytest.param(lambda pnl: sharpe_difference(pnl, SESSIONS), id="of_challenger"),
     pytest.param(lambda pnl: sharpe_difference(SESSIONS, pnl), id="of_champion"),
@@ -97,8 +97,8 @@ def test_capital_does_not_change_a_figure(scale: float) -> None:
     scaled = SESSIONS * scale
     assert sharpe(scaled) == pytest.approx(sharpe(SESSIONS), rel=1e-12)
     assert psr(scaled) == pytest.approx(psr(SESSIONS), rel=1e-12)
-    assert edge_posterior(scaled, sessions_per_year=252).p_edge == pytest.approx(
-        edge_posterior(SESSIONS, sessions_per_year=252).p_edge, rel=1e-12
+    assert compute_edge_posterior(scaled, sessions_per_year=252).p_edge == pytest.approx(
+        compute_edge_posterior(SESSIONS, sessions_per_year=252).p_edge, rel=1e-12
     )
     assert sharpe_difference(scaled, SESSIONS).p_better == 0.5
 
@@ -143,7 +143,7 @@ def test_how_long_a_record_must_be_by_rule_of_thumb(annual: float, needed: int) 
 def test_series_and_moments_give_the_same_confidence() -> None:
     from scipy import stats
 
-    found = moments(SESSIONS)
+    found = compute_moments(SESSIONS)
     assert psr(SESSIONS, benchmark=1.5, form="null") == psr_from_moments(found, 1.5 / YEAR, "null")
     assert psr(SESSIONS, form="null") == pytest.approx(stats.norm.cdf(found.sharpe_per_session * math.sqrt(10)))
 
@@ -151,7 +151,7 @@ def test_series_and_moments_give_the_same_confidence() -> None:
 def test_a_record_of_the_minimum_length_shows_just_that_confidence() -> None:
     for form, alpha in (("2012", 0.05), ("null", 0.2)):
         needed = min_track_record_length(SESSIONS, 0.5, alpha, form)  # type: ignore[arg-type]
-        found = moments(SESSIONS)
+        found = compute_moments(SESSIONS)
         longer = Moments(
             n=needed,  # type: ignore[arg-type]
             sharpe_per_session=found.sharpe_per_session,
@@ -180,7 +180,7 @@ def test_one_trial_deflates_nothing_and_more_trials_deflate_more() -> None:
 
 def test_standard_errors_agree_where_they_must() -> None:
     pnl = stream(np.random.default_rng(4), 1, 120, sharpe=4.0)[0]
-    found = moments(pnl)
+    found = compute_moments(pnl)
     ratio, skew, kurt = found.sharpe_per_session, found.skewness, found.kurtosis
     assert sharpe_standard_error(pnl, form="lo", sessions_per_year=252) == pytest.approx(
         math.sqrt(252 * (1 + ratio**2 / 2) / 120)
@@ -266,12 +266,12 @@ def test_the_edge_needs_less_of_a_longer_record(n: int, z: float) -> None:
     spread = plain - np.average(plain, weights=2.0 ** (-np.arange(n)[::-1] / 120))
 
     def p_edge(mean: float) -> float:
-        return edge_posterior(spread + mean, sessions_per_year=252).p_edge
+        return compute_edge_posterior(spread + mean, sessions_per_year=252).p_edge
 
     low, high = 0.0, 5.0
     for _ in range(60):
         low, high = ((low + high) / 2, high) if p_edge((low + high) / 2) < 0.8 else (low, (low + high) / 2)
-    found = edge_posterior(spread + low, sessions_per_year=252)
+    found = compute_edge_posterior(spread + low, sessions_per_year=252)
     weights = 2.0 ** (-np.arange(n) / 120)
     assert found.effective_sessions == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
     seen = found.mean / found.deviation**2 * 252 / found.effective_sessions
@@ -281,20 +281,20 @@ def test_the_edge_needs_less_of_a_longer_record(n: int, z: float) -> None:
 def test_old_sessions_count_for_less_and_trending_ones_too() -> None:
     good_then_bad = np.concatenate([SESSIONS + 0.01] * 12 + [SESSIONS - 0.01] * 12)
     assert (
-        edge_posterior(good_then_bad, sessions_per_year=252).p_edge
+        compute_edge_posterior(good_then_bad, sessions_per_year=252).p_edge
         < 0.5
-        < edge_posterior(good_then_bad[::-1], sessions_per_year=252).p_edge
+        < compute_edge_posterior(good_then_bad[::-1], sessions_per_year=252).p_edge
     )
     trending = stream(np.random.default_rng(3), 1, 120, ar=0.6, sharpe=2.0)[0]
     mixed = np.random.default_rng(1).permutation(trending)
     assert (
-        edge_posterior(trending, sessions_per_year=252).effective_sessions
-        < 0.6 * edge_posterior(mixed, sessions_per_year=252).effective_sessions
+        compute_edge_posterior(trending, sessions_per_year=252).effective_sessions
+        < 0.6 * compute_edge_posterior(mixed, sessions_per_year=252).effective_sessions
     )
 
 
 def test_no_record_to_speak_of_leaves_the_prior() -> None:
-    found = edge_posterior([0.01, -0.01], prior_mean=0.5, sessions_per_year=252)
+    found = compute_edge_posterior([0.01, -0.01], prior_mean=0.5, sessions_per_year=252)
     assert found.mean == pytest.approx(0.5, abs=0.05)
     assert found.deviation == pytest.approx(2.0, abs=0.05)
 

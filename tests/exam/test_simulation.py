@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import NoDataError, UndefinedStatisticError
-from hftcl.exam.simulation import Simulation, accounts, list_trades, simulate
+from hftcl.exam.simulation import Simulation, compute_accounts, list_trades, simulate
 
 MONDAY = date(2026, 1, 5)
 
@@ -166,7 +166,7 @@ def test_cash_and_shares_agree_with_returns(bars: list[Bar], cost_bps: float) ->
 def test_every_way_of_adding_up_gives_the_same_net(bars: list[Bar], cost_bps: float, seed: int) -> None:
     prices, positions = frames(bars)
     found = simulate(prices, positions, cost_bps=cost_bps)
-    rows = accounts(prices, positions, cost_bps=cost_bps)
+    rows = compute_accounts(prices, positions, cost_bps=cost_bps)
     assert (found.gross - found.cost).tolist() == found.net.tolist()
     assert found.cost.sum() == pytest.approx(rows["cost"].sum(), abs=1e-12)
     assert sum(one.net for one in found.tickers) == pytest.approx(found.net.sum(), abs=1e-12)
@@ -180,7 +180,7 @@ def test_every_way_of_adding_up_gives_the_same_net(bars: list[Bar], cost_bps: fl
 @given(bars=markets(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_the_trades_add_up_to_the_net(bars: list[Bar], cost_bps: float) -> None:
     prices, positions = frames(bars)
-    trades = list_trades(accounts(prices, positions, cost_bps=cost_bps), cost_bps)
+    trades = list_trades(compute_accounts(prices, positions, cost_bps=cost_bps), cost_bps)
     assert trades["net"].sum() == pytest.approx(run(bars, cost_bps).net.sum(), abs=1e-12)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hftcl.errors import NoDataError
-from hftcl.exam.simulation import accounts, list_trades, simulate
+from hftcl.exam.simulation import compute_accounts, list_trades, simulate
 from hftcl.exam.slices import Slice, compute_slices
 
 NEW_YORK = "America/New_York"
@@ -39,7 +39,7 @@ def bars_of(closes: dict[tuple[str, int], list[float]], step: int = 1) -> pl.Dat
 
 def sliced(bars: pl.DataFrame, positions: list[float], cost_bps: float = 1.0) -> dict[str, tuple[Slice, ...]]:
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
-    rows = accounts(bars, decided, cost_bps=cost_bps)
+    rows = compute_accounts(bars, decided, cost_bps=cost_bps)
     return compute_slices(rows, list_trades(rows, cost_bps), bars, cost_bps=cost_bps, zone=NEW_YORK)
 
 
@@ -76,7 +76,7 @@ def test_the_sides_are_those_of_the_trades(exam: tuple[pl.DataFrame, list[float]
     """A second way: each trade's net, which pays for its own opening and closing, by the side that it is on."""
     bars, positions = exam
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
-    rows = accounts(bars, decided, cost_bps=cost_bps)
+    rows = compute_accounts(bars, decided, cost_bps=cost_bps)
     trades = list_trades(rows, cost_bps).join(
         rows.select("ticker", pl.col("ts").alias("opened"), "held"), on=["ticker", "opened"]
     )
@@ -91,7 +91,7 @@ def test_the_sides_are_those_of_the_trades(exam: tuple[pl.DataFrame, list[float]
 def test_the_order_of_the_bars_does_not_matter_to_the_bit(exam: tuple[pl.DataFrame, list[float]]) -> None:
     bars, positions = exam
     decided = bars.select("ticker", "ts").with_columns(position=pl.Series(positions, dtype=pl.Float64))
-    rows = accounts(bars, decided, cost_bps=1.0)
+    rows = compute_accounts(bars, decided, cost_bps=1.0)
     trades = list_trades(rows, 1.0)
     assert compute_slices(rows, trades, bars.reverse(), cost_bps=1.0, zone=NEW_YORK) == compute_slices(
         rows, trades, bars, cost_bps=1.0, zone=NEW_YORK
@@ -168,6 +168,6 @@ def test_an_exam_of_no_session_has_slices_of_nothing() -> None:
 def test_bars_of_another_exam_are_refused() -> None:
     bars = bars_of({("A", 0): [100.0, 101.0]})
     decided = bars.select("ticker", "ts").with_columns(position=pl.lit(0.0))
-    rows = accounts(bars, decided, cost_bps=1.0)
+    rows = compute_accounts(bars, decided, cost_bps=1.0)
     with pytest.raises(NoDataError, match="2 accounts and 1 bars"):
         compute_slices(rows, list_trades(rows, 1.0), bars.head(1), cost_bps=1.0, zone=NEW_YORK)

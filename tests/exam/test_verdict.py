@@ -17,7 +17,7 @@ from hftcl import settings
 from hftcl.errors import UndefinedStatisticError
 from hftcl.exam.metrics import psr, sharpe
 from hftcl.exam.trials import Trial
-from hftcl.exam.verdict import Outcome, Scored, Verdict, judge, prediction_fault
+from hftcl.exam.verdict import Outcome, Scored, Verdict, find_prediction_fault, judge
 from tests.exam.generator import pair
 
 SEED = settings.Promote(policy="seed")
@@ -200,7 +200,7 @@ def test_an_exam_that_is_too_short_tells_nothing() -> None:
     losing = verdict(with_sharpe(-5.0, n=9), with_sharpe(5.0, n=9, seed=1), GUARDED)
     assert (losing.outcome, losing.reason) == (Outcome.INCONCLUSIVE, found.reason)  # nothing else can be said of it
     assert verdict(with_sharpe(5.0, n=10)).outcome is Outcome.DEPLOYED
-    empty = replace(scored([], trades=0), fault=prediction_fault([]))
+    empty = replace(scored([], trades=0), fault=find_prediction_fault([]))
     nothing = judge(empty, replace(empty, model_id="champion"), promote=GUARDED, exam=EXAM)
     assert nothing.outcome is Outcome.INCONCLUSIVE
     assert nothing.reason.startswith("0 exam sessions that no compared model has seen, needs 10")
@@ -248,7 +248,7 @@ def test_a_pnl_without_a_sharpe_ratio_promotes_nobody(net: list[float], promote:
     ],
 )
 def test_faulty_predictions_fail_the_exam_whatever_they_earned(predictions: list[float], told: str) -> None:
-    faulty = replace(scored(with_sharpe(9.0)), fault=prediction_fault(np.array(predictions, dtype=np.float32)))
+    faulty = replace(scored(with_sharpe(9.0)), fault=find_prediction_fault(np.array(predictions, dtype=np.float32)))
     found = judge(faulty, None, promote=SEED, exam=EXAM)
     assert (found.outcome, found.reason) == (Outcome.REJECTED, f"the challenger cannot be examined: {told}")
     against = judge(scored(with_sharpe(9.0)), replace(faulty, model_id="champion"), promote=SEED, exam=EXAM)
@@ -257,8 +257,8 @@ def test_faulty_predictions_fail_the_exam_whatever_they_earned(predictions: list
 
 
 def test_sound_predictions_have_no_fault() -> None:
-    assert prediction_fault(np.array([0.1, -0.2], dtype=np.float32)) is None
-    assert prediction_fault(np.array([0.1], dtype=np.float32)) is None
+    assert find_prediction_fault(np.array([0.1, -0.2], dtype=np.float32)) is None
+    assert find_prediction_fault(np.array([0.1], dtype=np.float32)) is None
 
 
 FLAT = scored([0.0] * 20, "champion", trades=0)

@@ -10,8 +10,8 @@ import pytest
 from hftcl.exam.simulation import simulate
 from hftcl.exam.worth import MINUTES, Worth, measure_worth
 from hftcl.model.features import features
-from hftcl.model.target import targets
-from hftcl.strategy.positions import compute_signals, target_positions
+from hftcl.model.target import compute_targets
+from hftcl.strategy.positions import compute_signals, compute_target_positions
 from tests.model.feature_cases import market
 
 Signals = npt.NDArray[np.int64]
@@ -41,7 +41,7 @@ def walk(random: np.random.Generator, sessions: int, drift: npt.NDArray[np.float
 
 
 def examine(bars: pl.DataFrame, signals: Signals, *, cost_bps: float, horizon_minutes: int = 30) -> Worth:
-    positions = target_positions(
+    positions = compute_target_positions(
         bars.with_columns(prediction=pl.Series(signals, dtype=pl.Float64)),
         threshold=0.5,
         horizon_minutes=horizon_minutes,
@@ -81,7 +81,7 @@ def test_a_signal_earns_what_the_target_of_its_bar_says_in_other_units() -> None
     worth = measure_worth(bars, signals, gross=0.0, turnover=1.0, cost_bps=1.0, horizon_minutes=30)
     assert [held.minutes for held in worth.fades] == list(MINUTES)
     for held in worth.fades:
-        moved = targets(bars, held.minutes)["target"].cast(pl.Float64) * vol * held.minutes**0.5 / BP
+        moved = compute_targets(bars, held.minutes)["target"].cast(pl.Float64) * vol * held.minutes**0.5 / BP
         earned = (moved * signals).filter(pl.Series(signals != 0)).drop_nulls()
         assert held.signals == earned.len() > 40
         assert held.earned_bps == pytest.approx(earned.mean(), rel=1e-4, abs=1e-3)
@@ -94,7 +94,7 @@ def test_a_cost_of_the_break_even_leaves_nothing() -> None:
     worth = examine(bars, signals, cost_bps=1.0)
     assert worth.break_even_bps is not None
     assert worth.break_even_bps > 1
-    positions = target_positions(
+    positions = compute_target_positions(
         bars.with_columns(prediction=pl.Series(signals, dtype=pl.Float64)),
         threshold=0.5, horizon_minutes=30, weight=1.0, flat_minutes_before_close=2,
     )  # fmt: skip

@@ -148,10 +148,10 @@ def _judged(home: Path, deaths: int, calls: Counter[str], strict_account: Strict
     if strict_account is not None:
         return _judged_strictly(home, deaths, calls, strict_account)
     with LedgerReader(Home.live(home).ledger) as ledger:
-        orders, fills, codes = ledger.orders(), ledger.fills(), ledger.decisions()["code"].value_counts()
-        ours, paper = ledger.positions(), PaperBroker(settings_of(home), folder=home, durable=False)
-        limits = {name: float(ledger.meta()[name]) for name in ("limit_gross", "limit_net")}
-        rows = ledger.equity()
+        orders, fills, codes = ledger.read_orders(), ledger.read_fills(), ledger.read_decisions()["code"].value_counts()
+        ours, paper = ledger.read_positions(), PaperBroker(settings_of(home), folder=home, durable=False)
+        limits = {name: float(ledger.open_meta()[name]) for name in ("limit_gross", "limit_net")}
+        rows = ledger.read_equity()
     try:
         theirs, made = paper.account().positions, paper.fills(None)[0]
         unlike = [] if ours == theirs else [f"{ours} in the ledger, {theirs} at the broker"]
@@ -184,9 +184,13 @@ def _judged_strictly(home: Path, deaths: int, calls: Counter[str], broker: Stric
         agree(late, broker, broker.now)
     broker.close()
     with LedgerReader(Home.live(home).ledger) as ledger:
-        fills, codes, ours = ledger.fills(), ledger.decisions()["code"].value_counts(), ledger.positions()
-        foreign, rows = ledger.positions("foreign"), ledger.equity()
-        limits = {name: float(ledger.meta()[name]) for name in ("limit_gross", "limit_net")}
+        fills, codes, ours = (
+            ledger.read_fills(),
+            ledger.read_decisions()["code"].value_counts(),
+            ledger.read_positions(),
+        )
+        foreign, rows = ledger.read_positions("foreign"), ledger.read_equity()
+        limits = {name: float(ledger.open_meta()[name]) for name in ("limit_gross", "limit_net")}
     unlike = [] if ours == dict(sorted(account.positions.items())) else [f"{ours} unlike {account.positions}"]
     unlike += [f"foreign {foreign}"] if foreign else []
     booked = dict(fills.group_by("client_order_id").agg(pl.col("quantity").sum()).iter_rows())
@@ -212,7 +216,7 @@ def uninterrupted(home: Path, first: int, last: int) -> dict[str, float]:
     bot.run(DAY, some_minutes(first, last + 1 - first))
     bot.close()
     with LedgerReader(Home.live(home).ledger) as ledger:
-        return ledger.positions()
+        return ledger.read_positions()
 
 
 def main(home: Path, first: int, last: int) -> None:

@@ -92,7 +92,7 @@ def _damage_a_row(home: Path) -> None:
 
 
 def _is_sound(home: Path, _: str) -> bool:
-    return len(Registry(home).models()) == 2 and _name_serving(home) is not None
+    return len(Registry(home).list_models()) == 2 and _name_serving(home) is not None
 
 
 def _leave_a_foreign_list(home: Path) -> None:

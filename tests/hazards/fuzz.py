@@ -17,7 +17,7 @@ from typing import Any, Final
 from hftcl import config
 from hftcl.archive import artifact
 from hftcl.archive.adoption import read_metadata
-from hftcl.config.tree import leaves
+from hftcl.config.tree import list_all_leaves
 from hftcl.errors import HftclError
 from hftcl.market.inspect import inspect
 from hftcl.market.sources.polygon_bars import build_frame, decode_page
@@ -25,7 +25,7 @@ from hftcl.settings import Settings
 
 _TAIL_BYTES: Final = 82  # of a model file: 18 of head and frame, 64 of the digest
 _TUPLE: Final = re.compile(r"\('[\w .:/-]*',")
-LEAVES: Final = tuple(leaves().values())
+LEAVES: Final = tuple(list_all_leaves().values())
 WORDS: Final = (
     *("", " ", "0", "-1", "1e308", "1e400", "nan", "inf", "-inf", "9" * 400, "true", "null", "~", "..", "../../x"),
     *("9999-12-31", "0001-01-01", "2025-13-45", "2025-12-01..2025-01-01", "..", "2026-01-05T24:00", "NUL", "CON"),
@@ -93,7 +93,7 @@ def fuzz_environment(folder: Path, chance: random.Random) -> None:
     environ = {chance.choice(LEAVES).variable: _text(chance) for _ in range(3)}
     (folder / ".env").write_bytes(_mutate(b"POLYGON_API_KEY='k'\nSMTP_HOST=h # x\nexport A=b\n", chance))
     settings = config.load(None, environ={}, cwd=folder).settings
-    config.secret("POLYGON_API_KEY", settings, {})
+    config.read_secret("POLYGON_API_KEY", settings, {})
     config.load(None, environ=environ, cwd=folder)
 
 

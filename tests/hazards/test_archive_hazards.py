@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from hftcl import durable
-from hftcl.archive.export import safe_text
+from hftcl.archive.export import make_safe
 from hftcl.archive.record import read_all
 from hftcl.archive.records import parse_model_id
 from hftcl.archive.registry import compute_digest
@@ -47,7 +47,7 @@ def assert_whole(home: Path) -> None:
     """Production is a complete, registered model, or there has never been one; and the next commands work."""
     archive = archive_in(home)
     assert archive.read_production().state != "unknown"
-    ever = bool(archive.deployments())
+    ever = bool(archive.list_deployments())
     archive.recover(LATER)
     live = archive.find_live()
     assert (live is not None) is ever
@@ -68,7 +68,7 @@ def assert_recorded_with_its_model(home: Path) -> None:
     """Both the model that a retrain archives and what that changed in the record are there, or neither is."""
     archive = archive_in(home)
     recorded = {row.model_id for row, _ in read_all(archive, synthetic=True)}
-    assert recorded == {model.model_id for model in archive.models() if model.trained_at >= NOW}
+    assert recorded == {model.model_id for model in archive.list_models() if model.trained_at >= NOW}
 
 
 def live_until_killed(home: Path, seed: int) -> None:
@@ -324,7 +324,7 @@ def test_where_the_sync_fails_and_nothing_can_be_put_back_it_says_what_serves_no
 def test_readers_of_many_replacements_only_ever_meet_a_registered_model(tmp_path: Path, replacements: int) -> None:
     archive = archive_in(tmp_path)
     files = {onnx_bytes(each): each for each in deployed(archive, 5)}
-    hashes = {each.sha256 for each in archive.models()}
+    hashes = {each.sha256 for each in archive.list_models()}
     strange: list[str | None] = []
     states: Counter[str] = Counter()
     stop = threading.Event()
@@ -414,7 +414,7 @@ def test_of_many_processes_that_deploy_at_once_one_wins_and_the_others_exit_75(t
 def test_a_flip_of_each_thousandth_byte_of_an_archived_file_is_refused(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     a, b = deployed(archive, 2)
-    path = archive.onnx_path(a)
+    path = archive.locate_onnx(a)
     good = path.read_bytes()
     places = range(0, len(good), 1_000)
     for place in places:
@@ -520,5 +520,5 @@ def test_no_cell_of_the_csv_is_run_by_a_spreadsheet_or_forges_a_row(tmp_path: Pa
     with archive.csv.open(newline="", encoding="utf-8") as file:
         cells = [row["reason"] for row in csv.DictReader(file)]
     assert all(cell.lstrip()[0] not in "=+-@＝" for cell in cells)  # noqa: RUF001
-    assert safe_text("plain, and true") == "plain, and true"
-    assert [each.reason for each in reversed(archive.models())] == list(INJECTIONS)
+    assert make_safe("plain, and true") == "plain, and true"
+    assert [each.reason for each in reversed(archive.list_models())] == list(INJECTIONS)

@@ -46,7 +46,7 @@ def home(tmp_path: Path) -> Path:
 
 def sent(bot: Stand, first: datetime, last: datetime | None = None) -> pl.DataFrame:
     """Return the orders of bars from `first` on that reached the broker."""
-    return bot.ledger.orders(first=first, last=last).filter(pl.col("state") != "refused")
+    return bot.ledger.read_orders(first=first, last=last).filter(pl.col("state") != "refused")
 
 
 # ---- 49 stale bars ---------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ def test_no_order_is_sent_on_data_older_than_two_bars_and_the_grace(home: Path, 
     bot = stand(home, first=112, feed=Late(bars_of(DAY), made, minutes[2], late_s))
     made.append(bot)
     bot.run(DAY, minutes)
-    rows = bot.ledger.decisions(first=minutes[2], last=minutes[2])
+    rows = bot.ledger.read_decisions(first=minutes[2], last=minutes[2])
     assert set(rows["code"]) == {code}
     if code == "hold_stale":
         assert sent(bot, minutes[2], minutes[2]).is_empty()
@@ -87,7 +87,7 @@ def test_a_feed_that_repeats_yesterday_is_silence(home: Path) -> None:
     quiet = bars_of(DAY).filter(pl.col("ts") < minutes[2])
     bot = stand(home, first=90, bars=quiet)
     bot.run(DAY, minutes)
-    codes = bot.ledger.decisions(first=minutes[2])["code"].to_list()
+    codes = bot.ledger.read_decisions(first=minutes[2])["code"].to_list()
     assert codes == ["hold_no_bar"] * 6 + ["hold_stale"] * 6
     assert sent(bot, minutes[2]).is_empty()
 
@@ -100,7 +100,7 @@ def test_a_feed_that_finds_nothing_and_no_fault_is_told_once(home: Path) -> None
     bot.run(DAY, minutes)
     assert [(alert.kind, alert.at - minutes[7]) for alert in bot.alerts] == [(Kind.DATA_HOLE, timedelta(seconds=3))]
     assert "No ticker has had a bar for 5 minutes" in bot.alerts[0].text
-    assert [event.kind for event in bot.ledger.events()].count("data") == 1
+    assert [event.kind for event in bot.ledger.read_events()].count("data") == 1
 
 
 @pytest.mark.hazard(53)
@@ -108,7 +108,7 @@ def test_a_ticker_that_is_held_and_halted_is_told_once_and_again_after_it_has_tr
     minutes = some_minutes(110, 60)
     first = stand(home, first=110)
     first.run(DAY, minutes[:10])
-    held = next(iter(first.ledger.positions()))
+    held = next(iter(first.ledger.read_positions()))
     first.close()
     halted = pl.col("ts").is_between(minutes[10], minutes[30], closed="left")
     again = pl.col("ts") > minutes[30]
@@ -118,7 +118,7 @@ def test_a_ticker_that_is_held_and_halted_is_told_once_and_again_after_it_has_tr
     told = [(alert.subject, round((alert.at - minutes[9]) / MINUTE) - 1) for alert in bot.alerts]
     expected = f"no bars of {held}, which is held"
     assert told == [(expected, 15), (expected, 36)]
-    holds = bot.ledger.decisions(first=minutes[13], last=minutes[29]).filter(pl.col("ticker") == held)
+    holds = bot.ledger.read_decisions(first=minutes[13], last=minutes[29]).filter(pl.col("ticker") == held)
     assert set(holds["code"]) == {"hold_stale"}
 
 
@@ -136,7 +136,7 @@ def test_a_bot_that_dies_anywhere_sends_nothing_twice_and_loses_no_fill(home: Pa
     alone.mkdir()
     archived(alone)
     expected = uninterrupted(alone, 110, 115)
-    with_deaths = stand(home, first=116).ledger.positions()
+    with_deaths = stand(home, first=116).ledger.read_positions()
     assert with_deaths.keys() == expected.keys()
     for ticker, shares in expected.items():
         assert abs(with_deaths[ticker] - shares) <= max(2.0, 0.05 * abs(shares)), (with_deaths, expected)
@@ -197,7 +197,7 @@ def test_orders_of_before_a_restart_count_within_their_minute(home: Path) -> Non
     again = stand(home, first=113, sections=rules)  # its minute ends 20 seconds after that order
     again.run(DAY, minutes[1:])
     assert sent(again, minutes[1]).is_empty()
-    assert "rate" in set(again.ledger.orders(first=minutes[1])["code"])
+    assert "rate" in set(again.ledger.read_orders(first=minutes[1])["code"])
 
 
 def killed_at(home: Path, places: Sequence[int], last: int) -> int:
@@ -233,7 +233,7 @@ def test_kill_9_a_dozen_times_in_a_session(home: Path) -> None:
     assert killed_at(home, places, 386) == 12
     found = lives(home, seed=0, first=387, last=389, mean_calls=10_000)
     assert (found.unlike, found.beyond, found.most_orders_of_a_minute) == ([], [], 1)
-    assert stand(home, first=389).ledger.positions() == {}
+    assert stand(home, first=389).ledger.read_positions() == {}
 
 
 # ---- 51 time-outs ----------------------------------------------------------------------------------------------------
@@ -266,18 +266,18 @@ def test_an_order_without_an_answer_is_asked_for_by_its_id_and_never_sent_under_
     broker = Forgetful(home, arrives=arrives, answers=answers)
     bot = stand(home, first=110, broker=broker)
     bot.run(DAY, some_minutes(110, 8))
-    orders = bot.ledger.orders().filter(pl.col("state") != "refused")
+    orders = bot.ledger.read_orders().filter(pl.col("state") != "refused")
     ids = orders.filter(pl.col("code") != "no_answer")["client_order_id"]
     assert set(broker.heard) == set(ids), "after an order without an answer no other is opened in its minute"
     assert all(broker.heard.count(name) == 2 for name in ids)
-    assert bot.ledger.positions() == broker.account().positions
-    states = set(bot.ledger.orders()["state"])
+    assert bot.ledger.read_positions() == broker.account().positions
+    states = set(bot.ledger.read_orders()["state"])
     assert states <= {"filled", "submitted", "intended", "canceled"}
     if arrives:
         assert "filled" in states
     elif answers == 2:
-        assert bot.ledger.orders()["reason"].str.contains("does not know it").any()
-    noted = [event.text for event in bot.ledger.events() if "No answer to" in event.text]
+        assert bot.ledger.read_orders()["reason"].str.contains("does not know it").any()
+    noted = [event.text for event in bot.ledger.read_events() if "No answer to" in event.text]
     assert bool(noted) == (answers == 2), "one lost answer is mended, two are noted"
     assert len(bot.alerts) <= 1, "and told once, where it goes on for minutes"
 
@@ -289,9 +289,9 @@ def test_an_order_without_an_answer_is_asked_for_by_its_id_and_never_sent_under_
 def test_a_half_day_is_flat_before_its_close_and_sends_nothing_after_it(home: Path) -> None:
     bot = stand(home, first=180, day=HALF_DAY)
     bot.run(HALF_DAY, session_minutes(HALF_DAY)[180:])
-    assert bot.ledger.fills().height > 0
-    assert bot.ledger.positions() == {}
-    assert bot.ledger.orders()["ts"].max() <= session_minutes(HALF_DAY)[-2]  # type: ignore[operator]
+    assert bot.ledger.read_fills().height > 0
+    assert bot.ledger.read_positions() == {}
+    assert bot.ledger.read_orders()["ts"].max() <= session_minutes(HALF_DAY)[-2]  # type: ignore[operator]
 
 
 class Slow(StoredFeed):
@@ -314,8 +314,8 @@ def test_a_bot_that_lags_behind_is_flat_before_the_close_all_the_same(home: Path
     bot = stand(home, first=150, day=HALF_DAY, feed=Slow(bars_of(HALF_DAY), made, minutes[180]))
     made.append(bot)
     bot.run(HALF_DAY, minutes[150:])
-    assert bot.ledger.fills(last=minutes[180])["quantity"].sum() != 0, "there was something to close"
-    assert bot.ledger.positions() == {}
+    assert bot.ledger.read_fills(last=minutes[180])["quantity"].sum() != 0, "there was something to close"
+    assert bot.ledger.read_positions() == {}
 
 
 @pytest.mark.hazard(53)
@@ -324,9 +324,9 @@ def test_a_market_that_falls_silent_is_left_with_a_closing_order_and_an_alert(ho
     silent = bars_of(HALF_DAY).filter(pl.col("ts") < minutes[130])
     bot = stand(home, first=120, day=HALF_DAY, bars=silent)
     bot.run(HALF_DAY, minutes[120:])
-    assert bot.ledger.positions() != {}, "nothing traded, so nothing could be closed"
+    assert bot.ledger.read_positions() != {}, "nothing traded, so nothing could be closed"
     closing = sent(bot, minutes[207])
-    assert set(closing["ticker"]) == set(bot.ledger.positions())
+    assert set(closing["ticker"]) == set(bot.ledger.read_positions())
     assert set(closing["state"]) == {"canceled"}, "the order was for the day"
     assert [alert.subject for alert in bot.alerts] == ["no bars of any ticker", "positions are held overnight"]
 
@@ -338,7 +338,7 @@ def test_a_market_that_falls_silent_is_left_with_a_closing_order_and_an_alert(ho
 def test_features_that_are_not_known_hold_with_a_code_and_no_prediction(home: Path) -> None:
     bot = stand(home, first=0)
     bot.run(DAY, some_minutes(0, 32))
-    rows = bot.ledger.decisions()
+    rows = bot.ledger.read_decisions()
     assert set(rows.filter(pl.col("ts") < session_minutes()[29])["code"]) <= {"hold_warmup", "hold_no_bar"}
     warming = rows.filter(pl.col("code") == "hold_warmup")
     assert warming["prediction"].is_null().all()
@@ -356,19 +356,21 @@ def test_the_daily_loss_limit_closes_everything_and_stays_latched_until_a_person
     rules: dict[str, Any] = {"risk": {"max_daily_loss": 0.005}}
     bot = stand(home, first=115, bars=rising, sections=rules)
     bot.run(DAY, some_minutes(115, 14))
-    assert [latch.name for latch in bot.ledger.latches()] == ["daily_loss"]
-    assert bot.ledger.positions() == {}
+    assert [latch.name for latch in bot.ledger.read_latches()] == ["daily_loss"]
+    assert bot.ledger.read_positions() == {}
     assert [alert.kind for alert in bot.alerts] == [Kind.HALTED]
     closing = sent(bot, some_minutes(125, 1)[0])
     assert closing["client_order_id"].str.ends_with("-f").all()
     bot.close()
     again = stand(home, first=129, bars=rising, sections=rules)
     again.run(DAY, some_minutes(129, 3))
-    assert set(again.ledger.decisions(first=some_minutes(129, 1)[0])["code"]) == {"hold_halted"}
+    assert set(again.ledger.read_decisions(first=some_minutes(129, 1)[0])["code"]) == {"hold_halted"}
     assert sent(again, some_minutes(129, 1)[0]).is_empty()
     assert again.ledger.clear("daily_loss", "a person", again.clock.now())
     again.run(DAY, some_minutes(132, 1))
-    assert [latch.name for latch in again.ledger.latches()] == ["daily_loss"], "the session's loss is still beyond it"
+    assert [latch.name for latch in again.ledger.read_latches()] == ["daily_loss"], (
+        "the session's loss is still beyond it"
+    )
 
 
 @pytest.mark.hazard(57)
@@ -377,11 +379,11 @@ def test_a_cleared_kill_switch_lets_the_bot_trade_again(home: Path) -> None:
     bot.run(DAY, some_minutes(115, 3))
     bot.controls.halt = True
     bot.run(DAY, some_minutes(118, 6))
-    assert bot.ledger.positions() == {}
+    assert bot.ledger.read_positions() == {}
     assert bot.ledger.clear("kill_switch", "a person", bot.clock.now())
     bot.run(DAY, some_minutes(124, 3))
-    assert "trade" in set(bot.ledger.decisions(first=some_minutes(124, 1)[0])["code"])
-    assert bot.ledger.positions() != {}
+    assert "trade" in set(bot.ledger.read_decisions(first=some_minutes(124, 1)[0])["code"])
+    assert bot.ledger.read_positions() != {}
 
 
 # ---- 58 the model ----------------------------------------------------------------------------------------------------
@@ -392,7 +394,7 @@ def test_without_a_model_every_decision_is_a_hold_and_a_person_is_told(home: Pat
     Registry(home).production.unlink()
     bot = stand(home, first=60)
     bot.run(DAY, some_minutes(60, 2))
-    rows = bot.ledger.decisions()
+    rows = bot.ledger.read_decisions()
     assert set(rows["code"]) == {"hold_no_model"}
     assert rows["model_id"].is_null().all()
     assert rows["target"].is_null().all()
@@ -407,7 +409,7 @@ def test_a_model_that_disappears_while_it_serves_goes_on_serving(home: Path) -> 
     Registry(home).production.unlink()
     bot.controls.look = True
     bot.run(DAY, some_minutes(62, 2))
-    assert "hold_no_model" not in set(bot.ledger.decisions()["code"])
+    assert "hold_no_model" not in set(bot.ledger.read_decisions()["code"])
     assert Kind.RELOAD_REFUSED in [alert.kind for alert in bot.alerts]
 
 
@@ -430,16 +432,16 @@ def test_what_the_account_can_carry_is_not_guessed(home: Path) -> None:
     broker = Down(settings_of(home), folder=home, durable=False)
     bot = stand(home, first=112, broker=broker)
     bot.run(DAY, some_minutes(112, 12))
-    refused = bot.ledger.orders().filter(pl.col("state") == "refused")
+    refused = bot.ledger.read_orders().filter(pl.col("state") == "refused")
     assert refused.height > 0
     assert set(refused["code"]) == {"buying_power"}
     assert bot.alerts[0].kind is Kind.ERROR
-    first = bot.ledger.fills()["ts"].min()
+    first = bot.ledger.read_fills()["ts"].min()
     assert isinstance(first, datetime)
-    before = bot.ledger.orders(last=first).filter(pl.col("ts") < first)["client_order_id"].implode()
-    later = bot.ledger.fills().filter(~pl.col("client_order_id").is_in(before))
+    before = bot.ledger.read_orders(last=first).filter(pl.col("ts") < first)["client_order_id"].implode()
+    later = bot.ledger.read_fills().filter(~pl.col("client_order_id").is_in(before))
     held = dict(
-        bot.ledger.fills()
+        bot.ledger.read_fills()
         .filter(pl.col("client_order_id").is_in(before))
         .group_by("ticker")
         .agg("quantity")

@@ -103,7 +103,7 @@ class Killer:
         live = registry.find_live()
         if live is not None and live.parent is not None and self.chance.random() < 0.5:
             return "rollback", "--yes"
-        others = [model.model_id for model in registry.models() if not model.is_deployed]
+        others = [model.model_id for model in registry.list_models() if not model.is_deployed]
         return "rollback", self.chance.choice(others), "--yes", "--reason", "drill"
 
     def assert_goes_on(self) -> None:

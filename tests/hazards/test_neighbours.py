@@ -64,7 +64,7 @@ def look_for_strange_calls(home: Path, *arguments: str) -> list[str]:
     assert STRACE is not None
     outside, trace = home.parent / "user", home.parent / "trace"
     temporary = home.parent / "temporary"
-    models = [model.model_id for model in Registry(home).models()]
+    models = [model.model_id for model in Registry(home).list_models()]
     ids = {NEWEST: models[0], OLDEST: models[-1]}
     words = [ids.get(word, word) for word in arguments]
     for folder in (outside, temporary):

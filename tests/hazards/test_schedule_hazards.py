@@ -106,7 +106,7 @@ def test_a_stop_while_it_trains_ends_it_within_fifteen_seconds_and_the_retrain_r
     assert "given back" in err
     case.assert_nothing_survives()
     assert accounted(home) == []
-    assert Registry(home).models() == ()
+    assert Registry(home).list_models() == ()
     assert left_behind(home) == []
     done = call(home, "schedule", "--once", "--json", HFTCL_LIGHTGBM__N_ESTIMATORS="8")
     assert [(each["job"], each["state"]) for each in json.loads(done.stdout)] == [("retrain", "done")], done.stderr
@@ -150,7 +150,7 @@ def test_work_whose_process_was_killed_is_told_as_interrupted_and_not_repeated(t
     assert [each["state"] for each in json.loads(done.stdout)] == ["failed"]
     assert json.loads(told.read_text())["kind"] == "error"
     assert "interrupted" in json.loads(told.read_text())["subject"]
-    assert Registry(home).models() == ()
+    assert Registry(home).list_models() == ()
 
 
 def _writes_to(file: Path) -> str:

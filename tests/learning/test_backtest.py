@@ -28,7 +28,7 @@ from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.backtest.scores import Score
 from hftcl.learning.backtest.story import list_week_ends
 from hftcl.learning.backtest.trainings import TrainingOrder, Unit, Workshop, train_unit
-from hftcl.learning.reports import document
+from hftcl.learning.reports import build_document
 from hftcl.market.sessions import Calendar
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
@@ -77,7 +77,7 @@ def test_the_loop_retrains_at_the_last_session_of_each_week_before_what_is_compa
 
 
 def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(report: BacktestReport) -> None:
-    told = document(report)
+    told = build_document(report)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert list(told["policies"]) == [
         "policy",
@@ -110,7 +110,7 @@ def test_every_policy_is_told_with_its_interval_and_earns_on_the_same_sessions(r
 
 def test_buy_and_hold_is_what_the_stored_closes_say(report: BacktestReport, home: Path) -> None:
     source, calendar = open_market(tiny(home))
-    days = calendar.sessions(date(2025, 8, 1), date(2025, 8, 28))
+    days = calendar.list_sessions(date(2025, 8, 1), date(2025, 8, 28))
     worth = 0.0
     for ticker in ("AAPL", "AMD"):
         raw = source.minutes(ticker, date(2025, 8, 1), date(2025, 8, 28)).sort("ts")
@@ -129,7 +129,7 @@ def test_a_week_trains_and_is_judged_as_retrain_would_have_done_it(report: Backt
     assert done.challenger is not None
     assert done.model_id is not None
     kept = next((home / "backtest").glob(f"*/{attempt.model_id}-*.onnx"))
-    archived = Registry(other).onnx_path(done.model_id)
+    archived = Registry(other).locate_onnx(done.model_id)
     assert artifact.read_graph(kept) == artifact.read_graph(archived)
     ours, theirs = (artifact.load(path).meta for path in (kept, archived))
     assert (ours.importances is None, theirs.importances is None) == (True, False), "no researcher reads a week's"
@@ -287,7 +287,7 @@ def test_killed_and_started_again_it_continues(report: BacktestReport, tmp_path:
     assert len(list(tmp_path.glob("backtest/*/*.onnx"))) == 2
     told = answer_here(tmp_path, *words)
     assert 2 == told["resumed"] < told["trainings"]
-    expected = document(report)
+    expected = build_document(report)
     for field in ("policies", "differences", "attempts", "conclusion"):
         assert told[field] == expected[field]
 
@@ -364,7 +364,7 @@ def test_a_halved_price_is_told_and_only_the_windows_that_span_the_night_lose_wh
             late = bars.filter(pl.col("ts").dt.date() >= night).with_columns(*halved)
             bars = pl.concat([bars.filter(pl.col("ts").dt.date() < night), late])
         bars.write_parquet(folder / f"{ticker}.parquet")
-        regular = bars.filter(pl.col("ts") < calendar.sessions(date(2025, 8, 1), date(2025, 8, 1))["close"][0])
+        regular = bars.filter(pl.col("ts") < calendar.list_sessions(date(2025, 8, 1), date(2025, 8, 1))["close"][0])
         last[ticker] = (regular["close"][-1], bars["close"][-1])
     settings = from_files(tmp_path / "home", folder)
     settings = replace(settings, market=replace(settings.market, min_coverage=0.0))
@@ -389,7 +389,9 @@ def test_a_halved_price_is_told_and_only_the_windows_that_span_the_night_lose_wh
         assert done.model_id is not None
         assert done.challenger is not None
         (kept,) = (tmp_path / "home" / "backtest").glob(f"*/{attempt.model_id}-*.onnx")
-        ours, theirs = (artifact.load(path).meta for path in (kept, Registry(tmp_path / day).onnx_path(done.model_id)))
+        ours, theirs = (
+            artifact.load(path).meta for path in (kept, Registry(tmp_path / day).locate_onnx(done.model_id))
+        )
         assert ours.data_digest == theirs.data_digest, day
         assert attempt.sharpe == done.challenger.sharpe, day
         assert any("left out" in event.text and "AMD" in event.text for event in events) == (day > "2025-08-13")
@@ -412,7 +414,7 @@ def test_a_ticker_that_a_week_leaves_out_is_no_peer_of_the_others(tmp_path: Path
     assert done.model_id is not None
     assert done.challenger is not None
     (kept,) = (tmp_path / "home" / "backtest").glob(f"*/{attempt.model_id}-*.onnx")
-    path = Registry(tmp_path / "other").onnx_path(done.model_id)
+    path = Registry(tmp_path / "other").locate_onnx(done.model_id)
     ours, theirs = (artifact.load(path).meta for path in (kept, path))
     assert theirs.tickers == ("AAPL", "AMD")
     assert ours.data_digest == theirs.data_digest
@@ -522,7 +524,7 @@ def build_shop_of(settings: Settings) -> Workshop:
         settings=settings,
         table=Table(pl.DataFrame),
         params={},
-        features=artifact.our_features(),
+        features=artifact.list_our_features(),
         source="x",
         synthetic=True,
         frame_minutes=30,

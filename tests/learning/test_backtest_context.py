@@ -70,7 +70,7 @@ def test_each_week_leaves_out_the_context_ticker_that_its_retrain_would_leave_ou
     assert retrained.challenger is not None
     assert attempt.sharpe == retrained.challenger.sharpe
     (kept,) = [path for path in (home / "backtest").glob("*/20250822_*-*.onnx") if "fold" not in path.name]
-    theirs = artifact.load(Registry(tmp_path).onnx_path(str(retrained.model_id))).meta
+    theirs = artifact.load(Registry(tmp_path).locate_onnx(str(retrained.model_id))).meta
     assert artifact.load(kept).meta.data_digest == theirs.data_digest
 
 

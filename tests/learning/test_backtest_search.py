@@ -21,8 +21,8 @@ from hftcl.exam.policies import PolicyRun, SessionPnl, build_run
 from hftcl.exam.split import Session
 from hftcl.learning.backtest.report import FREE, SEARCHED, SEARCHED_FREE
 from hftcl.learning.backtest.reports import BacktestReport
-from hftcl.learning.backtest.searched import SearchOfWeeks, limit_weeks, report_searched
-from hftcl.learning.reports import document
+from hftcl.learning.backtest.searched import SearchOfWeeks, count_weeks_at_once, report_searched
+from hftcl.learning.reports import build_document
 from hftcl.learning.search.reports import SearchReport
 from hftcl.market.window import open_market
 from hftcl.settings import Settings
@@ -110,13 +110,13 @@ def by_hand(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SearchRepor
 
 def test_no_more_weeks_are_open_than_fit_into_the_memory_of_this_machine_however_large_the_cluster() -> None:
     told: list[Event] = []
-    assert limit_weeks(64, 10**9, told.append, lambda: 5 * 10**9) == 4, "a tenth stays free"
+    assert count_weeks_at_once(64, 10**9, told.append, lambda: 5 * 10**9) == 4, "a tenth stays free"
     assert [(event.level, event.text) for event in told] == [
         (Level.WARNING, "4 of 64 weeks at the same time: one takes 1.0 GB here, and 5.0 GB of memory are free")
     ]
-    assert limit_weeks(2, 10**9, told.append, lambda: 5 * 10**9) == 2
-    assert limit_weeks(64, 10**9, told.append, lambda: None) == 64, "nobody tells"
-    assert limit_weeks(64, 10**9, lambda _: None, lambda: 1000) == 1
+    assert count_weeks_at_once(2, 10**9, told.append, lambda: 5 * 10**9) == 2
+    assert count_weeks_at_once(64, 10**9, told.append, lambda: None) == 64, "nobody tells"
+    assert count_weeks_at_once(64, 10**9, lambda _: None, lambda: 1000) == 1
     assert len(told) == 1
 
 
@@ -169,7 +169,7 @@ def test_no_later_exam_lies_on_a_session_on_which_a_trial_was_scored(report: Bac
 
 
 def test_searched_stands_beside_the_policy_on_the_same_sessions_and_bars(report: BacktestReport, home: Path) -> None:
-    told = document(report)
+    told = build_document(report)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert list(told["policies"])[-2:] == ["searched", "searched, ungated"]
     days = [list(policy["pnl_by_session"]) for policy in told["policies"].values()]
@@ -197,7 +197,7 @@ def test_a_search_paid_where_its_weeks_earned_more_than_hftcl_toml(
     def earn(nets: list[float]) -> PolicyRun:
         return build_run([SessionPnl(gross=net, net=net, turnover=1.0) for net in nets], days)
 
-    asked, found = SearchOfWeeks.of(settings_of(tmp_path), None), earn(searched)
+    asked, found = SearchOfWeeks.from_settings(settings_of(tmp_path), None), earn(searched)
     told = report_searched(asked, (), {}, {SEARCHED: found, SEARCHED_FREE: found, FREE: earn(plain)})
     assert told.conclusion == concluded
     assert "Sharpe of searching each week less that of hftcl.toml" in told.reason
@@ -255,7 +255,7 @@ def test_killed_and_started_again_it_goes_on_and_says_the_same(
         first.send_signal(signal.SIGKILL)
         first.wait()
     kept = read_trials(tmp_path)
-    told, expected = answer_here(tmp_path, *command[1:]), document(report)
+    told, expected = answer_here(tmp_path, *command[1:]), build_document(report)
     assert told["search"]["resumed"] == sum(map(len, kept.values())) >= 2
     assert {**told["search"], "resumed": 0} == expected["search"]
     assert told["policies"] == expected["policies"]
@@ -335,7 +335,7 @@ def test_the_table_and_the_page_tell_both_verdicts(report: BacktestReport, capsy
     said = " ".join(capsys.readouterr().out.split())
     assert "NOT SHOWN that retraining paid" in said
     assert "NOT SHOWN that searching paid" in said
-    page = pages.backtest(report)
+    page = pages.draw_backtest(report)
     assert report.search is not None
     for week in report.search.weeks:
         assert f"{week.inner_sharpe:.2f}" in said

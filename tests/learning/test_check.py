@@ -18,7 +18,7 @@ from hftcl.archive.records import NewModel
 from hftcl.archive.registry import Registry
 from hftcl.exam.detector import ShiryaevRoberts
 from hftcl.exam.metrics import sharpe
-from hftcl.learning.reports import CheckReport, document
+from hftcl.learning.reports import CheckReport, build_document
 from hftcl.learning.triggers import Trigger
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.settings import Settings
@@ -103,7 +103,7 @@ def test_every_trigger_is_shown_whether_it_fired_or_not(checked: tuple[CheckRepo
     names = ["no_model", "age", "recent_sharpe", "degraded", "drift", "manual"]
     assert [each.name for each in report.triggers] == names
     assert all(each.evidence for each in report.triggers)
-    told = document(report)["triggers"]
+    told = build_document(report)["triggers"]
     assert all(set(each) == {"name", "fired", "value", "threshold", "evidence"} for each in told)
 
 
@@ -136,14 +136,14 @@ def test_a_market_that_moves_three_times_as_much_has_drifted_and_the_volatility_
 
 def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> None:
     """The very model that serves, archived again without the bins, as the release before wrote it."""
-    archive, live = ModelArchive(home), Registry(home).models()[0]
-    file = archive.onnx_path(live.model_id).read_bytes()
+    archive, live = ModelArchive(home), Registry(home).list_models()[0]
+    file = archive.locate_onnx(live.model_id).read_bytes()
     known = artifact.describe(file)
     model_id = archive.claim_id(NOW + timedelta(minutes=1))
     meta = replace(known, model_id=model_id, feature_bins=None, exam_slices=None)
     older = artifact.build(file, meta, np.asarray(known.canary_rows, dtype=np.float32))
     new = {item.name: getattr(live, item.name) for item in fields(NewModel)}
-    pkl = archive.pkl_path(live.model_id).read_bytes()
+    pkl = archive.locate_pkl(live.model_id).read_bytes()
     archive.add(NewModel(**{**new, "model_id": model_id}), older, pkl, now=NOW)
     archive.deploy(model_id, now=NOW, reason="as the release before wrote it")
     report = learning(on_files(home)).check()
@@ -155,7 +155,7 @@ def test_a_model_file_of_an_earlier_release_leaves_drift_untold(home: Path) -> N
 
 def recorded(home: Path, returns: list[float], *, last: date) -> None:
     """Give the policy a record of these returns on consecutive days up to `last`, before what it has."""
-    archive, model = ModelArchive(home), Registry(home).models()[0]
+    archive, model = ModelArchive(home), Registry(home).list_models()[0]
     archive.record_sessions(
         [
             RecordedSession(
@@ -179,14 +179,14 @@ def test_the_detector_reads_the_record_and_then_the_sessions_since(home: Path) -
     """A second way: the detector fed by hand with the record, then with what `exam` says of the later sessions."""
     recorded(home, [0.001, -0.002] * 15, last=date(2025, 11, 30))
     found = trigger(learning(on_files(home)).check(), "degraded")
-    scored = learning(on_files(home)).exam(Registry(home).models()[0].model_id, "2026-01-09", "2026-02-05")
+    scored = learning(on_files(home)).exam(Registry(home).list_models()[0].model_id, "2026-01-09", "2026-02-05")
     state, policy = ShiryaevRoberts(sessions_per_year=252), hash_policy(on_files(home))
     known = [each.net for each in read_sessions(Registry(home), synthetic=False, policy=policy)]
     for net in (*known, *scored.pnl_by_session.values()):
         state = state.update(net)
     assert found.value == pytest.approx(state.statistic, rel=1e-9)
     assert f"({len(known)} recorded, {scored.sessions} since)" in found.evidence
-    assert len(known) == 30 + Registry(home).models()[0].report["exam"]["sessions"]
+    assert len(known) == 30 + Registry(home).list_models()[0].report["exam"]["sessions"]
 
 
 def test_losses_that_were_already_judged_do_not_fire_and_losses_since_do(home: Path) -> None:
@@ -251,12 +251,12 @@ def test_a_damaged_model_is_told_and_the_check_goes_on(home: Path) -> None:
 
 
 def test_a_forced_retrain_is_recorded_as_asked_for_by_a_person(trained: Path) -> None:
-    report = Registry(trained).models()[0].report
+    report = Registry(trained).list_models()[0].report
     assert [(each["name"], each["fired"]) for each in report["triggers"]] == [("manual", True)]
 
 
 def test_the_model_file_keeps_the_slices_of_its_exam_and_still_predicts_what_was_examined(trained: Path) -> None:
-    record = Registry(trained).models()[0]
+    record = Registry(trained).list_models()[0]
     model = artifact.load(trained / "trained_stock_model.onnx", expected_sha256=record.sha256)
     kept, told = model.meta.exam_slices, record.report["challenger"]["slices"]
     assert kept is not None
@@ -274,7 +274,7 @@ def test_the_model_file_keeps_the_slices_of_its_exam_and_still_predicts_what_was
 
 def test_what_the_bot_has_traded_stands_before_what_the_model_would_have_made(home: Path) -> None:
     """A second way: the Sharpe ratio of the account's own change, session by session."""
-    model = Registry(home).models()[0].model_id
+    model = Registry(home).list_models()[0].model_id
     first, last = date(2026, 1, 12), date(2026, 2, 13)
     world = write_ledger(home / "ledger.sqlite", first=first, last=last, model=model, swaps={}, drift=-0.0006)
     found = trigger(learning(on_files(home)).check(), "recent_sharpe")
@@ -286,7 +286,7 @@ def test_what_the_bot_has_traded_stands_before_what_the_model_would_have_made(ho
 
 
 def test_too_short_a_ledger_or_another_model_s_leaves_the_trigger_to_the_bars(home: Path) -> None:
-    model = Registry(home).models()[0].model_id
+    model = Registry(home).list_models()[0].model_id
     write_ledger(home / "ledger.sqlite", first=date(2026, 1, 12), last=date(2026, 1, 16), model=model, swaps={})
     short = trigger(learning(on_files(home)).check(), "recent_sharpe")
     assert "sessions that the model has not seen" in short.evidence

@@ -11,7 +11,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.registry import Registry
 from hftcl.errors import FeatureError, IntegrityError, UsageError
 from hftcl.events import ignore
@@ -54,7 +54,7 @@ class Wide:
 
     @property
     def data(self) -> bytes:
-        return Registry(self.file.parent).onnx_path(str(self.report.model_id)).read_bytes()
+        return Registry(self.file.parent).locate_onnx(str(self.report.model_id)).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +91,11 @@ def test_the_model_file_names_the_columns_that_it_needs_and_only_traded_tickers(
     ],
 )
 def test_a_bot_without_them_refuses_the_model(wide: Wide, market: dict[str, Any], said: str) -> None:
-    wide_set = our_features(wide.settings)
+    wide_set = list_our_features(wide.settings)
     assert artifact.load(wide.data, expected_features=wide_set).meta.columns == wide_set.columns
     lacking = other(replace(wide.settings, features=Settings().features), **market)
     with pytest.raises(IntegrityError, match=said):
-        artifact.load(wide.data, expected_features=our_features(lacking))
+        artifact.load(wide.data, expected_features=list_our_features(lacking))
 
 
 def test_the_replay_holds_the_positions_of_the_exam_and_says_where_the_context_is_silent(wide: Wide) -> None:
@@ -132,7 +132,7 @@ def test_a_bar_is_explained_with_what_its_model_read_of_the_context(wide: Wide) 
 
 
 def test_a_context_ticker_without_bars_is_told_apart_from_the_watchlist(tmp_path: Path) -> None:
-    days = Calendar("XNYS").sessions(date(2026, 1, 26), date(2026, 1, 30))
+    days = Calendar("XNYS").list_sessions(date(2026, 1, 26), date(2026, 1, 30))
     exchange = Exchange(quiet_bars("AAA", first=days["session"][0], last=days["session"][-1], step=30))
     told: list[str] = []
     window = Window(

@@ -31,7 +31,7 @@ def test_the_champions_that_gave_way_are_scored_back_to_the_last_that_was_beaten
         for place in (FIRST, BEATEN_IT, CONCEDED, AGAIN)
     ]
     archive = ModelArchive(tmp_path)
-    assert [model.model_id for model in archive.lineage()] == ids[::-1]
+    assert [model.model_id for model in archive.trace_lineage()] == ids[::-1]
     data = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble()
     division = split_for_exam(list_sessions(data.frame), settings.exam, champion_last_label=None)
 
@@ -45,7 +45,7 @@ def test_the_champions_that_gave_way_are_scored_back_to_the_last_that_was_beaten
     assert champion is not None
     assert (champion.record.model_id, champion.problem) == (ids[AGAIN], None)
     assert _list_conceding_sharpes(archive, champion, data, division, settings) == (score(CONCEDED), score(BEATEN_IT))
-    archive.onnx_path(ids[CONCEDED]).unlink()
+    archive.locate_onnx(ids[CONCEDED]).unlink()
     told = _list_conceding_sharpes(archive, champion, data, division, settings)
     assert math.isnan(told[0]), "what cannot be scored has no figure"
     assert told[1:] == (score(BEATEN_IT),)

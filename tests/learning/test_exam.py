@@ -13,7 +13,7 @@ from hftcl.archive.looks import read_looks
 from hftcl.archive.registry import Registry
 from hftcl.errors import IntegrityError, ModelNotFoundError, NoDataError, UnfitModelError, UsageError
 from hftcl.events import Event, Level
-from hftcl.learning.reports import document
+from hftcl.learning.reports import build_document
 from hftcl.settings import Settings
 from tests.archive.sample_models import added, archive_in
 from tests.in_process import call
@@ -37,20 +37,20 @@ def trained(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def archived(home: Path) -> str:
-    return Registry(home).models()[0].model_id
+    return Registry(home).list_models()[0].model_id
 
 
 def first_allowed(home: Path) -> date:
     """Return the first session of its exam: the second after the training, one being embargoed."""
-    found = Registry(home).models()[0].exam_from
+    found = Registry(home).list_models()[0].exam_from
     assert found is not None
     return found
 
 
 def test_the_sessions_of_its_exam_give_the_very_figures_of_its_exam(trained: Path) -> None:
-    record = Registry(trained).models()[0]
+    record = Registry(trained).list_models()[0]
     exam = record.report["exam"]
-    found = document(learning(small(trained)).exam(record.model_id, exam["from"], exam["to"]))
+    found = build_document(learning(small(trained)).exam(record.model_id, exam["from"], exam["to"]))
     challenger = record.report["challenger"]
     assert {name: found[name] for name in challenger} == challenger
     assert (found["from"], found["to"], found["sessions"]) == (exam["from"], exam["to"], exam["sessions"])
@@ -63,14 +63,14 @@ def test_later_bars_are_scored_and_what_is_written_is_that_they_were_looked_at(t
             path: changed for path, changed in kept.items() if path.name not in {"registry.sqlite", "models", ".lock"}
         }
 
-    before, models = snapshot(), Registry(trained).models()
+    before, models = snapshot(), Registry(trained).list_models()
     found = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 2, 6))
     assert found.sessions == 19  # without Martin Luther King Day
     assert (found.from_, found.to) == (date(2026, 1, 12), date(2026, 2, 6))
     assert len(found.pnl_by_session) == 19
     assert found.trades > 0
     assert snapshot() == before
-    assert Registry(trained).models() == models
+    assert Registry(trained).list_models() == models
     again = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 2, 6))
     part = learning(small(trained)).exam(archived(trained), date(2026, 1, 12), date(2026, 1, 23))
     assert (found.trials, again.trials, part.trials) == (1, 1, 1), "one candidate is one try"
@@ -159,7 +159,7 @@ def test_what_does_not_exist_is_refused(
 
 def test_a_damaged_or_deleted_file_is_refused(trained: Path, tmp_path: Path) -> None:
     home = Path(shutil.copytree(trained, tmp_path / "home"))
-    file = Registry(home).onnx_path(archived(home))
+    file = Registry(home).locate_onnx(archived(home))
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(IntegrityError, match="not the one that was registered"):
         learning(small(home)).exam(archived(home), "2026-01-12", "2026-01-16")

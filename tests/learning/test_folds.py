@@ -236,7 +236,7 @@ def test_a_model_says_which_libraries_the_process_that_trained_it_had_loaded(
     plan("upgrade")
     model = replace(walk.settings.model, family="watched")
     trained = replace(walk, settings=replace(walk.settings, model=model)).train(walk.parts[0])
-    here = artifact.library_versions(trained.trained.engine)
+    here = artifact.find_library_versions(trained.trained.engine)
     assert trained.model.meta.versions == {**here, "onnx": "99.0"}
 
 
@@ -303,7 +303,7 @@ def test_folds_train_one_after_the_other_only_where_one_fit_keeps_all_cores(
         params={},
         model_id="20260109_070000",
     )
-    assert trainer._fills_cores([part]) is fills
+    assert trainer._keeps_cores_busy([part]) is fills
 
 
 def test_the_folds_train_at_the_same_time_and_the_record_is_the_same(

@@ -15,7 +15,7 @@ from hftcl.archive import artifact
 from hftcl.archive.fitness import load_archived
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import ConfigError
 from hftcl.events import ignore
 from hftcl.exam.entry import NEVER, QUANTILES
@@ -114,7 +114,7 @@ def test_the_threshold_that_pays_is_told_and_in_the_model_file(net: tuple[Path, 
     best = paying[max(paying, key=lambda quantile: paying[quantile].net)]
     assert (report.entry.quantile, report.entry.threshold) == (best.quantile, best.threshold)
     assert meta.threshold == report.threshold == best.threshold
-    told = document(report)["entry"]
+    told = build_document(report)["entry"]
     assert told["quantile"] == best.quantile
     assert told["reason"].startswith(f"quantile {best.quantile:g} earned most of 9 thresholds on ")
     assert meta.idle == ""
@@ -143,7 +143,7 @@ def require_earned(home: Path, report: RetrainReport, settings: Settings, frame:
             small(home),
             model_id="inner",
             params=merge_params(settings),
-            features=artifact.our_features(),
+            features=artifact.list_our_features(),
             source="synthetic",
             synthetic=True,
             pool=pool,
@@ -206,10 +206,10 @@ def test_a_model_that_finds_nothing_worth_its_cost_trades_nothing_and_says_so(tm
         "the challenger would trade nothing: none of 9 thresholds earned more than its standard error"
     )
     archive = Registry(tmp_path)
-    (attempt,) = archive.attempts()
+    (attempt,) = archive.list_attempts()
     assert (attempt.outcome, attempt.model_id) == ("rejected", report.model_id), "else another is trained every night"
-    (record,) = archive.models()
-    model = load_archived(archive, record, None, artifact.our_features())
+    (record,) = archive.list_models()
+    model = load_archived(archive, record, None, artifact.list_our_features())
     assert model.meta.threshold == NEVER
     assert model.meta.idle == report.entry.reason
     explained = explain(small(tmp_path, **DEAR), str(report.model_id), now=LATER, on_event=ignore)
@@ -256,7 +256,7 @@ def wary(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RetrainReport,
     bot, exam = replayed_and_examined(home, small(home, **WARY), str(report.model_id))
     assert bot == exam is not None
     with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
-        return home, report, ledger.decisions()
+        return home, report, ledger.read_decisions()
 
 
 def test_exam_and_bot_agree_on_one_side_with_weights_by_volatility(
@@ -336,7 +336,7 @@ def test_the_rows_of_one_horizon_are_gone_when_those_of_the_next_are_gathered(
     frame = frame_of(tmp_path, AUTO)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     monkeypatch.setattr(TrainingRows, "gather", watch)
-    names, params = artifact.our_features().names, merge_params(settings)
+    names, params = artifact.list_our_features().names, merge_params(settings)
     with TrainingPool() as pool:
         training = Training(settings=settings, params=params, pool=pool, on_event=ignore)
         choose_net_horizon(frame, division, training, names=names, weight=1.0)
@@ -375,7 +375,7 @@ def test_exam_and_bot_agree_on_every_position_of_a_model_of_all_that_was_chosen_
     bot, exam = replayed_and_examined(home, small(home, **REFIT), meta.model_id)
     assert bot == exam is not None
     with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
-        assert (ledger.decisions()["target"] != 0).any(), "of a model that holds nothing all would agree"
+        assert (ledger.read_decisions()["target"] != 0).any(), "of a model that holds nothing all would agree"
 
 
 def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_the_exam(
@@ -383,7 +383,7 @@ def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_
 ) -> None:
     home, report = refitted
     refit, twin = (
-        artifact.describe(Registry(home).onnx_path(str(model_id))) for model_id in (report.model_id, report.twin)
+        artifact.describe(Registry(home).locate_onnx(str(model_id))) for model_id in (report.model_id, report.twin)
     )
     assert twin.entry is not None
     assert twin.horizon is not None
@@ -498,7 +498,7 @@ def test_features_that_are_worth_little_leave_with_the_reason(
     kept = {worth.name for worth in meta.selection.kept}
     assert 0 < len(kept) < 31
     assert {worth.importance < 0.002 for worth in meta.selection.dropped} == {True}
-    ours = artifact.our_features()
+    ours = artifact.list_our_features()
     assert meta.feature_names == report.features == tuple(name for name in ours.names if name in kept)
     assert meta.features_hash == ours.narrow(meta.feature_names).definitions_hash
     (row,) = history(home, calendar="XNYS", lineage=True)
@@ -544,5 +544,5 @@ def test_a_forest_is_told_beside_a_ridge_of_the_same_rows_that_decides_nothing(
     assert report.baseline.model_id == "ridge"
     assert report.baseline.positions_sha256 == ridge.challenger.positions_sha256
     assert report.baseline.pnl_by_session == ridge.challenger.pnl_by_session
-    assert (report.trials, [record.family for record in Registry(tmp_path / "forest").models()]) == (1, ["forest"])
+    assert (report.trials, [record.family for record in Registry(tmp_path / "forest").list_models()]) == (1, ["forest"])
     assert not [fact for fact in report.evidence if "ridge" in fact.text]

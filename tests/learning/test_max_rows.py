@@ -43,7 +43,7 @@ def test_file_verdict_and_history_say_it_and_the_model_comes_out_again_to_the_bi
     report = learning(settings).retrain(force=True)
     assert report.max_rows == MOST
     assert report.model_id is not None
-    meta = artifact.describe(Registry(tmp_path).onnx_path(report.model_id))
+    meta = artifact.describe(Registry(tmp_path).locate_onnx(report.model_id))
     assert meta.max_rows == MOST
     assert meta.rows == report.rows
     assert (report.rows > MOST) == (family == "forest"), "a forest draws from all rows, a ridge has the sample alone"
@@ -92,7 +92,7 @@ def test_the_bound_of_the_file_reckons_with_the_sample_that_a_tree_learns_from(
         for limit in (MOST, 0):
             one = replace(settings, model=replace(settings.model, max_rows=limit))
             training = Training(settings=one, params=merge_params(one), pool=pool, on_event=told.append)
-            choose(frame, division, artifact.our_features(), training).learn()
+            choose(frame, division, artifact.list_our_features(), training).learn()
             warned = ["the model may take up to" in event.text for event in told]
             assert any(warned) == (limit == 0), "twenty thousand rows might fill more"
 

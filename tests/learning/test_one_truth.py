@@ -10,7 +10,7 @@ import pytest
 from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.deployment import ModelArchive
-from hftcl.archive.export import csv_bytes
+from hftcl.archive.export import write_csv
 from hftcl.archive.fitness import find_market_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import find_edge_in_force
@@ -169,7 +169,7 @@ def test_the_csv_lists_models_in_the_order_in_which_they_came(tmp_path: Path) ->
     back = added(archive, T0).model_id
     lines = archive.csv.read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in lines] == [back, ahead]
-    assert archive.csv.read_bytes() == csv_bytes(archive.models()), "else the doctor would warn for a year"
+    assert archive.csv.read_bytes() == write_csv(archive.list_models()), "else the doctor would warn for a year"
 
 
 def test_a_ticker_without_bars_earns_nothing_and_does_not_raise_the_others() -> None:
@@ -260,7 +260,7 @@ def test_which_market_a_verdict_was_about_is_known_without_the_model_s_file(
     judged = archived(tmp_path, deploy=False, outcome="rejected", report=market)
     archive = ModelArchive(tmp_path)
     archive.record_attempt(TRAINED, kind="retrain", outcome="rejected", reason="", model_id=judged)
-    archive.onnx_path(judged).unlink()
+    archive.locate_onnx(judged).unlink()
     checked = ContinuousLearning(settings_of(tmp_path), clock=lambda: TRAINED + HOUR).check()
     assert trigger_of(checked, "age").evidence.startswith("candidate ") is counts
 

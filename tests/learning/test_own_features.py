@@ -70,18 +70,18 @@ def test_a_champion_without_the_feature_defends_itself_and_the_file_holds_no_cod
     assert meta.feature_names[-1] == "ret_60"
     assert [bool(source) for source in meta.feature_sources] == [False] * 31 + [True]
     assert b"SECRET_SAUCE" not in data
-    assert artifact.load(data, expected_features=artifact.our_features(settings)).meta == meta
-    dropped = artifact.our_features(replace(settings, features=replace(settings.features, drop=("mine",))))
+    assert artifact.load(data, expected_features=artifact.list_our_features(settings)).meta == meta
+    dropped = artifact.list_our_features(replace(settings, features=replace(settings.features, drop=("mine",))))
     assert dropped.names == FEATURE_NAMES
     assert artifact.load(data, expected_features=dropped.narrow(meta.feature_names)).meta == meta, (
         "it defends itself against the first model without the feature"
     )
     with pytest.raises(IntegrityError, match="ret_60 is gone"):
-        artifact.load(data, expected_features=artifact.our_features().narrow(meta.feature_names))
+        artifact.load(data, expected_features=artifact.list_our_features().narrow(meta.feature_names))
     original = file.read_text()
     file.write_text(original.replace("= 60\n", "= 59\n"))
     with pytest.raises(IntegrityError, match="the file of ret_60 was changed since"):
-        artifact.load(data, expected_features=artifact.our_features(settings))
+        artifact.load(data, expected_features=artifact.list_our_features(settings))
     file.write_text(original)
 
 
@@ -107,13 +107,13 @@ def test_a_file_that_is_changed_while_a_training_runs_ends_it(grown: tuple[Setti
         if event.stage == stage and event.total and event.done == event.total:
             file.write_text(original.replace("= 60\n", "= 59\n"))
 
-    before = [model.model_id for model in Registry(Home.of(settings).root).models()]
+    before = [model.model_id for model in Registry(Home.of(settings).root).list_models()]
     try:
         with pytest.raises(FeatureError, match=r"a file was changed while this ran \(.*my_features\.py\)"):
             ContinuousLearning(settings, clock=lambda: NOW, on_event=change).retrain(force=True)
     finally:
         file.write_text(original)
-    assert [model.model_id for model in Registry(Home.of(settings).root).models()] == before
+    assert [model.model_id for model in Registry(Home.of(settings).root).list_models()] == before
 
 
 def test_a_file_that_is_changed_while_folds_are_trained_ends_a_retrain_that_only_tells(

@@ -75,7 +75,7 @@ def test_one_file_holds_them_with_all_that_was_chosen_inside(trained: tuple[Path
     assert len(meta.feature_names) < 31
     assert meta.selection == report.selection
     settings = small(home, **ALL)
-    features = artifact.our_features(settings).narrow(meta.feature_names)
+    features = artifact.list_our_features(settings).narrow(meta.feature_names)
     assert is_made_by(meta, settings, merge_params(settings), features=features)
     one_for_all = replace(settings, model=replace(settings.model, per="watchlist"))
     assert not is_made_by(meta, one_for_all, merge_params(settings), features=features)
@@ -112,7 +112,7 @@ def test_a_ticker_without_a_model_is_held_and_named_by_whatever_uses_it(
     assert bot == exam.positions_sha256
     assert exam.pnl_by_ticker["JNJ"] == 0
     with LedgerReader(Home.of(settings).ledger.parent / "replay" / "ledger.sqlite") as ledger:
-        rows = ledger.decisions("production").filter(pl.col("ticker") == "JNJ")
+        rows = ledger.read_decisions("production").filter(pl.col("ticker") == "JNJ")
     assert set(rows["code"]) == {"hold_no_model"}
     assert rows["prediction"].null_count() == rows.height
 
@@ -153,9 +153,9 @@ def test_each_row_is_predicted_by_a_training_on_its_ticker_alone(tmp_path: Path)
     division = split(list_sessions(frame), exam_sessions=10, embargo_sessions=1)
     with TrainingPool() as pool:
         training = Training(settings=settings, params=merge_params(settings), pool=pool, on_event=ignore)
-        joined = choose(frame, division, artifact.our_features(), training).learn()
+        joined = choose(frame, division, artifact.list_our_features(), training).learn()
         own = frame.filter(pl.col("ticker") == "AMD")
-        alone = choose(own, division, artifact.our_features(), training).learn()
+        alone = choose(own, division, artifact.list_our_features(), training).learn()
     assert joined.rows.inputs.tickers == ("AAPL", "AMD", "TSLA")
     amd = joined.rows.X[:, -1] == 1
     np.testing.assert_array_equal(joined.rows.X[amd, :-1], alone.rows.X[:, :-1])
@@ -179,16 +179,16 @@ def test_a_ticker_with_too_few_rows_gets_no_model_and_is_named_and_without_any_t
             pool=pool,
             on_event=lambda event: told.append(event.text),
         )
-        learnt = choose(few, division, artifact.our_features(), training).learn()
+        learnt = choose(few, division, artifact.list_our_features(), training).learn()
         assert learnt.rows.inputs.tickers == ("AAPL", "TSLA")
         assert "AMD" not in set(learnt.rows.frame["ticker"])
         assert "too few rows for a model of its own, so no position is opened in it: AMD (0 rows)" in told
         gone = frame.filter((pl.col("ticker") != "AMD") | ~pl.col("session").is_in(division.train_days[-8:]))
-        rows = choose(gone, division, artifact.our_features(), training).learn().rows
+        rows = choose(gone, division, artifact.list_our_features(), training).learn().rows
         assert rows.inputs.tickers == ("AAPL", "TSLA")
         assert rows.thin["AMD"] >= 1_000, "rows enough, and none held out that could set a threshold"
         with pytest.raises(NoDataError, match=r'per = "ticker": none of 1 ticker has 1,000 rows .* AMD has \d+\.'):
-            choose(few.filter(pl.col("ticker") == "AMD"), division, artifact.our_features(), training).learn()
+            choose(few.filter(pl.col("ticker") == "AMD"), division, artifact.list_our_features(), training).learn()
 
 
 def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
@@ -201,7 +201,7 @@ def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
     told: list[Event] = []
     with TrainingPool() as pool:
         training = Training(settings=settings, params=merge_params(settings), pool=pool, on_event=told.append)
-        choose(frame, division, artifact.our_features(), training).learn()
+        choose(frame, division, artifact.list_our_features(), training).learn()
     texts = [event.text for event in told if event.level is Level.WARNING]
     assert ["the model may take up to" in text and "[model] per" in text for text in texts] == [True]
     assert told.index(next(event for event in told if event.text in texts)) == 0, "before any tree"
@@ -209,9 +209,9 @@ def test_before_a_training_it_is_told_that_the_file_may_be_too_large(
 
 def test_a_prediction_is_missing_for_a_ticker_without_a_model_alone(trained: tuple[Path, RetrainReport]) -> None:
     home, _ = trained
-    (record,) = Registry(home).models()
+    (record,) = Registry(home).list_models()
     settings = small(home, **ALL)
-    model = load_archived(Registry(home), record, None, artifact.our_features())
+    model = load_archived(Registry(home), record, None, artifact.list_our_features())
     frame = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore).assemble().frame.tail(3000)
     renamed = frame.with_columns(pl.when(pl.col("minute") > 200).then(pl.lit("X")).otherwise("ticker").alias("ticker"))
     before, after = predict_bars(model, frame)[0], predict_bars(model, renamed)[0]

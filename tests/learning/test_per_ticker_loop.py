@@ -32,7 +32,7 @@ from hftcl.model.features import is_known
 from hftcl.model.serving import Predictor
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Settings
-from hftcl.strategy.positions import target_positions
+from hftcl.strategy.positions import compute_target_positions
 from hftcl.strategy.weights import weigh
 from tests.in_process import answer_here
 from tests.installed import HFTCL, PATIENCE_S, give_calendar
@@ -120,7 +120,7 @@ def earn_alone(data: Dataset, part: ExamSplit, settings: Settings, pool: Trainin
         parts.append(own.select("ticker", "ts").with_columns(prediction=pl.Series(predicted)))
     threshold = float(np.float32(np.quantile(np.abs(np.concatenate(held_out)), settings.strategy.entry_quantile)))
     predicted_rows = exam.join(pl.concat(parts), on=["ticker", "ts"], how="left", maintain_order="left")
-    positions = target_positions(
+    positions = compute_target_positions(
         predicted_rows.select("ticker", "ts", "session", "minute", "session_minutes", "prediction"),
         threshold=threshold,
         horizon_minutes=settings.model.target_minutes,
@@ -238,7 +238,7 @@ def test_a_backtest_that_was_killed_goes_on_and_its_week_is_what_the_retrain_tra
     files = [path for path in (home / "backtest").glob("*/20250801_*-*.onnx") if "fold" not in path.name]
     metas = [artifact.load(path).meta for path in files]
     (ours,) = [meta for meta in metas if (meta.horizon_minutes, meta.entry_quantile) == (30, 0.9)]
-    theirs = artifact.load(Registry(other).onnx_path(str(done.model_id))).meta
+    theirs = artifact.load(Registry(other).locate_onnx(str(done.model_id))).meta
     assert ours.ticker_models == ("AAPL", "AMD")
     for name in ("ticker_models", "canary_rows", "canary_predictions", "threshold", "data_digest"):
         assert getattr(ours, name) == getattr(theirs, name), name

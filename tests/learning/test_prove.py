@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hftcl import ContinuousLearning
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.errors import NoDataError
 from hftcl.events import ignore
 from hftcl.learning import dataset
@@ -33,7 +33,7 @@ def proved(home: Path, monkeypatch: pytest.MonkeyPatch, feature: Feature | None 
     """Prove on eight sessions; by this seed the bot's way is compared on the short one of them."""
     if feature is not None:
         table = (feature, *FEATURES[1:])
-        monkeypatch.setattr(dataset, "our_features", lambda _settings: replace(our_features(), table=table))
+        monkeypatch.setattr(dataset, "our_features", lambda _settings: replace(list_our_features(), table=table))
     settings = small(home, market={"watchlist": ("AAPL",), "lookback_days": 10})
     report = ContinuousLearning(settings, clock=lambda: NOW).prove(cases=2, seed=2, as_of=SHORT_DAY.isoformat())
     assert report.streamed_bars == 210
@@ -158,7 +158,7 @@ def test_each_replacement_leaves_no_later_bar_as_it_was(tmp_path: Path) -> None:
     source, calendar = open_market(settings)
     from hftcl.market.bars import BAR_SCHEMA, clean
 
-    sessions = calendar.sessions(datetime(2026, 1, 5, tzinfo=UTC).date(), datetime(2026, 1, 5, tzinfo=UTC).date())
+    sessions = calendar.list_sessions(datetime(2026, 1, 5, tzinfo=UTC).date(), datetime(2026, 1, 5, tzinfo=UTC).date())
     raw = source.minutes("AAPL", sessions["session"][0], sessions["session"][0])
     bars, _ = clean(raw, sessions, ticker="AAPL")
     random = np.random.default_rng(0)

@@ -209,7 +209,7 @@ def test_both_decisions_are_reported_with_their_evidence(first: tuple[Path, Retr
     assert {fact.name for fact in report.edge_evidence} >= {"record sessions", "P(edge)", "PSR of the record"}
     assert report.p_edge is not None
     assert 0 < report.p_edge < 1
-    stored = Registry(home).models()[0].report
+    stored = Registry(home).list_models()[0].report
     assert (stored["edge"], stored["p_edge"]) == (report.edge, report.p_edge)
     assert report.exam is not None
     assert report.exam.noise_deviation == pytest.approx(np.sqrt(252 / 15))

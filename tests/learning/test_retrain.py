@@ -27,7 +27,7 @@ from hftcl.learning.alert_texts import build_retrain_alerts
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import Record
-from hftcl.learning.reports import RetrainReport, document
+from hftcl.learning.reports import RetrainReport, build_document
 from hftcl.learning.stories.collect import collect
 from hftcl.settings import Settings
 from tests.loop_cases import NOW, first_retrain, small
@@ -62,7 +62,7 @@ def home(trained: Path, tmp_path: Path) -> Path:
 
 
 def test_a_first_retrain_deploys_one_model_that_serves_and_is_archived(trained: Path) -> None:
-    records = Registry(trained).models()
+    records = Registry(trained).list_models()
     assert [record.is_deployed for record in records] == [True]
     live = records[0]
     production = artifact.load(trained / "trained_stock_model.onnx", expected_sha256=live.sha256)
@@ -85,19 +85,19 @@ def test_nothing_is_told_or_kept_of_an_exam_whose_graph_does_not_predict_what_wa
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: wrong\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[hftcl.families]\nwrong = wrong:Wrong\n")
     monkeypatch.syspath_prepend(folder)
-    before, looks, told = Registry(home).models(), read_looks(Registry(home), synthetic=True), list[Event]()
+    before, looks, told = Registry(home).list_models(), read_looks(Registry(home), synthetic=True), list[Event]()
     settings = small(home, model={"family": "wrong"})
     with pytest.raises(TrainingError, match="predicts otherwise"):
         learning(settings, NOW + timedelta(days=1), on_event=told.append).retrain(force=True)
     exam = [(event.done, event.total) for event in told if event.stage == "exam"]
     assert exam, "it was examined"
     assert all(done < total for done, total in exam), "and never to the end"
-    assert Registry(home).models() == before
+    assert Registry(home).list_models() == before
     assert read_looks(Registry(home), synthetic=True) == looks
 
 
 def test_no_exam_session_was_seen_in_training(trained: Path) -> None:
-    report = Registry(trained).models()[0].report
+    report = Registry(trained).list_models()[0].report
     meta = artifact.describe(trained / "trained_stock_model.onnx")
     assert report["exam"]["overlap_challenger"] == 0
     assert report["exam"]["overlap_champion"] == 0
@@ -108,7 +108,7 @@ def test_no_exam_session_was_seen_in_training(trained: Path) -> None:
 
 
 def test_the_pnl_of_the_exam_adds_up_session_by_session_and_ticker_by_ticker(trained: Path) -> None:
-    score = Registry(trained).models()[0].report["challenger"]
+    score = Registry(trained).list_models()[0].report["challenger"]
     assert sum(score["pnl_by_session"].values()) == pytest.approx(score["pnl"], abs=1e-12)
     assert sum(score["pnl_by_ticker"].values()) == pytest.approx(score["pnl"], abs=1e-12)
     assert score["gross_pnl"] - score["cost"] == pytest.approx(score["pnl"], abs=1e-12)
@@ -116,7 +116,7 @@ def test_the_pnl_of_the_exam_adds_up_session_by_session_and_ticker_by_ticker(tra
 
 def test_the_same_seed_and_bars_give_the_same_positions_to_the_bit(trained: Path, tmp_path: Path) -> None:
     again = learning(small(tmp_path, promote={"min_sharpe": -100})).retrain(force=True)
-    before = Registry(trained).models()[0].report["challenger"]
+    before = Registry(trained).list_models()[0].report["challenger"]
     assert again.challenger is not None
     assert again.challenger.positions_sha256 == before["positions_sha256"]
     assert again.challenger.pnl_by_session == before["pnl_by_session"]
@@ -244,11 +244,11 @@ def once_more(homes: Homes, tmp_path: Path) -> OnceMore:
     done, home = Registry(tmp_path / "done"), tmp_path / "home"
     rows = tuple(row for row, _ in read_all(done, synthetic=True))
     assert rows
-    path = done.onnx_path(report.model_id)
+    path = done.locate_onnx(report.model_id)
     candidate = Candidate(
         model=artifact.load(path),
         onnx=path.read_bytes(),
-        pkl=done.pkl_path(report.model_id).read_bytes(),
+        pkl=done.locate_pkl(report.model_id).read_bytes(),
         trained=None,  # type: ignore[arg-type]
         rows=report.rows,
         sessions=1,
@@ -272,8 +272,8 @@ def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_t
     monkeypatch.undo()
     registry = Registry(once_more.home)
     assert list(registry.folder.glob("model_*")) == []
-    assert (registry.models(), read_all(registry, synthetic=True)) == ((), ())
-    (attempt,) = registry.attempts()
+    assert (registry.list_models(), read_all(registry, synthetic=True)) == ((), ())
+    (attempt,) = registry.list_attempts()
     assert (attempt.outcome, attempt.model_id) == ("failed", None)
     assert "did not come to hold" in attempt.reason
     assert once_more.archive_and_deploy().serves == once_more.report.model_id
@@ -296,9 +296,9 @@ def test_a_candidate_that_is_archived_though_its_copies_could_not_be_written_is_
     monkeypatch.setattr(durable, "write_atomically", fill)
     with pytest.raises(StorageError, match="No space left on device"):
         once_more.archive_and_deploy()
-    assert [model.model_id for model in registry.models()] == [model_id]
+    assert [model.model_id for model in registry.list_models()] == [model_id]
     assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
-    (attempt,) = registry.attempts()
+    (attempt,) = registry.list_attempts()
     assert (attempt.outcome, attempt.model_id) == ("failed", model_id)
 
 
@@ -307,7 +307,7 @@ def test_an_attempt_that_failed_names_no_other_model_that_has_the_id(once_more: 
     other = replace(once_more, candidate=replace(once_more.candidate, onnx=once_more.candidate.onnx + b"x"))
     with pytest.raises(IntegrityError, match="its id is taken"):
         other.archive_and_deploy()
-    attempt, *_ = Registry(once_more.home).attempts()  # newest first
+    attempt, *_ = Registry(once_more.home).list_attempts()  # newest first
     assert (attempt.outcome, attempt.model_id) == ("failed", None)
     assert Registry(once_more.home).find(str(model_id)).sha256 != hashlib.sha256(other.candidate.onnx).hexdigest()
 
@@ -326,12 +326,12 @@ def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_mode
     rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
     report = learning(small(home, promote=rule), on_event=told.append).retrain(force=True)
     assert (report.outcome, report.serves) == ("deployed", report.model_id)
-    assert [record.model_id for record in Registry(home).models()] == [report.model_id]
+    assert [record.model_id for record in Registry(home).list_models()] == [report.model_id]
     assert any("so the examined model" in event.text for event in told)
 
 
 def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:
-    refit, twin = Registry(refitted).models()
+    refit, twin = Registry(refitted).list_models()
     assert (refit.twin, twin.twin) == (twin.model_id, None)
     assert (refit.is_deployed, twin.is_deployed) == (True, False)
     assert (refit.outcome, twin.outcome) == ("deployed", "deployed")
@@ -345,7 +345,7 @@ def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refit
 
 
 def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(refitted: Path) -> None:
-    refit, twin = Registry(refitted).models()[-2:]
+    refit, twin = Registry(refitted).list_models()[-2:]
     settings = small(refitted, promote={"min_sharpe": 100}, archive={"keep": 2})
     for hour in (1, 2):
         loop = learning(settings, NOW + timedelta(hours=hour))
@@ -362,7 +362,7 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
     later = [each for each in record if str(each.session) > "2025-12-18"]
     assert {each.model_id for each in later} == {twin.model_id}
     assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
-    kept = {record.model_id for record in Registry(refitted).models() if record.kept}
+    kept = {record.model_id for record in Registry(refitted).list_models() if record.kept}
     assert {refit.model_id, twin.model_id} <= kept, "two newer models alone would fill [archive] keep"
 
 
@@ -372,7 +372,7 @@ def test_a_candidate_that_is_too_weak_is_rejected_archived_and_does_not_serve(ho
     assert report.outcome == "rejected"
     assert "Sharpe" in report.reason
     assert Registry(home).find_live() == before
-    assert [record.outcome for record in Registry(home).models()] == ["rejected", "deployed"]
+    assert [record.outcome for record in Registry(home).list_models()] == ["rejected", "deployed"]
 
 
 def test_a_champion_that_was_trained_beyond_the_exam_leaves_it_inconclusive(home: Path) -> None:
@@ -433,7 +433,7 @@ def test_a_check_changes_not_one_file(home: Path) -> None:
 def test_a_check_scores_the_serving_model_on_sessions_that_it_has_not_seen(home: Path) -> None:
     report = learning(small(home), NOW).check()
     recent = next(trigger for trigger in report.triggers if trigger.name == "recent_sharpe")
-    exam = Registry(home).models()[0].report
+    exam = Registry(home).list_models()[0].report
     assert recent.value == pytest.approx(exam["challenger"]["sharpe"]), "the exam's sessions are all it has not seen"
 
 
@@ -454,8 +454,8 @@ def test_a_dry_run_archives_nothing_and_leaves_only_that_it_looked(tmp_path: Pat
     assert report.challenger is not None
     assert report.model_id is None
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
-    assert Registry(tmp_path).models() == ()
-    assert Registry(tmp_path).attempts() == ()
+    assert Registry(tmp_path).list_models() == ()
+    assert Registry(tmp_path).list_attempts() == ()
     (look,) = read_looks(Registry(tmp_path), synthetic=True)
     assert [day.isoformat() for day in look.sessions] == list(report.challenger.pnl_by_session)
 
@@ -530,7 +530,7 @@ def test_progress_counts_every_stage_to_its_end(home: Path) -> None:
 
 
 def test_the_report_is_plain_json_without_nan(trained: Path) -> None:
-    report = Registry(trained).models()[0].report
+    report = Registry(trained).list_models()[0].report
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
@@ -545,10 +545,10 @@ def test_what_a_listener_raises_stops_the_retrain_and_frees_everything(home: Pat
         if event.stage == stage and event.done:
             raise StopError
 
-    before = Registry(home).models()
+    before = Registry(home).list_models()
     with pytest.raises(StopError):
         learning(small(home), NOW + timedelta(hours=1), on_event=stop).retrain(force=True)
-    assert Registry(home).models() == before
+    assert Registry(home).list_models() == before
     assert list((home / "models").glob("*claim*")) == []
     assert learning(small(home), NOW + timedelta(hours=1)).retrain(force=True).model_id is not None
 
@@ -562,6 +562,6 @@ def test_no_bar_after_as_of_is_known(tmp_path: Path) -> None:
 
 
 def test_the_settings_are_documented_values_in_the_json(trained: Path) -> None:
-    report = document(learning(replace(small(trained)), NOW + timedelta(days=1)).check())
+    report = build_document(learning(replace(small(trained)), NOW + timedelta(days=1)).check())
     assert set(report) >= {"due", "reason", "triggers"}
     assert set(report["triggers"][0]) == {"name", "fired", "value", "threshold", "evidence"}

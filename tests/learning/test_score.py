@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.registry import Registry
 from hftcl.events import ignore
 from hftcl.exam.simulation import simulate
 from hftcl.learning.dataset import open_window
 from hftcl.learning.score import compute_information_coefficient, examine, run_late, run_model
-from hftcl.strategy.positions import target_positions
+from hftcl.strategy.positions import compute_target_positions
 from hftcl.strategy.weights import weigh
 from tests.loop_cases import NOW, first_retrain, small
 from tests.trained import Homes
@@ -32,9 +32,9 @@ def home(homes: Homes, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_decision_one_bar_late_is_what_the_bar_before_foretold(home: Path, jobs: int) -> None:
     settings = small(home)
     window = open_window(settings, as_of=None, now=NOW, save=False, on_event=ignore)
-    frame, record = window.assemble().frame, Registry(home).models()[0]
+    frame, record = window.assemble().frame, Registry(home).list_models()[0]
     model = load_fit(
-        Registry(home).onnx_path(record.model_id), sha256=None, market=None, features=our_features(settings)
+        Registry(home).locate_onnx(record.model_id), sha256=None, market=None, features=list_our_features(settings)
     )
     days = frame["session"].unique().sort().to_list()[-4:]
     watchlist = settings.market.watchlist
@@ -50,7 +50,7 @@ def test_a_decision_one_bar_late_is_what_the_bar_before_foretold(home: Path, job
     for ticker, session, value in zip(rows["ticker"], rows["session"], run.predicted, strict=True):
         late.append(before[2] if before[:2] == (ticker, session) else None)
         before = ticker, session, value
-    positions = target_positions(
+    positions = compute_target_positions(
         rows.with_columns(pl.Series("prediction", late, dtype=pl.Float32)),
         threshold=model.meta.threshold,
         horizon_minutes=model.meta.horizon_minutes,

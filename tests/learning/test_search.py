@@ -20,7 +20,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from hftcl import ContinuousLearning
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.looks import Look, read_looks
 from hftcl.archive.registry import Registry
 from hftcl.compute import Team, Wanted, open_engine
@@ -31,7 +31,7 @@ from hftcl.exam.split import list_sessions, split
 from hftcl.home import Home
 from hftcl.learning.candidate import merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
-from hftcl.learning.reports import document
+from hftcl.learning.reports import build_document
 from hftcl.learning.score import examine
 from hftcl.learning.search import sampler
 from hftcl.learning.search.inner import InnerExam, add_target
@@ -127,7 +127,7 @@ def figures(report: SearchReport) -> list[tuple[object, ...]]:
 
 
 def test_the_best_of_many_is_told_with_what_the_best_of_as_many_worthless_ones_would_show(report: SearchReport) -> None:
-    told = document(report)
+    told = build_document(report)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     assert [trial.number for trial in report.trials] == list(range(TRIALS))
     sharpes = [trial.inner_sharpe for trial in report.trials if trial.inner_sharpe is not None]
@@ -168,7 +168,7 @@ def test_the_difference_is_told_as_the_lines_of_the_file_and_nothing_is_changed(
         assert f" [{section}]" in report.difference.splitlines()
         if path in configured:
             assert f"-{name} = {configured[path]}\n+{name} = {value}" in report.difference
-    assert Registry(home).models() == ()
+    assert Registry(home).list_models() == ()
     assert not Home(home).production.exists()
 
 
@@ -415,7 +415,7 @@ def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothin
         for name, values in sections.items():
             changed = replace(changed, **{name: replace(getattr(changed, name), **values)})
         ours, theirs = (
-            name_study(one, build_space(one, our_features(one)), of).parts
+            name_study(one, build_space(one, list_our_features(one)), of).parts
             for one, of in ((settings, data), (changed, given))
         )
         return [name for name, digest in ours.items() if theirs[name] != digest]
@@ -432,10 +432,10 @@ def test_a_search_is_of_whatever_a_figure_of_a_trial_may_depend_on_and_of_nothin
     assert find_changed(market={"lookback_days": 40}) == ["window"]
     assert find_changed(search={"vary": ("horizon",)}) == ["space"]
     assert find_changed(replace(data, frame=data.frame.head(-1))) == ["bars"]
-    assert find_changed(replace(data, features=our_features().narrow(["ret_5"]))) == ["features"]
-    before = name_study(settings, build_space(settings, our_features(settings)), data).parts
+    assert find_changed(replace(data, features=list_our_features().narrow(["ret_5"]))) == ["features"]
+    before = name_study(settings, build_space(settings, list_our_features(settings)), data).parts
     change_code()
-    after = name_study(settings, build_space(settings, our_features(settings)), data).parts
+    after = name_study(settings, build_space(settings, list_our_features(settings)), data).parts
     assert [name for name, digest in before.items() if after[name] != digest] == ["version of hftcl"]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import pytest
 
-from hftcl.archive.artifact import our_features
-from hftcl.config.tree import find_refusals, leaves
+from hftcl.archive.artifact import list_our_features
+from hftcl.config.tree import find_refusals, list_all_leaves
 from hftcl.errors import ConfigError
 from hftcl.exam.metrics import compute_best_luck, deflated_sharpe
 from hftcl.exam.trials import Trial
@@ -34,7 +34,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "search.md"
 
 
 def space_of(settings: Settings) -> Space:
-    return build_space(settings, our_features(settings))
+    return build_space(settings, list_our_features(settings))
 
 
 def values_of(settings: Settings) -> dict[str, tuple[object, ...]]:
@@ -44,7 +44,7 @@ def values_of(settings: Settings) -> dict[str, tuple[object, ...]]:
 def test_every_setting_of_the_table_exists_can_have_its_values_and_stands_on_the_page() -> None:
     page = PAGE.read_text()
     for row in TABLE:
-        leaf = leaves()[row.path]
+        leaf = list_all_leaves()[row.path]
         assert [str(one) for value in row.values for one in find_refusals(row.path, leaf.annotation, value)] == []
         assert re.search(rf"^\| {row.what} \|.*`{re.escape(row.path)}`", page, flags=re.MULTILINE), row.path
 
@@ -154,8 +154,8 @@ def test_every_choice_that_a_space_makes_is_settings_that_the_file_could_have() 
         changed = apply_choice(settings, chosen)
         for path, value in chosen.items():
             assert read_value(changed, path) == value
-            assert not list(find_refusals(path, leaves()[path].annotation, value))
-        assert our_features(changed).names
+            assert not list(find_refusals(path, list_all_leaves()[path].annotation, value))
+        assert list_our_features(changed).names
         sampler.tell(number, float(number % 7))
     assert len(tried) == 40
 
@@ -250,7 +250,7 @@ def test_what_runs_is_not_tried_by_another_worker_too_and_a_stopped_board_gives_
     settings = replace(Settings(), search=Search(vary=("horizon",), values=values))
     now = datetime(2026, 1, 5, tzinfo=UTC)
     store = TrialStore(Home(tmp_path).searches, Study(parts={}, as_of=now, synthetic=True))
-    board = Board.of(space_of(settings), store, store.begin(now), Limit(trials=50, seconds=None))
+    board = Board.begin(space_of(settings), store, store.begin(now), Limit(trials=50, seconds=None))
     taken = [board.take() for _ in range(4)]
     assert [each and each[0] for each in taken] == [0, 1, 2, None], "three choices there are"
     assert sorted(each[1]["model.horizon_minutes"] for each in taken if each) == [10, 20, 30]
@@ -261,12 +261,12 @@ def test_what_runs_is_not_tried_by_another_worker_too_and_a_stopped_board_gives_
 
 
 def test_a_limit_counts_trials_of_earlier_runs_and_minutes_of_this_one() -> None:
-    by_number, by_time = Limit.of(Settings(), 5, None), Limit.of(Settings(), None, 2.0)
+    by_number, by_time = Limit.begin(Settings(), 5, None), Limit.begin(Settings(), None, 2.0)
     assert [by_number.allows(number) for number in (4, 5)] == [True, False]
     assert (by_time.trials, by_time.seconds) == (None, 120.0)
     assert replace(by_time, began=by_time.began - 119).allows(10_000)
     assert not replace(by_time, began=by_time.began - 121).allows(0)
-    assert Limit.of(Settings(), None, None).trials == Settings().search.trials
+    assert Limit.begin(Settings(), None, None).trials == Settings().search.trials
 
 
 def test_searches_of_made_up_bars_are_no_others_of_real_ones(tmp_path: Path) -> None:

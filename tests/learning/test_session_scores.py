@@ -18,7 +18,7 @@ from hftcl import ContinuousLearning
 from hftcl.events import Event, ignore
 from hftcl.home import Home
 from hftcl.learning.dataset import Window, open_window
-from hftcl.learning.reports import document
+from hftcl.learning.reports import build_document
 from hftcl.settings import Settings
 from tests.learning.test_check import LATER, on_files, train_on_files
 from tests.learning.test_own_features import OWN
@@ -45,9 +45,9 @@ def ask(settings: Settings, *, keep: bool = False) -> Asked:
     if keep:
         report = learner.retrain(force=False)
         assert report.outcome == "skipped", report.reason
-        told: dict[str, Any] = {"triggers": document(report.triggers)}
+        told: dict[str, Any] = {"triggers": build_document(report.triggers)}
     else:
-        told = document(learner.check())
+        told = build_document(learner.check())
     notes = [event.text for event in events if event.stage == "check"]
     return Asked(told, any(event.stage == "features" for event in events), notes)
 

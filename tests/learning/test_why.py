@@ -77,7 +77,7 @@ def explain_bar(home: Path, ticker: str = "AMD", time: str = "2026-01-07T10:30")
 
 def test_base_and_contributions_are_the_prediction_that_exam_and_bot_make(trained: Path) -> None:
     row = explain_bar(trained)
-    model = artifact.load(ModelArchive(trained).onnx_path(MODEL))
+    model = artifact.load(ModelArchive(trained).locate_onnx(MODEL))
     frame = learning(on_files(trained)).collect_training_data()
     bar = frame[(frame["ticker"] == "AMD") & (frame["ts"] == BAR)]
     names = list(model.meta.feature_names)
@@ -93,7 +93,7 @@ def test_base_and_contributions_are_the_prediction_that_exam_and_bot_make(traine
 
 def test_signal_and_target_are_those_of_the_exam(trained: Path) -> None:
     """By hand: the signals of half an hour, times a third of the capital for each of three tickers."""
-    model = artifact.load(ModelArchive(trained).onnx_path(MODEL))
+    model = artifact.load(ModelArchive(trained).locate_onnx(MODEL))
     frame = learning(on_files(trained)).collect_training_data()
     of_day = frame[(frame["ticker"] == "TSLA") & (frame["session"] == BAR.date()) & (frame["minute"] >= 31)]
     predicted = model.predict(of_day[list(model.meta.feature_names)].to_numpy(dtype="float32"))
@@ -108,7 +108,7 @@ def test_signal_and_target_are_those_of_the_exam(trained: Path) -> None:
 
 def test_a_value_lies_in_training_where_its_rank_says(trained: Path) -> None:
     row = explain_bar(trained)
-    meta = artifact.describe(ModelArchive(trained).onnx_path(MODEL))
+    meta = artifact.describe(ModelArchive(trained).locate_onnx(MODEL))
     frame = learning(on_files(trained)).collect_training_data(as_of="2026-01-08")
     trained_on = (frame["session"] >= meta.trained_from) & (frame["session"] <= meta.trained_to)
     rows = frame[trained_on].dropna(subset=[*meta.feature_names, "target"])
@@ -233,7 +233,7 @@ def test_a_threshold_that_the_best_of_several_horizons_had_to_earn_comes_out_aga
 
 def test_what_a_file_tells_of_its_making_goes_before_every_setting(trained: Path) -> None:
     """Each value is neither the default nor what the settings say now, once the one way and once the other."""
-    plain = artifact.describe(ModelArchive(trained).onnx_path(MODEL))
+    plain = artifact.describe(ModelArchive(trained).locate_onnx(MODEL))
     entry = EntryChoice(quantile=0.7, threshold=0.1, sessions=5, errors=1.0, trials=9, tried=(), reason="")
     odd = replace(
         plain, tickers=("AMD", "V"), calendar="XLON", extended_hours=True, family="ridge", seed=7, horizon_minutes=12,
@@ -279,7 +279,7 @@ _ODD: dict[str, dict[str, object]] = {
 
 def test_a_revised_bar_is_named_by_its_ticker_and_session(home: Path) -> None:
     path = home / "bars_given" / "AMD.parquet"
-    meta = artifact.describe(ModelArchive(home).onnx_path(MODEL))
+    meta = artifact.describe(ModelArchive(home).locate_onnx(MODEL))
     at = datetime.combine(meta.trained_to, BAR.timetz())
     raised = pl.when(pl.col("ts") == at).then(pl.col("close") * 1.0004).otherwise("close")
     pl.read_parquet(path).with_columns(close=pl.min_horizontal(raised, "high")).write_parquet(path)
@@ -303,7 +303,7 @@ def test_a_ticker_that_is_gone_is_named(home: Path) -> None:
 
 
 def test_another_library_and_another_parameter_are_named(trained: Path) -> None:
-    now = artifact.describe(ModelArchive(trained).onnx_path(MODEL))
+    now = artifact.describe(ModelArchive(trained).locate_onnx(MODEL))
     was = replace(now, versions={**now.versions, "numpy": "1.0"}, params={**now.params, "max_depth": 3})
     said = [(item.what, item.was, item.is_) for item in list_causes(was, now, {})]
     assert said == [
@@ -313,6 +313,6 @@ def test_another_library_and_another_parameter_are_named(trained: Path) -> None:
 
 
 def test_a_file_that_does_not_name_its_bars_says_so(trained: Path) -> None:
-    now = artifact.describe(ModelArchive(trained).onnx_path(MODEL))
+    now = artifact.describe(ModelArchive(trained).locate_onnx(MODEL))
     earlier = replace(now, data_digest="0" * 64, bars_by_session=None, bars_by_ticker=None)
     assert [item.what for item in list_causes(earlier, now, {})] == ["the training rows", "which bars"]

@@ -33,7 +33,7 @@ class World:
 
 def sessions(first: date, last: date) -> list[tuple[date, datetime]]:
     """Return the sessions of New York with their opens, UTC."""
-    table = Calendar("XNYS").sessions(first, last)
+    table = Calendar("XNYS").list_sessions(first, last)
     return list(table.select("session", "open").iter_rows())
 
 

@@ -24,12 +24,12 @@ from hftcl.ledger.account import build_snapshot, compute_account, take_up
 from hftcl.ledger.blocks import COLUMNS
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import BookName, CloseRow, Decision, EquityRow, FillOpen, FillRecord
-from hftcl.ledger.schema import LEDGER, moment
+from hftcl.ledger.schema import LEDGER, to_moment
 from hftcl.ledger.writer import Ledger
 from hftcl.performance.recent import read_recent
-from hftcl.performance.story import performance
+from hftcl.performance.story import measure_performance
 from hftcl.settings import Settings
-from hftcl.trading.run.status import status_at
+from hftcl.trading.run.status import read_status_at
 from tests.ledger.ledger_cases import MODELS, write_ledger
 from tests.trading.trading_cases import a_decision, a_fill, at
 
@@ -63,18 +63,18 @@ def path(tmp_path: Path) -> Path:
 def ask(path: Path) -> list[Any]:
     """Return what is to be known of the decisions and the accounts of the ledger at `path`."""
     with LedgerReader(path) as ledger:
-        frames = [ledger.decisions(book) for book in ("production", "shadow")]
+        frames = [ledger.read_decisions(book) for book in ("production", "shadow")]
         bars = frames[0]["ts"].unique().sort()
         spans = [(bars[0], bars[-1]), (bars[3], bars[9]), (bars[30], bars[-4]), (bars[-1] + timedelta(days=9), LATER)]
         return [
             *(frame.to_dicts() for frame in frames),
-            *(ledger.decisions("production", *span).to_dicts() for span in spans),
+            *(ledger.read_decisions("production", *span).to_dicts() for span in spans),
             *(ledger.find_decided_between("production", *span) for span in spans),
-            *(ledger.codes("production", first) for first, _ in spans),
-            *((ledger.find_last_decided(book), ledger.positions(book)) for book in ("production", "shadow")),
-            *(ledger.fills_with_opens(book).rows() for book in ("production", "shadow")),
-            *(ledger.fills_with_opens("production", first).rows() for first, _ in spans),
-            (ledger.read_account(), ledger.cash()),
+            *(ledger.count_codes("production", first) for first, _ in spans),
+            *((ledger.find_last_decided(book), ledger.read_positions(book)) for book in ("production", "shadow")),
+            *(ledger.read_fills_with_opens(book).rows() for book in ("production", "shadow")),
+            *(ledger.read_fills_with_opens("production", first).rows() for first, _ in spans),
+            (ledger.read_account(), ledger.read_cash()),
         ]
 
 
@@ -83,7 +83,7 @@ def settings_of(path: Path) -> Settings:
 
 
 def report(path: Path, since: date | None = None, until: date | None = None) -> str:
-    return json.dumps(dataclasses.asdict(performance(settings_of(path), since=since, until=until)), default=str)
+    return json.dumps(dataclasses.asdict(measure_performance(settings_of(path), since=since, until=until)), default=str)
 
 
 def archive(path: Path) -> int:
@@ -96,12 +96,12 @@ def archive(path: Path) -> int:
 def archive_day_by_day(path: Path) -> None:
     """Write the ledger of `path` again session by session, and do after each what the bot does at a close."""
     with LedgerReader(path) as old:
-        meta, days = dict(old.meta()), old.list_sessions("production")
+        meta, days = dict(old.open_meta()), old.list_sessions("production")
         decisions, fills, equity = (
             [row for book in ("production", "shadow") for row in ask(book).iter_rows(named=True)]
-            for ask in (old.decisions, old.fills, old.equity)
+            for ask in (old.read_decisions, old.read_fills, old.read_equity)
         )
-        closes = old.closes().to_dicts()
+        closes = old.read_closes().to_dicts()
     for file in path.parent.iterdir():
         file.unlink()
     with Ledger(path, durable=False) as ledger:
@@ -119,11 +119,11 @@ def archive_day_by_day(path: Path) -> None:
 
 
 def test_what_is_archived_is_read_as_before_and_the_ledger_keeps_none_of_it(path: Path) -> None:
-    before, status, told = ask(path), status_at(Home.live(path.parent)), report(path)
+    before, status, told = ask(path), read_status_at(Home.live(path.parent)), report(path)
     moved = archive(path)
     assert moved == len(before[0]) + len(before[1])
     assert ask(path) == before
-    assert (status_at(Home.live(path.parent)), report(path)) == (status, told)
+    assert (read_status_at(Home.live(path.parent)), report(path)) == (status, told)
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT count(*) FROM decisions").fetchone() == (0,)
     files = sorted(file.name for file in Home.live(path.parent).decisions.iterdir())
@@ -133,7 +133,7 @@ def test_what_is_archived_is_read_as_before_and_the_ledger_keeps_none_of_it(path
 def test_archived_day_by_day_every_report_and_the_check_are_those_of_the_whole(path: Path, written: Path) -> None:
     archive_day_by_day(path)
     assert ask(path) == ask(written)
-    days = performance(settings_of(written)).pnl_by_session
+    days = measure_performance(settings_of(written)).pnl_by_session
     for since in (None, date(2025, 6, 26), date(2025, 7, 3)):
         for until in (None, date(2025, 7, 1)):
             if since and until and since > until:
@@ -203,11 +203,11 @@ def test_a_minute_that_is_decided_again_after_the_close_changes_nothing(tmp_path
         ledger.write_decisions(again)
         expected = [a_decision(0), a_decision(1), again[1], a_decision(5)]
         for _ in range(2):
-            made = ledger.decisions()
+            made = ledger.read_decisions()
             assert made["prediction"].to_list() == [row.prediction for row in expected]
             ledger.archive(LATER)
-            assert ledger.codes("production", at(0)) == {"trade": 3, "other": 1}
-            assert ledger.codes("production", at(2)) == {"trade": 1, "other": 1}
+            assert ledger.count_codes("production", at(0)) == {"trade": 3, "other": 1}
+            assert ledger.count_codes("production", at(2)) == {"trade": 1, "other": 1}
 
 
 def test_a_flipped_byte_in_a_months_file_is_told_as_damage(path: Path) -> None:
@@ -223,26 +223,26 @@ def test_a_flipped_byte_in_a_months_file_is_told_as_damage(path: Path) -> None:
     with LedgerReader(path) as reader:
         with pytest.raises(IntegrityError, match=r"2025-07.parquet is damaged"):
             reader.check_archive()
-        assert reader.decisions(last=datetime(2025, 6, 28, tzinfo=UTC)).height
+        assert reader.read_decisions(last=datetime(2025, 6, 28, tzinfo=UTC)).height
         with pytest.raises(IntegrityError, match=r"2025-07.parquet is damaged"):
-            reader.decisions()
+            reader.read_decisions()
     with Ledger(path, durable=False) as ledger:  # the bot goes on without it
         ledger.write_decisions([replace(a_decision(0), ts=datetime(2025, 7, 4, 15, tzinfo=UTC))])
         with pytest.raises(IntegrityError, match=r"2025-07.parquet is damaged"):
             ledger.archive(LATER)
-        assert ledger.codes("production", datetime(2025, 7, 4, tzinfo=UTC)) == {"trade": 1}
+        assert ledger.count_codes("production", datetime(2025, 7, 4, tzinfo=UTC)) == {"trade": 1}
 
 
 def test_a_months_file_that_was_taken_away_is_told_and_begun_again(path: Path) -> None:
     archive(path)
     (path.parent / "decisions" / "2025-07.parquet").unlink()
     with LedgerReader(path) as reader, pytest.raises(IntegrityError, match=r"2025-07.parquet is missing"):
-        reader.decisions()
+        reader.read_decisions()
     with Ledger(path, durable=False) as ledger:
         ledger.write_decisions([replace(a_decision(0), ts=datetime(2025, 7, 4, 15, tzinfo=UTC))])
         ledger.archive(LATER)
-        assert ledger.decisions(first=datetime(2025, 7, 1, tzinfo=UTC)).height == 1
-        assert "2025-07.parquet is gone" in ledger.events()[-1].text
+        assert ledger.read_decisions(first=datetime(2025, 7, 1, tzinfo=UTC)).height == 1
+        assert "2025-07.parquet is gone" in ledger.read_events()[-1].text
 
 
 def test_a_ledger_that_is_gone_is_no_fresh_start_while_its_decisions_are_left(path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_ledger_that_is_gone_is_no_fresh_start_while_its_decisions_are_left(pa
     for opening in (LedgerReader, Ledger):
         with pytest.raises(IntegrityError, match=told):
             opening(path)
-    for question in (lambda: status_at(Home.live(path.parent)), lambda: report(path)):
+    for question in (lambda: read_status_at(Home.live(path.parent)), lambda: report(path)):
         with pytest.raises(IntegrityError, match=told):
             question()
     assert not path.exists()
@@ -270,13 +270,13 @@ def test_an_older_copy_of_the_ledger_beside_newer_decisions_is_told_with_what_to
     older = tmp_path / "older" / path.name
     write_ledger(older, first=FIRST, last=until)
     archive_day_by_day(older)
-    assert performance(settings_of(older)).notes == ()
+    assert measure_performance(settings_of(older)).notes == ()
     shutil.copy(older, path)
     with LedgerReader(path) as reader:
         assert "2025-07" in reader.list_strange_months()
         with pytest.raises(IntegrityError, match=r"Restore both from one backup"):
             reader.check_archive()
-    (note,) = performance(settings_of(path), since=until).notes
+    (note,) = measure_performance(settings_of(path), since=until).notes
     assert "2025-07" in note
     assert "sessions are missing here" in note
 
@@ -322,7 +322,7 @@ def read_as_rows(path: Path, book: BookName) -> list[Any]:
     names += ", client_order_id NOT IN ('split', 'corporate', 'adopted', 'kept')"
     sql = f"SELECT {names} FROM fills LEFT JOIN opens USING (fill_id) WHERE book = ? ORDER BY ts, number"  # noqa: S608
     with contextlib.closing(sqlite3.connect(path)) as db:
-        return [(moment(ts), *rest, bool(ordered)) for ts, *rest, ordered in db.execute(sql, (book,))]
+        return [(to_moment(ts), *rest, bool(ordered)) for ts, *rest, ordered in db.execute(sql, (book,))]
 
 
 def read_blocks(path: Path, book: BookName = "production") -> list[tuple[int, int]]:
@@ -345,7 +345,7 @@ def test_what_comes_after_a_block_was_written_is_in_the_report_too(
     def compare() -> None:
         with LedgerReader(path) as reader:
             for book in books:
-                assert reader.fills_with_opens(book).rows() == read_as_rows(path, book)
+                assert reader.read_fills_with_opens(book).rows() == read_as_rows(path, book)
 
     compare()
     filled = read_blocks(path)
@@ -378,9 +378,9 @@ def test_a_fill_of_the_session_that_goes_on_is_in_no_block(path: Path) -> None:
         ledger.archive(cut)
     with contextlib.closing(sqlite3.connect(path)) as db:
         newest = db.execute("SELECT max(ts) FROM fills JOIN blocks USING (book) WHERE fills.number <= blocks.number")
-        assert moment(newest.fetchone()[0]) < cut
+        assert to_moment(newest.fetchone()[0]) < cut
     with LedgerReader(path) as reader:
-        assert reader.fills_with_opens("production").rows() == read_as_rows(path, "production")
+        assert reader.read_fills_with_opens("production").rows() == read_as_rows(path, "production")
 
 
 def test_a_damaged_fill_does_not_get_into_a_block(path: Path) -> None:
@@ -462,11 +462,11 @@ def test_who_asks_of_one_ticker_gets_its_rows_and_stumbles_over_no_other_s(path:
     archive(path)
     write_ledger(path, first=date(2025, 7, 7), last=date(2025, 7, 8), seed=4)
     with LedgerReader(path) as ledger:
-        asks = (ledger.decisions, ledger.orders, ledger.fills)
+        asks = (ledger.read_decisions, ledger.read_orders, ledger.read_fills)
         whole = [ask("production") for ask in asks]
         parts = [ask("production", ticker="AMD") for ask in asks]
         sessions = ledger.list_closed_sessions()
-        assert sessions == tuple(sorted(ledger.closes()["session"].unique()))
+        assert sessions == tuple(sorted(ledger.read_closes()["session"].unique()))
     assert [part.height > 0 for part in parts] == [True, False, True]
     for part, everything in zip(parts, whole, strict=True):
         assert part.equals(everything.filter(pl.col("ticker") == "AMD"))
@@ -475,6 +475,6 @@ def test_who_asks_of_one_ticker_gets_its_rows_and_stumbles_over_no_other_s(path:
         changed = db.execute("UPDATE fills SET price = price + 1 WHERE ticker = 'TSLA'")
         assert changed.rowcount > 0
     with LedgerReader(path) as ledger:
-        assert ledger.fills("production", ticker="AMD").equals(parts[2])
+        assert ledger.read_fills("production", ticker="AMD").equals(parts[2])
         with pytest.raises(IntegrityError):
-            ledger.fills("production")
+            ledger.read_fills("production")

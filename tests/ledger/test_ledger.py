@@ -70,28 +70,33 @@ def test_what_is_written_is_read_back_as_it_was(path: Path) -> None:
         assert read is not None
         assert math.isnan(read.quantity)
         assert math.isnan(read.reference_price)
-        decisions = reader.decisions()
+        decisions = reader.read_decisions()
         assert decisions.schema["ts"] == pl.Datetime("us", "UTC")
         assert decisions["ticker"].to_list() == ["AAPL", "AMD"]
         assert decisions["prediction"].to_list() == [0.25, None]
         assert decisions["ts"].to_list() == [at(0)] * 2
-        assert reader.orders()["session"].to_list() == [SESSION] * 2
-        assert reader.fills().select("quantity", "price", "commission", "ts").rows() == [(10.0, 101.0, 0.5, at(1))]
-        assert reader.equity().rows(named=True)[0]["equity"] == 100_000.0
-        assert reader.last_equity()["ts"].to_list() == [at(1)]
+        assert reader.read_orders()["session"].to_list() == [SESSION] * 2
+        assert reader.read_fills().select("quantity", "price", "commission", "ts").rows() == [(10.0, 101.0, 0.5, at(1))]
+        assert reader.read_equity().rows(named=True)[0]["equity"] == 100_000.0
+        assert reader.read_last_equity()["ts"].to_list() == [at(1)]
         assert reader.find_last_decided() == at(0)
-        assert reader.events()[0].text == "hello"
-        assert reader.meta() == {"capital": "100000.0", "mode": "paper"}
-        assert reader.positions() == {"AAPL": 10.0}
-        assert reader.cash() == 100_000.0 - 10 * 101.0 - 0.5
+        assert reader.read_events()[0].text == "hello"
+        assert reader.open_meta() == {"capital": "100000.0", "mode": "paper"}
+        assert reader.read_positions() == {"AAPL": 10.0}
+        assert reader.read_cash() == 100_000.0 - 10 * 101.0 - 0.5
         assert reader.count_refusals() == {"not_finite": 1}
 
 
 def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_created(path: Path) -> None:
     with LedgerReader(path) as reader:
-        assert (reader.positions(), reader.latches(), reader.meta(), reader.events()) == ({}, (), {}, ())
-        assert reader.decisions().is_empty()
-        assert reader.last_equity().is_empty()
+        assert (reader.read_positions(), reader.read_latches(), reader.open_meta(), reader.read_events()) == (
+            {},
+            (),
+            {},
+            (),
+        )
+        assert reader.read_decisions().is_empty()
+        assert reader.read_last_equity().is_empty()
         assert reader.find_last_decided() is None
         assert reader.order("one") is None
     assert not path.exists()
@@ -99,7 +104,7 @@ def test_a_ledger_that_is_not_there_reads_as_empty_and_is_not_created(path: Path
 
 def test_writing_the_same_minute_twice_changes_nothing(path: Path) -> None:
     with Ledger(path) as ledger:
-        assert ledger.positions() == {}
+        assert ledger.read_positions() == {}
         for changed in (False, True):
             target, quantity = (0.9, 77.0) if changed else (0.05, 10.0)
             ledger.write_decisions([a_decision(0, target=target)], [a_record(0, quantity=quantity)])
@@ -107,12 +112,12 @@ def test_writing_the_same_minute_twice_changes_nothing(path: Path) -> None:
                 fills=[a_fill(quantity=quantity), a_fill(quantity=quantity)], equity=[an_equity(1)]
             )
             assert len(new) == (0 if changed else 1)
-        assert ledger.positions() == {"AAPL": 10.0}
-        assert ledger.decisions()["target"].to_list() == [0.05]
+        assert ledger.read_positions() == {"AAPL": 10.0}
+        assert ledger.read_decisions()["target"].to_list() == [0.05]
         found = ledger.order(a_record(0).client_order_id)
         assert found is not None
         assert found.quantity == 10.0
-        assert ledger.equity().height == 1
+        assert ledger.read_equity().height == 1
 
 
 numbers = st.one_of(st.floats(), st.integers(-(2**60), 2**60).map(float), st.just(-0.0), st.integers(-9, 9))
@@ -164,7 +169,7 @@ def test_an_order_that_was_canceled_as_its_last_share_traded_is_filled(path: Pat
         found = ledger.order(name)
         assert found is not None
         assert (found.state, found.reason) == ("filled", "filled")
-        assert ledger.working_orders() == ()
+        assert ledger.read_working_orders() == ()
 
 
 FILLS = st.lists(
@@ -214,10 +219,10 @@ def test_fills_that_come_late_and_in_parts_count_whatever_the_order_is_called_by
         ledger.write_outcomes(fills=[a_fill(1, quantity=4.0)])
         ledger.write_outcomes(updates=[OrderUpdate(client_order_id=name, state="canceled", at=NOW)])
         ledger.write_outcomes(fills=[a_fill(2, quantity=3.0), a_fill(1, quantity=4.0)])
-        assert ledger.positions() == {"AAPL": 7.0}
+        assert ledger.read_positions() == {"AAPL": 7.0}
         assert ledger.sum_filled(name) == 7.0
     with Ledger(path) as again, LedgerReader(path) as reader:
-        assert again.positions() == reader.positions() == {"AAPL": 7.0}
+        assert again.read_positions() == reader.read_positions() == {"AAPL": 7.0}
 
 
 @pytest.mark.hazard(57)
@@ -226,17 +231,17 @@ def test_a_latch_holds_over_a_restart_until_a_person_clears_it(path: Path) -> No
         assert ledger.latch("daily_loss", "3,100 USD", NOW)
         assert not ledger.latch("daily_loss", "3,200 USD", NOW + timedelta(minutes=1))
     with Ledger(path) as bot:
-        assert [(latch.name, latch.reason) for latch in bot.latches()] == [("daily_loss", "3,100 USD")]
+        assert [(latch.name, latch.reason) for latch in bot.read_latches()] == [("daily_loss", "3,100 USD")]
         with Ledger(path) as person:  # another process, while the bot runs
             assert person.clear("daily_loss", "anna", NOW + timedelta(hours=1))
             assert not person.clear("daily_loss", "anna", NOW + timedelta(hours=1))
-        assert bot.latches() == ()
+        assert bot.read_latches() == ()
         assert bot.latch("daily_loss", "again", NOW + timedelta(days=1))
         assert [(latch.name, latch.cleared_by) for latch in bot.list_all_latches()] == [
             ("daily_loss", "anna"),
             ("daily_loss", None),
         ]
-        assert [event.kind for event in bot.events()] == ["halted", "cleared", "halted"]
+        assert [event.kind for event in bot.read_events()] == ["halted", "cleared", "halted"]
 
 
 def test_the_first_open_of_a_session_and_its_newest_close_are_kept(path: Path) -> None:
@@ -244,7 +249,7 @@ def test_the_first_open_of_a_session_and_its_newest_close_are_kept(path: Path) -
         for minute in (1, 0, 2, 2):
             row = CloseRow(session=SESSION, ticker="AAPL", ts=at(minute), open=10.0 + minute, close=20.0 + minute)
             ledger.note_closes([row])
-        assert ledger.closes().rows() == [(SESSION, "AAPL", at(2), 11.0, 22.0)]
+        assert ledger.read_closes().rows() == [(SESSION, "AAPL", at(2), 11.0, 22.0)]
 
 
 def test_the_last_close_of_each_ticker_is_of_its_own_newest_session(path: Path) -> None:
@@ -269,10 +274,10 @@ def test_a_fill_without_a_number_is_refused_and_takes_the_whole_minute_with_it(p
     with Ledger(path) as ledger:
         with pytest.raises(IntegrityError, match="cannot be kept"):
             ledger.write_outcomes(fills=[a_fill(1), a_fill(2, price=math.nan)], equity=[an_equity(1)])
-        assert ledger.positions() == {}
-        assert ledger.equity().is_empty()
+        assert ledger.read_positions() == {}
+        assert ledger.read_equity().is_empty()
         ledger.write_outcomes(fills=[a_fill(1)])
-        assert ledger.positions() == {"AAPL": 10.0}
+        assert ledger.read_positions() == {"AAPL": 10.0}
 
 
 def test_a_newer_a_foreign_and_a_damaged_file_are_named_and_left_alone(tmp_path: Path) -> None:
@@ -302,10 +307,23 @@ def damaged(content: bytes, seed: int) -> bytes:
 def ask_everything(path: Path) -> None:
     with LedgerReader(path) as ledger, ledger.snapshot():
         questions: tuple[Callable[[], object], ...] = (
-            *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
-            ledger.newest_equity,
-            *(ledger.find_last_decided, ledger.positions, ledger.read_account, ledger.cash, ledger.working_orders),
-            *(ledger.count_refusals, ledger.list_all_latches, ledger.events, ledger.meta),
+            *(
+                ledger.read_decisions,
+                ledger.read_orders,
+                ledger.read_fills,
+                ledger.read_equity,
+                ledger.read_last_equity,
+                ledger.read_closes,
+            ),
+            ledger.read_newest_equity,
+            *(
+                ledger.find_last_decided,
+                ledger.read_positions,
+                ledger.read_account,
+                ledger.read_cash,
+                ledger.read_working_orders,
+            ),
+            *(ledger.count_refusals, ledger.list_all_latches, ledger.read_events, ledger.open_meta),
         )
         for question in questions:
             question()
@@ -338,8 +356,8 @@ def test_a_full_disk_stops_the_minute_and_not_the_positions(path: Path) -> None:
         many = [a_fill(number, fill_id=f"x-{number}") for number in range(2000)]
         with pytest.raises(StorageError, match="space"):
             ledger.write_outcomes(fills=many)
-        assert ledger.positions() == {"AAPL": 10.0}
-        assert LedgerReader(path).positions() == {"AAPL": 10.0}
+        assert ledger.read_positions() == {"AAPL": 10.0}
+        assert LedgerReader(path).read_positions() == {"AAPL": 10.0}
 
 
 READ_WITHOUT_THE_RIGHT_TO_WRITE = """
@@ -347,7 +365,7 @@ import os, sys
 from pathlib import Path
 from hftcl.ledger.reader import LedgerReader
 with LedgerReader(Path(sys.argv[1])) as reader:
-    print(os.access(Path(sys.argv[1]).parent, os.W_OK), reader.positions())
+    print(os.access(Path(sys.argv[1]).parent, os.W_OK), reader.read_positions())
 """
 
 
@@ -379,7 +397,7 @@ def test_a_reader_sees_whole_minutes_while_the_bot_writes_and_holds_nothing_up(p
         with LedgerReader(path) as reader:
             while not stop.is_set():
                 with reader.snapshot():
-                    seen = (reader.decisions().height, reader.orders().height)
+                    seen = (reader.read_decisions().height, reader.read_orders().height)
                 if seen[0] != seen[1]:
                     torn.append(seen)
 
@@ -392,14 +410,14 @@ def test_a_reader_sees_whole_minutes_while_the_bot_writes_and_holds_nothing_up(p
         stop.set()
         reading.join()
         assert torn == []
-        assert ledger.orders().height == 180
+        assert ledger.read_orders().height == 180
 
 
 def test_a_book_beside_production_has_an_account_of_its_own(path: Path) -> None:
     with Ledger(path) as ledger:
         ledger.write_outcomes(fills=[a_fill(1), replace(a_fill(2, quantity=-3.0), book="shadow", fill_id="s")])
-        assert (ledger.positions(), ledger.positions("shadow")) == ({"AAPL": 10.0}, {"AAPL": -3.0})
-        assert ledger.fills("shadow").height == 1
+        assert (ledger.read_positions(), ledger.read_positions("shadow")) == ({"AAPL": 10.0}, {"AAPL": -3.0})
+        assert ledger.read_fills("shadow").height == 1
 
 
 def test_the_fills_whose_open_is_awaited_are_those_of_a_book_and_session_that_its_broker_told_of_its_orders(
@@ -424,9 +442,9 @@ def test_questions_can_be_bounded_by_time(path: Path) -> None:
     with Ledger(path) as ledger:
         for minute in range(5):
             ledger.write_decisions([a_decision(minute)], [a_record(minute)])
-        assert ledger.decisions(first=at(1), last=at(3))["ts"].to_list() == [at(1), at(2), at(3)]
+        assert ledger.read_decisions(first=at(1), last=at(3))["ts"].to_list() == [at(1), at(2), at(3)]
         assert ledger.list_known_ids(at(3)) == {a_record(minute).client_order_id for minute in (3, 4)}
-        assert [order.ts for order in ledger.working_orders()] == [at(minute) for minute in range(5)]
+        assert [order.ts for order in ledger.read_working_orders()] == [at(minute) for minute in range(5)]
 
 
 def crash_driver(folder: Path, *arguments: str) -> str:
@@ -459,11 +477,15 @@ def test_killed_at_any_moment_nothing_that_was_confirmed_is_lost(tmp_path: Path,
             writer.kill()
             confirmed = int((writer.stdout.read().split() or [b"0"])[-1])
         with Ledger(folder / "ledger.sqlite") as ledger, LedgerReader(folder / "ledger.sqlite") as reader:
-            minutes = reader.decisions().height // len(TICKERS)
-            fills = reader.fills().height // len(TICKERS)
+            minutes = reader.read_decisions().height // len(TICKERS)
+            fills = reader.read_fills().height // len(TICKERS)
             assert confirmed <= fills <= minutes <= confirmed + 2
-            assert reader.decisions().height == minutes * len(TICKERS)
-            assert reader.orders().height == minutes * len(TICKERS)
-            assert reader.equity().height == fills
-            assert ledger.positions() == reader.positions() == ({t: float(fills) for t in TICKERS} if fills else {})
+            assert reader.read_decisions().height == minutes * len(TICKERS)
+            assert reader.read_orders().height == minutes * len(TICKERS)
+            assert reader.read_equity().height == fills
+            assert (
+                ledger.read_positions()
+                == reader.read_positions()
+                == ({t: float(fills) for t in TICKERS} if fills else {})
+            )
         shutil.rmtree(folder)

@@ -83,25 +83,38 @@ def test_a_ledger_of_the_first_release_is_read_as_it_is_and_sealed_by_the_first_
         old.commit()
     before = path.read_bytes()
     with LedgerReader(path) as reader:
-        assert (reader.positions(), reader.cash()) == ({"AAPL": 10.0}, -0.5)
+        assert (reader.read_positions(), reader.read_cash()) == ({"AAPL": 10.0}, -0.5)
     assert path.read_bytes() == before
     with Ledger(path) as ledger:
         ledger.write_event(LedgerEvent(at=NOW, kind="started", text="a test"))
-        assert ledger.positions() == {"AAPL": 10.0}
+        assert ledger.read_positions() == {"AAPL": 10.0}
     content = path.read_bytes()
     path.write_bytes(content.replace(b"1000.0", b"9000.0"))
     for kind in (LedgerReader, Ledger):
         with pytest.raises(IntegrityError, match="the row meta capital is not what was written"), kind(path) as ledger:
-            ledger.meta()
+            ledger.open_meta()
 
 
 def ask_ledger(path: Path) -> list[object]:
     with LedgerReader(path) as ledger, ledger.snapshot():
         questions: tuple[Callable[[], object], ...] = (
-            *(ledger.decisions, ledger.orders, ledger.fills, ledger.equity, ledger.last_equity, ledger.closes),
-            *(ledger.find_last_decided, ledger.positions, ledger.read_account, ledger.cash, ledger.working_orders),
-            *(ledger.count_refusals, ledger.list_all_latches, ledger.events, ledger.meta),
-            lambda: ledger.fills_with_opens("production"),
+            *(
+                ledger.read_decisions,
+                ledger.read_orders,
+                ledger.read_fills,
+                ledger.read_equity,
+                ledger.read_last_equity,
+                ledger.read_closes,
+            ),
+            *(
+                ledger.find_last_decided,
+                ledger.read_positions,
+                ledger.read_account,
+                ledger.read_cash,
+                ledger.read_working_orders,
+            ),
+            *(ledger.count_refusals, ledger.list_all_latches, ledger.read_events, ledger.open_meta),
+            lambda: ledger.read_fills_with_opens("production"),
         )
         return [
             answer.to_dicts() if isinstance(answer, pl.DataFrame) else answer
@@ -181,7 +194,7 @@ def test_a_row_that_fell_out_of_every_book_is_told(tmp_path: Path) -> None:
 def test_an_open_that_lost_its_fill_is_told(tmp_path: Path) -> None:
     path = build_ledger(tmp_path)
     with Ledger(path) as ledger:
-        ledger.write_outcomes(opens=[FillOpen(fill_id=str(ledger.fills()["fill_id"][-1]), open=99.0)])
+        ledger.write_outcomes(opens=[FillOpen(fill_id=str(ledger.read_fills()["fill_id"][-1]), open=99.0)])
     with LedgerReader(path) as reader:
         reader.check_structure()
     with contextlib.closing(sqlite3.connect(path)) as db:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hftcl.config.tree import leaves
+from hftcl.config.tree import list_all_leaves
 from hftcl.errors import UsageError
 from hftcl.manual.pages import explain_word, find_folder, list_pages
 from hftcl.manual.words import WORDS, describe_word
@@ -33,7 +33,7 @@ def test_commands_settings_and_pages_are_found_whatever_their_case() -> None:
     row = explain_word("edge.min_p_edge").text
     assert "`edge.min_p_edge`" in row
     assert row.count("\n") == 3, "a head and one line"
-    missing = [leaf.key for leaf in leaves().values() if explain_word(leaf.key).heading != f"[{leaf.section}]"]
+    missing = [leaf.key for leaf in list_all_leaves().values() if explain_word(leaf.key).heading != f"[{leaf.section}]"]
     assert missing == []
 
 

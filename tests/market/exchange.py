@@ -33,7 +33,7 @@ class Exchange:
         self.asked.append((ticker, first, last))
         if ticker in self.broken:
             raise SourceError(f"No answer for {ticker}.")
-        span = Calendar(self.calendar).sessions(first, last)
+        span = Calendar(self.calendar).list_sessions(first, last)
         within = pl.col("ts").is_between(span["extended_open"][0], span["extended_close"][-1], closed="left")
         return self.bars.filter((pl.col("ticker") == ticker) & within)
 
@@ -67,7 +67,7 @@ def quiet_bars(
     hours = ("extended_open", "extended_close") if extended else ("open", "close")
     frames = []
     for ticker in tickers:
-        for begin, end in Calendar(calendar).sessions(first, last).select(hours).iter_rows():
+        for begin, end in Calendar(calendar).list_sessions(first, last).select(hours).iter_rows():
             ts = pl.datetime_range(begin, end - timedelta(minutes=1), f"{step}m", eager=True).alias("ts")
             if step > 1 and extended:  # one bar off the grid, so that these are thin minute bars and none of 30 minutes
                 ts = pl.concat([ts, pl.Series("ts", [begin + timedelta(minutes=step + 1)], dtype=ts.dtype)]).sort()

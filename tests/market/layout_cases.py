@@ -27,7 +27,7 @@ def market(ticker: str, *, first: date = date(2026, 6, 8), last: date = LAST) ->
     rng = np.random.default_rng(sum(ticker.encode()))
     frames = []
     price = 100.0 + 50 * rng.random()
-    for session in Calendar("XNYS").sessions(first, last).iter_rows(named=True):
+    for session in Calendar("XNYS").list_sessions(first, last).iter_rows(named=True):
         count = int((session["close"] - session["open"]).total_seconds() // 60)
         steps = rng.normal(0, 0.05, count).cumsum()
         close = np.round(price + steps, 2)

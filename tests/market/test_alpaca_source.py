@@ -25,7 +25,7 @@ from tests.installed import PATIENCE_S
 from tests.polygon_server import Fault, Reply, changed, cut, says, slow, synthetic_bars, too_many
 
 CALENDAR = Calendar("XNYS")
-DAYS: list[date] = CALENDAR.sessions(date(2026, 1, 5), date(2026, 1, 9))["session"].to_list()
+DAYS: list[date] = CALENDAR.list_sessions(date(2026, 1, 5), date(2026, 1, 9))["session"].to_list()
 AS_OF = datetime(2026, 1, 10, 12, tzinfo=UTC)
 TICKERS = ("AAPL", "AMD", "MSFT")
 ROWS = {ticker: synthetic_bars(ticker, DAYS) for ticker in TICKERS}

@@ -27,7 +27,7 @@ from hftcl.market.splits import adjust_for_splits, find_unannounced_splits
 from tests.market.exchange import quiet_bars
 
 FRIDAY, MONDAY, TUESDAY = date(2026, 1, 9), date(2026, 1, 12), date(2026, 1, 13)
-SESSIONS = Calendar("XNYS").sessions(FRIDAY, TUESDAY)
+SESSIONS = Calendar("XNYS").list_sessions(FRIDAY, TUESDAY)
 OPEN = datetime(2026, 1, 9, 14, 30, tzinfo=UTC)
 Row = tuple[str | None, datetime | None, float | None, float | None, float | None, float | None, float | None]
 
@@ -305,7 +305,7 @@ def test_coverage_tells_missing_sessions_and_long_gaps_and_counts_minutes() -> N
 
 def test_the_calendar_decides_that_a_holiday_is_no_hole() -> None:
     first, last = date(2025, 1, 8), date(2025, 1, 10)
-    sessions = Calendar("XNYS").sessions(first, last)
+    sessions = Calendar("XNYS").list_sessions(first, last)
     bars, _ = clean(quiet_bars("A", first=first, last=last), sessions, ticker="A")
     got = measure_coverage(bars, sessions, ticker="A")
     assert (got.share, got.findings, got.minutes) == (1.0, (), 780)
@@ -329,7 +329,7 @@ def test_findings_of_many_sessions_merge_into_one_line_per_ticker_and_reason() -
 @pytest.mark.parametrize("busy", [-1, 0, 1, None])
 def test_a_label_is_doubted_where_the_opening_minute_stands_beside_the_open(sessions: int, busy: int | None) -> None:
     """`busy` is the minute that trades most; None for the same volume in all, which tells nothing."""
-    days = Calendar("XNYS").sessions(date(2026, 1, 5), date(2026, 1, 31)).head(sessions)
+    days = Calendar("XNYS").list_sessions(date(2026, 1, 5), date(2026, 1, 31)).head(sessions)
     rows = [
         ("A", start + timedelta(minutes=k), 10.0, 11.0, 9.0, 10.0, 900.0 if k == busy else 100.0)
         for start in days["open"]

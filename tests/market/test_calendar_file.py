@@ -31,7 +31,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def all_of(name: str) -> tuple[str, int, pl.DataFrame]:
     calendar = Calendar(name)
-    return calendar.zone, calendar.sessions_per_year, calendar.sessions(*calendar.reach)
+    return calendar.zone, calendar.sessions_per_year, calendar.list_sessions(*calendar.reach)
 
 
 def ask_again(name: str) -> tuple[str, int, pl.DataFrame]:
@@ -43,7 +43,7 @@ def ask_again(name: str) -> tuple[str, int, pl.DataFrame]:
 @pytest.mark.parametrize("name", ["XNYS", "XLON", "24/7"])
 def test_what_is_kept_is_what_the_library_says(home: Home, name: str) -> None:
     built = all_of(name)
-    assert home.calendar(name).is_file()
+    assert home.locate_calendar(name).is_file()
     again = ask_again(name)
     assert again[:2] == built[:2]
     assert again[2].equals(built[2])
@@ -89,18 +89,18 @@ def with_day(days: int) -> Callable[[bytes], bytes]:
 )
 def test_what_is_damaged_old_or_of_something_else_is_built_again(home: Home, damage: Callable[[bytes], bytes]) -> None:
     built = all_of("XNYS")
-    kept = home.calendar("XNYS").read_bytes()
-    home.calendar("XNYS").write_bytes(damage(kept))
+    kept = home.locate_calendar("XNYS").read_bytes()
+    home.locate_calendar("XNYS").write_bytes(damage(kept))
     assert read_kept("XNYS") is None
     assert ask_again("XNYS")[2].equals(built[2])
-    assert home.calendar("XNYS").read_bytes() == kept
+    assert home.locate_calendar("XNYS").read_bytes() == kept
 
 
 def test_a_folder_that_is_no_home_and_one_that_may_not_be_written_keep_nothing(tmp_path: Path) -> None:
     keep_calendars(Home(tmp_path))
     write_kept("XNYS", "UTC", b"")
     (tmp_path / "models").mkdir()
-    Home(tmp_path).calendar("XNYS").mkdir()
+    Home(tmp_path).locate_calendar("XNYS").mkdir()
     write_kept("XNYS", "UTC", b"")
     assert read_kept("XNYS") is None
     assert {path.name for path in tmp_path.iterdir()} == {"models", ".calendar-XNYS"}

@@ -75,7 +75,7 @@ def settings_of(home: Path, *columns: str, **sections: Any) -> Settings:
 def test_a_number_that_is_none_becomes_null_and_its_bar_is_kept() -> None:
     values = [float("nan"), float("inf"), None, 1.5]
     raw = BARS.head(4).with_columns(vwap=pl.Series(values, dtype=pl.Float64))
-    bars, findings = clean(raw, CALENDAR.sessions(DAY, LAST), ticker="AAA", columns=["vwap"])
+    bars, findings = clean(raw, CALENDAR.list_sessions(DAY, LAST), ticker="AAA", columns=["vwap"])
     assert bars.schema == extend_schema(BAR_SCHEMA, ["vwap"])
     assert bars["vwap"].to_list() == [None, None, None, 1.5]
     assert findings == ()
@@ -84,14 +84,14 @@ def test_a_number_that_is_none_becomes_null_and_its_bar_is_kept() -> None:
 @pytest.mark.parametrize(("vwap", "reason"), [(2.0, "conflicting_duplicate"), (1.0, "duplicate")])
 def test_two_bars_of_a_minute_that_differ_in_a_column_alone_are_told(vwap: float, reason: str) -> None:
     raw = pl.concat([BARS.head(1).with_columns(vwap=pl.lit(one)) for one in (1.0, vwap)])
-    bars, findings = clean(raw, CALENDAR.sessions(DAY, LAST), ticker="AAA", columns=["vwap"])
+    bars, findings = clean(raw, CALENDAR.list_sessions(DAY, LAST), ticker="AAA", columns=["vwap"])
     assert (bars["vwap"].to_list(), [finding.reason for finding in findings]) == ([vwap], [reason])
 
 
 def test_a_split_changes_prices_and_volumes_and_nothing_else() -> None:
     raw = carrying(BARS)
     columns = ["vwap", "trades", "bid_volume"]
-    bars, _ = clean(raw, CALENDAR.sessions(DAY, LAST), ticker="AAA", columns=columns)
+    bars, _ = clean(raw, CALENDAR.list_sessions(DAY, LAST), ticker="AAA", columns=columns)
     after = adjust_for_splits(bars, [Split("AAA", LAST, 1, 4)])
     before = pl.col("session") < LAST
     expected = bars.with_columns(
@@ -114,7 +114,7 @@ def test_a_column_of_any_name_comes_through_cleaning_and_a_split_as_it_is(name: 
     raw = BARS.with_columns(pl.int_range(7, 7 + pl.len()).cast(pl.Float64).alias(name))
     wild = raw.tail(1).with_columns(pl.col("open", "high", "low", "close") * 9, ts=pl.col("ts") + timedelta(minutes=1))
     bars, findings = clean(
-        pl.concat([raw.head(1), raw, wild]), CALENDAR.sessions(DAY, LAST), ticker="AAA", columns=[name]
+        pl.concat([raw.head(1), raw, wild]), CALENDAR.list_sessions(DAY, LAST), ticker="AAA", columns=[name]
     )
     assert {finding.reason for finding in findings} == {"duplicate", "bad_tick"}
     assert_frame_equal(bars.select("ts", "close", name), raw.select("ts", "close", name))

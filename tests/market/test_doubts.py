@@ -24,7 +24,7 @@ PRICES = ("open", "high", "low", "close")
 
 
 def labelled(raw: pl.DataFrame) -> pl.DataFrame:
-    return label(raw.cast(RAW_SCHEMA), Calendar("XNYS").sessions(raw["ts"].min().date(), raw["ts"].max().date()))  # type: ignore[union-attr]
+    return label(raw.cast(RAW_SCHEMA), Calendar("XNYS").list_sessions(raw["ts"].min().date(), raw["ts"].max().date()))  # type: ignore[union-attr]
 
 
 def honest() -> pl.DataFrame:

@@ -65,7 +65,7 @@ def test_of_the_hour_that_the_clocks_repeat_no_bar_is_taken_for_one_of_an_hour_b
     naive = truth.with_columns(pl.col("ts").dt.convert_time_zone("America/New_York").dt.strftime("%Y-%m-%d %H:%M:%S"))
     naive.with_columns(ticker=pl.lit("X:BTCUSD")).write_csv(tmp_path / "bars.csv")
     files = source(tmp_path, calendar="24/7", timezone="America/New_York")
-    sessions = Calendar("24/7").sessions(date(2025, 11, 2), date(2025, 11, 2))
+    sessions = Calendar("24/7").list_sessions(date(2025, 11, 2), date(2025, 11, 2))
     got, findings = clean(files.minutes("X:BTCUSD", date(2025, 11, 2), date(2025, 11, 2)), sessions, ticker="X:BTCUSD")
     known = dict(truth.select("ts", "volume").iter_rows())
     assert all(known[ts] == volume for ts, volume in got.select("ts", "volume").iter_rows())
@@ -153,7 +153,7 @@ def test_every_row_comes_with_exactly_one_session_also_those_of_weekends(tmp_pat
     rows = bars("AAPL", count=5 * 24 * 60, start=start)
     rows.write_parquet(tmp_path / "AAPL.parquet")
     read = source(tmp_path)
-    days = Calendar("XNYS").sessions(date(2026, 1, 7), date(2026, 1, 13))["session"].to_list()
+    days = Calendar("XNYS").list_sessions(date(2026, 1, 7), date(2026, 1, 13))["session"].to_list()
     parts = [read.minutes("AAPL", day, day) for day in days]
     assert sum(part.height for part in parts) == rows.height
     assert pl.concat(parts).equals(read.minutes("AAPL", days[0], days[-1]))
@@ -226,7 +226,7 @@ def test_tickers_are_stripped_and_put_in_capitals(tmp_path: Path) -> None:
 def test_a_foreign_row_in_a_tickers_own_file_is_reported_and_never_becomes_that_tickers_bar(tmp_path: Path) -> None:
     pl.concat([bars("AAPL"), bars("MSFT", count=1)]).write_parquet(tmp_path / "AAPL.parquet")
     read = source(tmp_path)
-    sessions = Calendar("XNYS").sessions(DAY, DAY)
+    sessions = Calendar("XNYS").list_sessions(DAY, DAY)
     kept, findings = clean(read.minutes("AAPL", DAY, DAY), sessions, ticker="AAPL")
     assert (kept.height, reasons(findings)) == (3, {"foreign_ticker": 1})
     assert read.minutes("MSFT", DAY, DAY).height == 0
@@ -264,7 +264,7 @@ def test_quoted_thousands_and_exponents_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", ["", "n/a", "1,5", "12,34", "--", '"'])
 def test_a_cell_that_is_no_number_is_missing_and_the_row_still_counted(tmp_path: Path, cell: str) -> None:
     raw = one(tmp_path, f'2026-01-06T14:30:00Z,1,1,1,"{cell}",1')
-    _, findings = clean(raw, Calendar("XNYS").sessions(DAY, DAY), ticker="AAPL")
+    _, findings = clean(raw, Calendar("XNYS").list_sessions(DAY, DAY), ticker="AAPL")
     assert reasons(findings) == {"not_finite": 1}
 
 
@@ -281,7 +281,7 @@ def test_a_header_in_the_middle_and_a_cut_last_line_are_reported_and_not_lost(tm
     text = "\n".join((header, good, header, good.replace(":30", ":31"), 'AAPL,2026-01-06T14:32:00Z,"1', "AAPL,2026-01"))
     (tmp_path / name).write_text(text)
     raw = source(tmp_path).minutes("AAPL", DAY, DAY)
-    kept, findings = clean(raw, Calendar("XNYS").sessions(DAY, DAY), ticker="AAPL")
+    kept, findings = clean(raw, Calendar("XNYS").list_sessions(DAY, DAY), ticker="AAPL")
     assert (raw.height, kept.height) == (5, 2)
     assert reasons(findings) == {"foreign_ticker": 1, "not_finite": 1, "no_timestamp": 1}
 
@@ -405,7 +405,7 @@ def test_a_split_file_that_cannot_be_read_is_an_error_and_not_a_world_without_sp
 
 @pytest.mark.parametrize(("said", "late"), [("start", 1), ("end", -1), ("start", 0), ("end", 0)])
 def test_a_wrong_label_shows_in_where_the_opening_minute_stands(tmp_path: Path, said: str, late: int) -> None:
-    sessions = Calendar("XNYS").sessions(date(2026, 1, 5), date(2026, 1, 9))
+    sessions = Calendar("XNYS").list_sessions(date(2026, 1, 5), date(2026, 1, 9))
     shift = timedelta(minutes=late + (said == "end"))
     frames = [bars("AAPL", count=30, start=start + shift) for start in sessions["open"]]
     volume = pl.when(pl.int_range(pl.len()) % 30 == 0).then(9999.0).otherwise(pl.col("volume"))
@@ -443,7 +443,7 @@ def test_of_the_injected_faults_each_is_either_read_right_or_reported(tmp_path: 
     raw = source(tmp_path, timezone="UTC").minutes("AMD", first, last)
     lines = (tmp_path / "AMD_dirty.csv").read_bytes().split(b"\r\n")
     assert raw.height == len([line for line in lines[1:] if line])
-    kept, findings = clean(raw, Calendar("XNYS").sessions(first, last), ticker="AMD")
+    kept, findings = clean(raw, Calendar("XNYS").list_sessions(first, last), ticker="AMD")
     dropped = {reason: count for reason, count in reasons(findings).items() if reason in DROPPED}
     assert kept.height + sum(dropped.values()) == raw.height
     assert dropped == {
@@ -475,7 +475,7 @@ def test_stamps_at_the_end_of_new_york_minutes_become_full_regular_sessions() ->
     settings: dict[str, Any] = {"timezone": "America/New_York", "columns": {"ts": "datetime"}}
     first, last = date(2019, 2, 11), date(2019, 2, 15)
     right, wrong = source(folder, label="end", **settings), source(folder, **settings)
-    sessions = Calendar("XNYS").sessions(first, last)
+    sessions = Calendar("XNYS").list_sessions(first, last)
     minutes = {}
     tickers = sorted(path.name.split("_")[0] for path in folder.glob("*.csv"))
     assert len(tickers) == 24
@@ -552,7 +552,7 @@ def test_a_preferred_share_is_another_ticker_than_its_letters_in_capitals(tmp_pa
     other = bars("TpC").drop("ticker").with_columns(pl.col("open", "high", "low", "close") / 2)
     other.write_parquet(folder / "TpC_1min.parquet")
     read = source(folder)
-    assert read.tickers() == ("TPC", "TpC")
+    assert read.list_tickers() == ("TPC", "TpC")
     ours, theirs = (read.minutes(ticker, DAY, DAY) for ticker in ("TPC", "TpC"))
     assert (ours["close"] == 2 * theirs["close"]).all()
     (tmp_path / "hftcl.toml").write_text('[market]\nwatchlist = ["TPC", "TpC", "BACpK"]\n')

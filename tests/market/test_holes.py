@@ -7,7 +7,7 @@ import polars as pl
 from hftcl.market.holes import find_holes
 from hftcl.market.sessions import Calendar
 
-SESSIONS = Calendar("XNYS").sessions(date(2026, 1, 5), date(2026, 1, 9))
+SESSIONS = Calendar("XNYS").list_sessions(date(2026, 1, 5), date(2026, 1, 9))
 DAYS = SESSIONS["session"].to_list()
 
 

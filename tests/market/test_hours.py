@@ -17,7 +17,7 @@ def at(text: str) -> datetime:
 
 
 def window(first: date, last: date, *, over: list[date]) -> CollectWindow:
-    sessions = NYSE.sessions(first, last)
+    sessions = NYSE.list_sessions(first, last)
     return CollectWindow(
         sessions=sessions,
         closed=sessions,
@@ -39,23 +39,23 @@ def test_minutes_of_trading_are_those_of_the_regular_session_or_of_the_extended_
     assert (regular.begins, regular.ends) == (at("2026-01-05T14:30"), at("2026-01-05T21:00"))
     assert (extended.begins, extended.ends) == (at("2026-01-05T09:00"), at("2026-01-06T01:00"))
     assert (extended.opens, extended.closes) == (regular.opens, regular.closes), "minutes count from the regular open"
-    assert len(regular.minutes(at("2026-01-05T00:00"))) == 390
-    assert len(extended.minutes(at("2026-01-05T00:00"))) == 16 * 60
+    assert len(regular.list_minutes(at("2026-01-05T00:00"))) == 390
+    assert len(extended.list_minutes(at("2026-01-05T00:00"))) == 16 * 60
     assert regular.before == date(2026, 1, 2)
 
 
 def test_a_bot_that_starts_within_a_session_has_the_minutes_that_are_left_and_none_after_it() -> None:
     hours = find_hours(NYSE, DAY, extended_hours=False)
-    left = hours.minutes(at("2026-01-05T20:57"))
+    left = hours.list_minutes(at("2026-01-05T20:57"))
     assert left == [at(f"2026-01-05T20:{minute}") for minute in (57, 58, 59)]
-    assert hours.minutes(at("2026-01-05T21:00")) == hours.minutes(at("2026-01-06T09:00")) == []
-    assert hours.minutes(at("2026-01-05T09:00"))[0] == hours.opens, "before the open there is nothing to trade"
+    assert hours.list_minutes(at("2026-01-05T21:00")) == hours.list_minutes(at("2026-01-06T09:00")) == []
+    assert hours.list_minutes(at("2026-01-05T09:00"))[0] == hours.opens, "before the open there is nothing to trade"
 
 
 def test_the_minutes_to_the_close_are_those_to_the_regular_one_and_negative_after_it() -> None:
     hours = find_hours(NYSE, DAY, extended_hours=True)
     moments = (at("2026-01-05T14:30"), at("2026-01-05T20:59:30"), at("2026-01-05T21:00"), at("2026-01-05T22:00"))
-    assert [hours.minutes_to_close(moment) for moment in moments] == [390.0, 0.5, 0.0, -60.0]
+    assert [hours.count_minutes_to_close(moment) for moment in moments] == [390.0, 0.5, 0.0, -60.0]
 
 
 def test_the_first_session_that_a_calendar_knows_has_itself_before_it() -> None:
@@ -75,11 +75,11 @@ def test_in_sydney_a_session_begins_on_the_utc_day_before_its_own() -> None:
     hours = find_next_hours(Calendar("XASX"), at("2026-01-05T23:30"), extended_hours=False)
     assert hours.session == date(2026, 1, 6)
     assert hours.opens == at("2026-01-05T23:00")
-    assert hours.minutes_to_close(at("2026-01-05T23:30")) == 330.0
+    assert hours.count_minutes_to_close(at("2026-01-05T23:30")) == 330.0
 
 
 def test_a_collection_wants_what_is_not_held_what_is_due_again_and_the_newest_sessions_that_are_over() -> None:
-    days = NYSE.sessions(date(2026, 1, 5), date(2026, 1, 15))["session"].to_list()
+    days = NYSE.list_sessions(date(2026, 1, 5), date(2026, 1, 15))["session"].to_list()
     asking = window(days[0], days[-1], over=days[:-1])
     assert asking.list_wanted(days, (), 0) == []
     assert asking.list_wanted(days, (), 2) == [days[-3], days[-2]], "the newest one is not over, and so not held"
@@ -89,7 +89,7 @@ def test_a_collection_wants_what_is_not_held_what_is_due_again_and_the_newest_se
 
 
 def test_sessions_that_follow_each_other_are_one_question_also_over_a_weekend() -> None:
-    sessions = NYSE.sessions(date(2026, 1, 5), date(2026, 1, 16))
+    sessions = NYSE.list_sessions(date(2026, 1, 5), date(2026, 1, 16))
     days = sessions["session"].to_list()
     assert group_runs(sessions, []) == []
     assert spans(group_runs(sessions, days)) == [(days[0], days[-1])]
@@ -102,7 +102,7 @@ def test_sessions_that_follow_each_other_are_one_question_also_over_a_weekend() 
 
 
 def test_more_than_three_gaps_are_asked_for_as_one_range_that_reaches_no_further_than_what_is_wanted() -> None:
-    sessions = NYSE.sessions(date(2026, 1, 5), date(2026, 1, 16))
+    sessions = NYSE.list_sessions(date(2026, 1, 5), date(2026, 1, 16))
     days = sessions["session"].to_list()
     (run,) = group_runs(sessions, [days[1], days[3], days[5], days[7]])
     assert run["session"].to_list() == days[1:8]

@@ -129,7 +129,7 @@ def test_sixty_days_of_two_tickers_end_in_the_store_and_the_second_run_asks_only
     connect: Connect, tmp_path: Path
 ) -> None:
     calendar = Calendar("XNYS")
-    days = calendar.sessions(date(2026, 1, 6), date(2026, 3, 6))["session"].to_list()
+    days = calendar.list_sessions(date(2026, 1, 6), date(2026, 3, 6))["session"].to_list()
     as_of = datetime(2026, 3, 7, 12, 0, tzinfo=UTC)
     rows = {ticker: synthetic_bars(ticker, days) for ticker in ("AAPL", "MSFT")}
     with serving(rows) as server:

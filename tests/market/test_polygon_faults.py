@@ -28,7 +28,7 @@ from tests.installed import PATIENCE_S
 from tests.polygon_server import Fault, PolygonServer, changed, cut, says, slow, synthetic_bars, too_many
 
 CALENDAR = Calendar("XNYS")
-DAYS: list[date] = CALENDAR.sessions(date(2026, 1, 5), date(2026, 1, 16))["session"].to_list()
+DAYS: list[date] = CALENDAR.list_sessions(date(2026, 1, 5), date(2026, 1, 16))["session"].to_list()
 AS_OF = datetime(2026, 1, 17, 12, tzinfo=UTC)
 TICKERS = ("AAPL", "MSFT")
 BARS = {ticker: synthetic_bars(ticker, DAYS) for ticker in TICKERS}

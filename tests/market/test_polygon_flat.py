@@ -27,7 +27,7 @@ from tests.market.exchange import quiet_bars
 
 CALENDAR = Calendar("XNYS")
 FIRST, LAST = date(2026, 1, 26), date(2026, 2, 6)
-DAYS: list[date] = CALENDAR.sessions(FIRST, LAST)["session"].to_list()
+DAYS: list[date] = CALENDAR.list_sessions(FIRST, LAST)["session"].to_list()
 TICKERS = ("AAA", "BRK.B", "TpC")
 BARS = quiet_bars(*TICKERS, "OTHER", "NULL", first=FIRST, last=LAST, step=1)
 AS_OF = datetime(2026, 2, 7, 12, tzinfo=UTC)

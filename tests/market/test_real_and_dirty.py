@@ -28,7 +28,7 @@ def as_raw(bars: pl.DataFrame) -> pl.DataFrame:
 
 
 def sessions_of(first: date, last: date) -> pl.DataFrame:
-    return Calendar("XNYS").sessions(first, last)
+    return Calendar("XNYS").list_sessions(first, last)
 
 
 @needs_real_bars

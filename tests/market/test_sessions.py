@@ -11,7 +11,7 @@ def at(text: str) -> datetime:
 
 
 def hours(name: str, day: date) -> tuple[datetime, ...]:
-    row = Calendar(name).sessions(day, day).row(0)
+    row = Calendar(name).list_sessions(day, day).row(0)
     assert row[0] == day
     return tuple(row[1:])
 
@@ -31,16 +31,16 @@ def test_a_half_day_ends_at_one_and_its_extended_hours_at_five(day: date) -> Non
 
 def test_thanksgiving_a_weekend_and_the_unscheduled_closure_of_9_january_2025_are_no_sessions() -> None:
     calendar = Calendar("XNYS")
-    assert calendar.sessions(date(2024, 11, 28), date(2024, 11, 28)).is_empty()
-    assert calendar.sessions(date(2024, 11, 30), date(2024, 12, 1)).is_empty()
-    assert calendar.sessions(date(2025, 1, 8), date(2025, 1, 10))["session"].to_list() == [
+    assert calendar.list_sessions(date(2024, 11, 28), date(2024, 11, 28)).is_empty()
+    assert calendar.list_sessions(date(2024, 11, 30), date(2024, 12, 1)).is_empty()
+    assert calendar.list_sessions(date(2025, 1, 8), date(2025, 1, 10))["session"].to_list() == [
         date(2025, 1, 8),
         date(2025, 1, 10),
     ]
 
 
 def test_a_market_that_never_closes_has_a_session_of_1440_minutes_each_utc_day() -> None:
-    days = Calendar("24/7").sessions(date(2026, 2, 27), date(2026, 3, 2))
+    days = Calendar("24/7").list_sessions(date(2026, 2, 27), date(2026, 3, 2))
     assert days["session"].to_list() == [date(2026, 2, 27), date(2026, 2, 28), date(2026, 3, 1), date(2026, 3, 2)]
     assert set(days["close"] - days["open"]) == {timedelta(minutes=1440)}
     assert days["open"].to_list() == [at(f"{day} 00:00") for day in days["session"]]
@@ -71,7 +71,7 @@ def test_counting_in_sessions_steps_over_weekends_and_closures() -> None:
 @pytest.mark.parametrize("day", [date(1901, 1, 1), date(2300, 1, 1)])
 def test_beyond_its_horizon_the_calendar_refuses_instead_of_guessing(day: date) -> None:
     calendar = Calendar("XNYS")
-    for asking in (lambda: calendar.sessions(day, day), lambda: calendar.find_next_session(day)):
+    for asking in (lambda: calendar.list_sessions(day, day), lambda: calendar.find_next_session(day)):
         with pytest.raises(HorizonError, match=rf"XNYS reaches from 1990-01-02 to .*{day}"):
             asking()
 

@@ -20,7 +20,7 @@ from hftcl.market.shelf import (
     sort_bars,
 )
 
-SESSIONS = Calendar("XNYS").sessions(date(2026, 1, 29), date(2026, 2, 3))
+SESSIONS = Calendar("XNYS").list_sessions(date(2026, 1, 29), date(2026, 2, 3))
 DAYS = SESSIONS["session"].to_list()  # Thursday, Friday, Monday, Tuesday: two months
 ASKED = datetime(2026, 2, 4, 12, tzinfo=UTC)
 

@@ -23,7 +23,7 @@ from hftcl.errors import LockHeldError, NoDataError, SourceError, StorageError
 from hftcl.events import Event, OnEvent, ignore
 from hftcl.market import month_files
 from hftcl.market.bars import BAR_SCHEMA
-from hftcl.market.month_files import folder_name
+from hftcl.market.month_files import build_folder_name
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import Question, Split
 from hftcl.market.store import BarStore, Collected
@@ -222,7 +222,7 @@ def test_bars_in_unnamed_files_are_those_in_memory(tmp_path: Path, monkeypatch: 
 
 
 def test_many_gaps_are_one_question(tmp_path: Path) -> None:
-    days = Calendar("XNYS").sessions(FIRST, LAST)["session"].to_list()
+    days = Calendar("XNYS").list_sessions(FIRST, LAST)["session"].to_list()
     holes = pl.col("ts").dt.date().is_in(days[0:8:2])
     source = Exchange(FEW.filter(~holes))
     collect(tmp_path, source, "AAA")
@@ -494,7 +494,7 @@ def test_two_collections_at_once_do_not_mix(tmp_path: Path) -> None:
     ["X:BTCUSD", "CON", "NUL.A", "../../x", "/etc/passwd", "..", ".", "", "a\0b", "synthetic", "Ä" * 5000, "A/B"],
 )
 def test_a_hostile_ticker_stays_inside_the_folder(tmp_path: Path, ticker: str) -> None:
-    name = folder_name(ticker)
+    name = build_folder_name(ticker)
     assert len(name) < 200
     assert not {"/", "\0"} & set(name)
     assert name not in {"", ".", "..", "synthetic", "CON"}
@@ -509,12 +509,12 @@ def test_a_hostile_ticker_stays_inside_the_folder(tmp_path: Path, ticker: str) -
 @settings(max_examples=100)
 @given(pair=st.lists(st.text(st.sampled_from("ACONaconÅ.%~/:-25E "), max_size=6), min_size=2, max_size=2, unique=True))
 def test_distinct_tickers_have_distinct_folders_even_where_case_does_not_count(pair: list[str]) -> None:
-    one, other = (folder_name(ticker) for ticker in pair)
+    one, other = (build_folder_name(ticker) for ticker in pair)
     assert one.upper() != other.upper()
 
 
 def test_an_ordinary_ticker_keeps_its_name() -> None:
-    assert [folder_name(ticker) for ticker in ("AAPL", "BRK.B", "V")] == ["AAPL", "BRK.B", "V"]
+    assert [build_folder_name(ticker) for ticker in ("AAPL", "BRK.B", "V")] == ["AAPL", "BRK.B", "V"]
 
 
 def test_a_path_that_is_no_folder_is_one_clear_error(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def source(*, seed: int = 7, edge: float = 1.0, calendar: str = "XNYS", fresh: b
 def year(ticker: str, edge: float = 0.0) -> pl.DataFrame:
     """Return the clean bars of 2024, with the return of each minute within its session."""
     raw = source(edge=edge).minutes(ticker, FIRST, LAST)
-    bars, findings = clean(raw, Calendar("XNYS").sessions(FIRST, LAST), ticker=ticker)
+    bars, findings = clean(raw, Calendar("XNYS").list_sessions(FIRST, LAST), ticker=ticker)
     assert findings == ()
     back_to_back = pl.col("minute").diff().over("session") == 1
     move = (pl.col("close") / pl.col("close").shift(1).over("session") - 1).alias("move")
@@ -149,7 +149,7 @@ def test_a_market_that_never_closes_has_no_gap_at_midnight() -> None:
 @pytest.mark.parametrize("ticker", DEFAULT_WATCHLIST)
 def test_its_bars_are_clean_whole_cents_and_hold_together(ticker: str) -> None:
     bars = year(ticker)  # which asserts that cleaning has nothing to report
-    sessions = Calendar("XNYS").sessions(FIRST, LAST)
+    sessions = Calendar("XNYS").list_sessions(FIRST, LAST)
     assert measure_coverage(bars, sessions, ticker=ticker).findings == ()
     assert find_unannounced_splits(bars, ()) == ()
     cents = bars.select(pl.col(PRICES) * 100)

@@ -72,7 +72,7 @@ def test_twenty_folders_in_every_zone_are_named_right_or_not_at_all() -> None:
 @pytest.mark.parametrize("minutes_off", [240, 60, -60])
 def test_a_stretch_of_sessions_on_another_clock_is_named_with_its_days(minutes_off: int) -> None:
     """As where two exports were put together, or a fixed zone was taken for one with a summer time."""
-    sessions = XNYS.sessions(date(2026, 1, 5), date(2026, 3, 2))
+    sessions = XNYS.list_sessions(date(2026, 1, 5), date(2026, 3, 2))
     minutes = pl.datetime_ranges("open", "close", "1m", closed="left", time_unit="us", time_zone="UTC").alias("ts")
     bars = sessions.select("session", "open", minutes).explode("ts", empty_as_null=False)
     age = (pl.col("ts") - pl.col("open")).dt.total_minutes()

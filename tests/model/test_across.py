@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 from hftcl.errors import ConfigError
 from hftcl.model.across import compare_across
 from hftcl.model.feature_check import find_faults, find_faults_on
-from hftcl.model.features import FEATURES, definitions_hash, features
+from hftcl.model.features import FEATURES, features, hash_definitions
 from hftcl.model.grid import divide_by_volatility
 from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
@@ -99,7 +99,7 @@ def test_it_keeps_every_promise_and_one_that_looks_ahead_is_found() -> None:
 
 
 def test_another_comparison_is_another_meaning_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
-    assert len({definitions_hash((replace(CROSSING[0], across=how),)) for how in ("", "rank", "zscore")}) == 3
+    assert len({hash_definitions((replace(CROSSING[0], across=how),)) for how in ("", "rank", "zscore")}) == 3
     file = tmp_path / "own.py"
     file.write_text(
         "import polars as pl\nfrom hftcl.model.features import Feature\nFEATURES = (Feature(name='a', group='g', "

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from hftcl.model.definitions import DEFINITIONS_VERSION
-from hftcl.model.features import FEATURE_NAMES, FEATURES, Feature, definitions_hash, features
+from hftcl.model.features import FEATURE_NAMES, FEATURES, Feature, features, hash_definitions
 from tests.model.feature_cases import one_session
 
 
@@ -27,7 +27,7 @@ from tests.model.feature_cases import one_session
     ids=["order", "number", "name", "formula", "look-back"],
 )
 def test_the_hash_changes_with_the_order_number_name_formula_or_lookback(table: tuple[Feature, ...]) -> None:
-    assert definitions_hash(table) != definitions_hash()
+    assert hash_definitions(table) != hash_definitions()
 
 
 def test_the_hash_is_the_same_in_another_process() -> None:
@@ -40,7 +40,7 @@ def test_the_hash_is_the_same_in_another_process() -> None:
             text=True,
             check=True,
         )
-        assert done.stdout.strip() == definitions_hash()
+        assert done.stdout.strip() == hash_definitions()
 
 
 @pytest.mark.hazard(20)

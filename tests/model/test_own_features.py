@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.policy import hash_policy
 from hftcl.cli.process import _unwind
 from hftcl.errors import ConfigError, StorageError
 from hftcl.home import Home
-from hftcl.model.features import FEATURE_NAMES, OUR_TABLE, definitions_hash
+from hftcl.model.features import FEATURE_NAMES, OUR_TABLE, hash_definitions
 from hftcl.model.own_features import find_features
 from hftcl.settings import Settings
 from hftcl.trading.decide.shadow import Shadow
@@ -47,17 +47,17 @@ def file(tmp_path: Path) -> Path:
 
 def test_without_a_setting_ours_are_in_force() -> None:
     assert find_features(Settings()) is OUR_TABLE
-    assert our_features(Settings()).definitions_hash == our_features().definitions_hash == definitions_hash()
+    assert list_our_features(Settings()).definitions_hash == list_our_features().definitions_hash == hash_definitions()
 
 
 def test_own_features_stand_after_ours_and_bear_the_hash_of_their_file(file: Path) -> None:
     table = find_features(settings(file))
     assert table.names == (*FEATURE_NAMES, "hour", "half")
-    assert [len(feature.source) for feature in our_features(settings(file)).own] == [64, 64]
-    assert our_features(settings(file)).own[0] is table.known[31], "the same content is not run twice"
-    before = our_features(settings(file))
+    assert [len(feature.source) for feature in list_our_features(settings(file)).own] == [64, 64]
+    assert list_our_features(settings(file)).own[0] is table.known[31], "the same content is not run twice"
+    before = list_our_features(settings(file))
     file.write_text(OWN.replace("// 60, look", "// 61, look"))
-    after = our_features(settings(file))
+    after = list_our_features(settings(file))
     assert before.names == after.names
     assert before.formulae == after.formulae, "the text that says what it means was left as it was"
     assert before.definitions_hash != after.definitions_hash
@@ -75,7 +75,7 @@ def test_features_are_chosen_by_name_and_by_group(file: Path) -> None:
     )
     table = find_features(settings(file, drop=("mine", "oscillator")))
     assert "rsi_14" not in table.names
-    assert our_features(settings(file, drop=("mine", "oscillator"))).own == ()
+    assert list_our_features(settings(file, drop=("mine", "oscillator"))).own == ()
     assert [feature.name for feature in table.known] == [*FEATURE_NAMES, "hour", "half"], (
         "what is dropped stays known, so that a model that reads it serves on"
     )
@@ -177,7 +177,7 @@ def test_a_file_that_others_may_write_is_not_run(file: Path) -> None:
     with pytest.raises(ConfigError, match="lies in a folder that everybody may write to"):
         find_features(settings(file))
     file.parent.chmod(0o1777)  # like /tmp: others may put files there, and not take this one away
-    assert our_features(settings(file)).own
+    assert list_our_features(settings(file)).own
     with pytest.raises(ConfigError, match="is not a file"):
         find_features(settings(file.parent))
     with pytest.raises(ConfigError, match=r"no_such\.py cannot be read: No such file or directory\. Correct the path"):
@@ -196,7 +196,7 @@ def test_a_folder_on_the_way_that_everybody_may_write_to_is_refused(file: Path, 
     with pytest.raises(ConfigError, match=f"chmod o-w {inner.parent}`"):
         find_features(settings(link))
     inner.parent.chmod(0o755)
-    assert our_features(settings(link)).own
+    assert list_our_features(settings(link)).own
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -211,13 +211,13 @@ def test_a_file_a_link_and_a_folder_of_another_user_are_refused(file: Path, tmp_
         with pytest.raises(ConfigError, match=r"belongs to another user \(id 54321\), and it is run"):
             find_features(settings(path))
         os.chown(given, os.geteuid(), -1, follow_symlinks=False)
-        assert our_features(settings(path)).own
+        assert list_our_features(settings(path)).own
     os.chown(file, -1, other)
     file.chmod(0o664)
     with pytest.raises(ConfigError, match=r"may be written by the group 54321, and it is run. `chmod g-w"):
         find_features(settings(file))
     os.chown(file, -1, os.getegid())
-    assert our_features(settings(file)).own
+    assert list_our_features(settings(file)).own
 
 
 def test_a_fault_of_the_disk_that_may_pass_is_no_fault_of_the_configuration(file: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_file_may_define_a_dataclass_whose_annotations_are_texts(file: Path) -
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
     file.write_text(f"{head}{OWN}@dataclass\nclass Span:\n    minutes: int = 3\n")
     before = set(sys.modules)
-    assert our_features(settings(file)).own
+    assert list_our_features(settings(file)).own
     assert "hftcl_features_my_features" not in set(sys.modules) - before
 
 
@@ -260,7 +260,7 @@ def test_a_path_is_below_the_folder_of_the_file_or_written_whole(tmp_path: Path)
 
 def test_who_has_read_the_file_need_not_read_it_again(file: Path) -> None:
     """The bot reads it once at its start: what it computes, its policy and its shadow's features are of one content."""
-    read = our_features(settings(file))
+    read = list_our_features(settings(file))
     policy = hash_policy(settings(file))
     file.unlink()
     assert hash_policy(settings(file), features=read) == policy

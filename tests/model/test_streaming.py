@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.model.features import FEATURE_NAMES, FEATURES, WARMUP_SESSIONS, Feature, evaluate, features
 from hftcl.model.grid import build_grid
-from hftcl.model.since_open import Array, compute_logs, fold_down_parts, since_open
+from hftcl.model.since_open import Array, compute_logs, compute_since_open, fold_down_parts
 from hftcl.model.streaming import StreamingFeatures
 from tests.model.feature_cases import market
 from tests.model.test_features import real_bars
@@ -185,7 +185,7 @@ def test_the_steps_since_the_open_are_polars_own_sums_and_averages_to_the_bit() 
         "v": random.integers(0, 10**9, part.size),
         "turnover": random.lognormal(9, 2, part.size),
     }
-    found = since_open(minutes, fold_down_parts(part, age))
+    found = compute_since_open(minutes, fold_down_parts(part, age))
     frame = pl.DataFrame({"part": part} | minutes | {"since_first": found["since_first"], "macd": found["macd"]})
     expected = frame.select(
         first_open=pl.col("open").first().over("part"),

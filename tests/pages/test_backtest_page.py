@@ -144,12 +144,12 @@ class Tags(HTMLParser):
 
 
 def test_the_same_report_gives_the_same_bytes_whatever_it_took() -> None:
-    text = page.backtest(REPORT)
-    assert page.backtest(replace(REPORT, timings_s={"total": 99.0}, resumed=9)) == text
+    text = page.draw_backtest(REPORT)
+    assert page.draw_backtest(replace(REPORT, timings_s={"total": 99.0}, resumed=9)) == text
 
 
 def test_it_is_well_formed_and_nothing_is_fetched_and_only_its_own_script_runs() -> None:
-    text = page.backtest(REPORT)
+    text = page.draw_backtest(REPORT)
     tags = Tags(text)
     assert tags.open == []
     assert tags.count("link") == tags.count("img") == tags.count("iframe") == 0
@@ -159,22 +159,22 @@ def test_it_is_well_formed_and_nothing_is_fetched_and_only_its_own_script_runs()
     for tag, attributes in tags.found:
         assert not {"src", "href", "style"} & set(attributes), tag
         assert not [name for name in attributes if name.startswith("on")], tag
-    assert "url(" not in page.backtest(REPORT)
-    assert "@import" not in page.backtest(REPORT)
+    assert "url(" not in page.draw_backtest(REPORT)
+    assert "@import" not in page.draw_backtest(REPORT)
     policies = [attributes["content"] for tag, attributes in tags.found if tag == "meta" and "http-equiv" in attributes]
     assert policies == [f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"]
 
 
 def test_a_text_from_elsewhere_stays_a_text() -> None:
     hostile = replace(REPORT, policies={HOSTILE: policy(1, 2), **REPORT.policies})
-    tags = Tags(page.backtest(hostile))
+    tags = Tags(page.draw_backtest(hostile))
     assert tags.open == []
     assert not [tag for tag, attributes in tags.found if "src" in attributes]
     assert HOSTILE in tags.text, "it is shown as it is"
 
 
 def test_every_policy_has_a_curve_and_every_deployment_a_mark_on_it() -> None:
-    tags = Tags(page.backtest(REPORT))
+    tags = Tags(page.draw_backtest(REPORT))
     assert tags.count("polyline") == 3 * len(NAMES) - 1, "as it is, at equal risk, and its drawdown; one is an area"
     deployments = sum(each.deployments for each in REPORT.policies.values())
     assert tags.count("circle", "class", "mark") == 2 * deployments
@@ -186,7 +186,7 @@ def test_every_policy_has_a_curve_and_every_deployment_a_mark_on_it() -> None:
 
 
 def test_what_is_read_out_are_the_policies_own_figures() -> None:
-    text = page.backtest(REPORT)
+    text = page.draw_backtest(REPORT)
     held = {
         name: json.loads(course)
         for name, course in re.findall(
@@ -204,7 +204,7 @@ def test_what_is_read_out_are_the_policies_own_figures() -> None:
 
 
 def test_each_policy_that_traded_has_its_months_and_a_year_adds_up() -> None:
-    text = page.backtest(REPORT)
+    text = page.draw_backtest(REPORT)
     traded = [name for name, told in REPORT.policies.items() if any(told.pnl_by_session.values())]
     assert 2 < len(traded) < len(NAMES)
     for name in NAMES:
@@ -218,7 +218,7 @@ def test_each_policy_that_traded_has_its_months_and_a_year_adds_up() -> None:
 
 
 def test_each_policy_that_traded_has_its_risk_and_the_configured_one_its_falls_and_sessions() -> None:
-    text = page.backtest(REPORT)
+    text = page.draw_backtest(REPORT)
     risk = text.partition("<h2>Risk beside return</h2>")[2].partition("<h2>")[0]
     rows = re.findall(r"<tr><td.*?</tr>", risk)
     traded = {name: made for name, made in REPORT.policies.items() if any(made.pnl_by_session.values())}
@@ -235,12 +235,12 @@ def test_each_policy_that_traded_has_its_risk_and_the_configured_one_its_falls_a
 
 
 def test_a_backtest_in_which_nothing_traded_says_so_instead_of_a_table() -> None:
-    text = page.backtest(replace(REPORT, policies={"stand aside": policy(0, 0)}))
+    text = page.draw_backtest(replace(REPORT, policies={"stand aside": policy(0, 0)}))
     assert text.partition("Risk beside return</h2>")[2].strip().startswith('<p class="soft">No policy traded.')
 
 
 def test_marks_lie_on_their_curve_at_the_session_from_which_the_model_serves() -> None:
-    text = page.backtest(REPORT)
+    text = page.draw_backtest(REPORT)
     first = text[text.index('<svg viewBox="0 0 960') : text.index("The same at equal risk")]
     lines = [set(points.split()) for points in re.findall(r'points="([^"]+)"', first)]
     marks = re.findall(r'<circle class="mark"[^>]*cx="([\d.]+)" cy="([\d.]+)"', first)
@@ -250,7 +250,7 @@ def test_marks_lie_on_their_curve_at_the_session_from_which_the_model_serves() -
 
 
 def test_the_strip_is_green_from_the_week_in_which_the_record_let_the_policy_trade() -> None:
-    bars = re.findall(r'<rect class="(live|aside)" x="([\d.]+)"[^>]*width="([\d.]+)"', page.backtest(REPORT))
+    bars = re.findall(r'<rect class="(live|aside)" x="([\d.]+)"[^>]*width="([\d.]+)"', page.draw_backtest(REPORT))
     (aside, x, width), (live, start, _) = bars[:2]
     assert (aside, live) == ("aside", "live")
     assert float(x) + float(width) == pytest.approx(float(start), abs=0.11)
@@ -260,20 +260,20 @@ def test_the_strip_is_green_from_the_week_in_which_the_record_let_the_policy_tra
 def test_what_is_undefined_is_a_dash_and_no_nan_is_drawn() -> None:
     empty = replace(REPORT, differences=(), attempts=(), policies={"policy": policy(0, 0)})
     for each in (REPORT, empty):
-        text = page.backtest(each)
+        text = page.draw_backtest(each)
         assert Tags(text).open == []
         assert not re.search(r"\bnan\b|\binf\b|None", text.replace(read_script(), ""))
 
 
 def test_synthetic_bars_are_called_so() -> None:
-    assert "SYNTHETIC" in page.backtest(REPORT)
-    assert "SYNTHETIC" not in page.backtest(replace(REPORT, synthetic=False))
+    assert "SYNTHETIC" in page.draw_backtest(REPORT)
+    assert "SYNTHETIC" not in page.draw_backtest(replace(REPORT, synthetic=False))
 
 
 @given(low=st.floats(-1e4, 1e4), span=st.floats(1e-3, 1e4))
 @settings(max_examples=100)
 def test_ticks_are_round_and_lie_within_the_axis(low: float, span: float) -> None:
-    found = page.ticks(low, low + span)
+    found = page.choose_ticks(low, low + span)
     assert len(found) <= 8
     assert all(low - 1e-6 * span <= value <= low + span + 1e-6 * span for value in found)
     if len(found) > 1:
@@ -297,7 +297,7 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.browser
 def test_a_browser_draws_it_in_light_and_in_dark(tmp_path: Path, browser: Any) -> None:
-    page.write(tmp_path / "page.html", page.backtest(REPORT))
+    page.write(tmp_path / "page.html", page.draw_backtest(REPORT))
     shots = {}
     for scheme in ("light", "dark"):
         context = browser.new_context(viewport={"width": 1100, "height": 1800}, color_scheme=scheme)

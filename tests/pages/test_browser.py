@@ -15,7 +15,7 @@ import pytest
 from hftcl import pages as page
 from hftcl.performance.prices import read_prices
 from hftcl.performance.reports import CellFigures, PerformanceReport
-from hftcl.performance.story import Importances, performance
+from hftcl.performance.story import Importances, measure_performance
 from hftcl.settings import Settings
 from tests.browser import OVERFLOWS, PATIENCE_MS, list_serious_faults
 from tests.ledger.ledger_cases import sessions, write_ledger
@@ -36,18 +36,18 @@ def folder(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     about = {"synthetic": "1", "source": "synthetic"}
     write_ledger(home / "ledger.sqlite", last=days[-1], swaps=swaps, meta=about)
     settings = replace(Settings(), paths=replace(Settings().paths, home=str(home)))
-    report = performance(settings)
+    report = measure_performance(settings)
     shares = Importances(shares=tuple((f"feature_{n}", (31 - n) / 496) for n in range(31)))
-    page.write(home / "report.html", page.performance(report, shares, read_prices(settings, report)))
-    page.write(home / "backtest.html", page.backtest(test_backtest_page.REPORT))
-    page.write(home / "search.html", page.search(test_search_page.REPORT))
-    page.write(home / "features.html", page.features(test_features_page.REPORT))
+    page.write(home / "report.html", page.draw_performance(report, shares, read_prices(settings, report)))
+    page.write(home / "backtest.html", page.draw_backtest(test_backtest_page.REPORT))
+    page.write(home / "search.html", page.draw_search(test_search_page.REPORT))
+    page.write(home / "features.html", page.draw_features(test_features_page.REPORT))
     at_the_left = {"5": None, "30": (-0.25, -0.2, -0.15)}
     long_name = "volume_of_the_last_sessions_" * 2 + "and_more"
     named = replace(test_features_page.WORTHLESS, name=long_name, ic=at_the_left)
     features = replace(test_features_page.REPORT, features=(*test_features_page.REPORT.features, named))
-    page.write(home / "features_of_long_names.html", page.features(features))
-    page.write(home / "report_of_a_decade.html", page.performance(stretch(report), shares))
+    page.write(home / "features_of_long_names.html", page.draw_features(features))
+    page.write(home / "report_of_a_decade.html", page.draw_performance(stretch(report), shares))
     return home
 
 

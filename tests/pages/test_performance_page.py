@@ -19,19 +19,19 @@ import pytest
 
 from hftcl import PerformanceTracker, config
 from hftcl import pages as page
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import IntegrityError, UsageError
 from hftcl.home import Home
 from hftcl.market.store import BarStore
 from hftcl.market.window import open_market
 from hftcl.pages.chart_data import read_script
 from hftcl.pages.performance import draw_tiles
-from hftcl.pages.performance_charts import monthly, session_bins, trade_bins, weekly
+from hftcl.pages.performance_charts import draw_monthly, draw_session_bins, draw_weekly, trade_bins
 from hftcl.pages.risk import draw_sessions
 from hftcl.performance.prices import read_prices
 from hftcl.performance.reports import CellFigures, PerformanceReport
 from hftcl.performance.risk import compute_risk
-from hftcl.performance.story import Importances, performance
+from hftcl.performance.story import Importances, measure_performance
 from hftcl.settings import Settings
 from tests.in_process import call
 from tests.installed import HFTCL, one_line, run
@@ -61,17 +61,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(home: Path) -> PerformanceReport:
-    return performance(at(home))
+    return measure_performance(at(home))
 
 
 def test_the_same_ledger_gives_the_same_bytes(home: Path, found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
-    assert page.performance(performance(at(home)), SHARES) == text
+    text = page.draw_performance(found, SHARES)
+    assert page.draw_performance(measure_performance(at(home)), SHARES) == text
     assert len(text) < 190_000
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     tags = Tags(text)
     assert tags.open == []
     assert tags.count("link") == tags.count("img") == tags.count("iframe") == 0
@@ -83,7 +83,7 @@ def test_the_page_is_well_formed_and_fetches_nothing(found: PerformanceReport) -
 
 
 def test_its_own_script_and_no_other_may_run(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     script = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
     assert len(script) == 1
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
@@ -92,7 +92,7 @@ def test_its_own_script_and_no_other_may_run(found: PerformanceReport) -> None:
 
 
 def test_the_series_lie_in_the_page_as_json(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     (held,) = re.findall(r'<script type="application/json" id="series">(.*?)</script>', text, flags=re.DOTALL)
     series = json.loads(held)
     assert dict(zip(series["sessions"], series["pnl"], strict=True)) == found.pnl_by_session
@@ -106,7 +106,7 @@ def read_chart_data(text: str) -> dict[str, Any]:
 
 
 def test_what_the_charts_are_read_out_from_are_the_report_s_figures(found: PerformanceReport) -> None:
-    courses = read_chart_data(page.performance(found, SHARES))
+    courses = read_chart_data(page.draw_performance(found, SHARES))
     assert set(courses) == {"equity", "drawdown", "rolling"}
     bot, held, equal = courses["equity"]["series"]
     assert len(bot["y"]) == len(bot["x"]) == len(found.curve) + 1 == len(courses["equity"]["labels"])
@@ -123,10 +123,10 @@ def test_each_ticker_s_trades_stand_on_its_price_and_what_is_left_out_is_told(ho
     """Where no bars are stored the prices are those that were paid; more tickers than a page has room for are named."""
     names = tuple("ABCDEFGHIJ")
     write_ledger(tmp_path / "ledger.sqlite", tickers=names, meta={"synthetic": "1", "source": "synthetic"})
-    few, many = performance(at(home)), performance(at(tmp_path))
+    few, many = measure_performance(at(home)), measure_performance(at(tmp_path))
     for report, settings in ((few, at(home)), (many, at(tmp_path))):
         prices = read_prices(settings, report)
-        text = page.performance(report, SHARES, prices)
+        text = page.draw_performance(report, SHARES, prices)
         assert Tags(text).open == []
         assert {chart.ticker for chart in prices.charts} | set(prices.left_out) == {t.ticker for t in report.trades}
         drawn = read_chart_data(text)
@@ -161,7 +161,7 @@ def test_prices_are_the_stored_bars_of_the_market_that_was_traded(tmp_path: Path
         tickers=(ticker,),
         meta={"source": "synthetic"},
     )
-    report = performance(settings)
+    report = measure_performance(settings)
     (chart,) = read_prices(settings, report).charts
     bars, _ = store.read_sessions(ticker, days)
     closes = dict(bars.select("ts", "close").iter_rows())
@@ -179,11 +179,11 @@ def test_prices_are_the_stored_bars_of_the_market_that_was_traded(tmp_path: Path
     (early,) = read_prices(settings, outside).charts
     assert early.note == "what was paid and got, and no bars: every trade lies outside the hours of trading"
     assert early.sessions == ()
-    assert page.performance(outside, SHARES, prices=read_prices(settings, outside))
+    assert page.draw_performance(outside, SHARES, prices=read_prices(settings, outside))
 
 
 def test_every_part_is_drawn_and_every_swap_is_a_mark_on_the_curve(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     tags = Tags(text)
     for title in ("Equity", "Drawdown", "Sharpe ratio over 20", "Months", "Sessions", "Models", "Cost", "Trades"):
         assert title in tags.text
@@ -197,7 +197,7 @@ def test_every_part_is_drawn_and_every_swap_is_a_mark_on_the_curve(found: Perfor
 
 
 def test_each_session_and_each_trade_is_counted_in_one_bar(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     bars = re.findall(r"<title>([\d,]+) (session|trade)s? from ", text)
     for what, many in (("session", found.total.sessions), ("trade", found.total.trades)):
         assert sum(int(counted.replace(",", "")) for counted, kind in bars if kind == what) == many > 0
@@ -223,11 +223,11 @@ def test_the_bars_of_calm_sessions_tell_ranges_that_differ_and_what_made_nothing
 def test_where_no_session_made_or_lost_anything_that_is_said_and_no_bar_is_drawn() -> None:
     idle = compute_risk(np.zeros(2), [SPAN[0], SPAN[1]], np.empty(0), sessions_per_year=252)
     assert draw_sessions(idle, 2) == ['<p class="soft">No session made or lost anything.</p>']
-    assert session_bins(()) == trade_bins(()) == ""
+    assert draw_session_bins(()) == trade_bins(()) == ""
 
 
 def test_where_all_trades_made_exactly_nothing_no_caption_stands_without_a_chart(found: PerformanceReport) -> None:
-    text = page.performance(replace(found, trade_bins=()), SHARES)
+    text = page.draw_performance(replace(found, trade_bins=()), SHARES)
     assert "No trade made or lost anything." in text
     assert "How many trades made how much" not in text
     assert "newest of" in text, "they are listed all the same"
@@ -250,7 +250,7 @@ def test_a_phone_is_shown_the_months_and_hours_one_below_the_other_and_none_that
     found: PerformanceReport,
 ) -> None:
     title = 'aria-label="Net P&amp;L by month in percent of capital"'
-    wide, narrow = (drawn.partition("</svg>")[0] for drawn in page.performance(found, SHARES).split(title)[1:])
+    wide, narrow = (drawn.partition("</svg>")[0] for drawn in page.draw_performance(found, SHARES).split(title)[1:])
     assert re.findall(r">([A-Z][a-z]{2})<", wide)[::11] == ["Jan", "Dec"]
     assert re.findall(r">([A-Z][a-z]{2})<", narrow) == ["Jun", "Jul"]
     figures = [re.findall(r">([+-][\d.]+)<", drawn) for drawn in (wide, narrow)]
@@ -270,7 +270,10 @@ def test_no_cell_of_a_heat_map_is_narrower_than_its_figure_and_none_is_lost(
     )
     weekdays = tuple(replace(found.weekdays[0], name=day) for day in days)
     months = {f"{year}-{month:02}": 0.0001 * month for year in range(2016, 2026) for month in range(1, 13)}
-    maps = ((monthly(months), 10 * 13), (weekly(replace(found, cells=cells, weekdays=weekdays)), len(days) * hours))
+    maps = (
+        (draw_monthly(months), 10 * 13),
+        (draw_weekly(replace(found, cells=cells, weekdays=weekdays)), len(days) * hours),
+    )
     for drawn, many in maps:
         for size in ("960", "360"):
             svg = drawn.partition(f'viewBox="0 0 {size} ')[2].partition("</svg>")[0]
@@ -281,7 +284,7 @@ def test_no_cell_of_a_heat_map_is_narrower_than_its_figure_and_none_is_lost(
 
 
 def test_marks_lie_on_the_equity_curve(found: PerformanceReport) -> None:
-    text = page.performance(found, SHARES)
+    text = page.draw_performance(found, SHARES)
     (curve,) = re.findall(r'<polyline class="curve main" stroke="var\(--c0\)" points="([^"]+)"', text)
     marks = re.findall(r'<circle class="mark"[^>]*cx="([\d.]+)" cy="([\d.]+)"', text)
     assert all(f"{x},{y}" in curve.split() for x, y in marks)
@@ -300,7 +303,7 @@ def test_a_text_from_elsewhere_stays_a_text(found: PerformanceReport) -> None:
         notes=(HOSTILE,),
     )
     for shares in (Importances(shares=((HOSTILE, 1.0),)), Importances(shares=(), problem=HOSTILE)):
-        tags = Tags(page.performance(hostile, shares))
+        tags = Tags(page.draw_performance(hostile, shares))
         assert tags.open == []
         assert tags.count("script") == 5, "the series, those of three charts, and our own"
         assert not [tag for tag, attributes in tags.found if "src" in attributes]
@@ -308,19 +311,19 @@ def test_a_text_from_elsewhere_stays_a_text(found: PerformanceReport) -> None:
 
 
 def test_what_is_undefined_is_a_dash_and_no_nan_is_drawn(home: Path) -> None:
-    day = performance(at(home), until=SPAN[0])
+    day = measure_performance(at(home), until=SPAN[0])
     nothing = replace(day.total, sharpe=None, hit_rate=None, cost_bps=None, break_even_bps=None, exposure=None)
     bare = replace(day, total=nothing, benchmark=None, trades=(), trade_bins=(), models=(), swaps=(), notes=())
     for each in (day, bare):
-        text = page.performance(each, Importances(shares=(), problem="no model decided"))
+        text = page.draw_performance(each, Importances(shares=(), problem="no model decided"))
         assert Tags(text).open == []
         assert not re.search(r"\bnan\b|\binf\b|None", text.replace(read_script(), ""))
         assert "A curve needs 21 sessions" in text
 
 
 def test_synthetic_is_labelled_on_the_page(found: PerformanceReport) -> None:
-    assert "SYNTHETIC" in page.performance(found, SHARES)
-    assert "SYNTHETIC" not in page.performance(replace(found, synthetic=False, source="files"), SHARES)
+    assert "SYNTHETIC" in page.draw_performance(found, SHARES)
+    assert "SYNTHETIC" not in page.draw_performance(replace(found, synthetic=False, source="files"), SHARES)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -341,7 +344,7 @@ def test_json_is_the_report_with_every_field(home: Path, found: PerformanceRepor
     done = call(home, "report", "--json")
     assert done.stderr == ""
     told = json.loads(done.stdout)
-    assert told == json.loads(json.dumps(document(found)))
+    assert told == json.loads(json.dumps(build_document(found)))
     assert set(told) == {item.name.rstrip("_") for item in fields(PerformanceReport)}
 
 
@@ -431,7 +434,7 @@ def test_the_guide_s_call_prints_the_report_from_that_day_on(
 
 
 def test_drawdown_is_one_figure_in_tile_chart_and_table(found: PerformanceReport) -> None:
-    told = page.performance(found, Importances(shares=()))
+    told = page.draw_performance(found, Importances(shares=()))
     deepest = f"{100 * found.total.max_drawdown:.2f}%"
     assert f"<span>Drawdown</span><b>{deepest}</b>" in told
     assert found.risk.drawdowns[0].depth == pytest.approx(found.total.max_drawdown)

@@ -91,12 +91,14 @@ NOTHING = replace(
 
 def test_the_same_search_gives_the_same_bytes_whatever_it_took() -> None:
     slower = tuple(replace(trial, seconds=9.0) for trial in TRIALS)
-    assert page.search(replace(REPORT, trials=slower, timings_s={"total": 99.0}, resumed=0)) == page.search(REPORT)
+    assert page.draw_search(replace(REPORT, trials=slower, timings_s={"total": 99.0}, resumed=0)) == page.draw_search(
+        REPORT
+    )
 
 
 @pytest.mark.parametrize("report", [REPORT, NOTHING], ids=["found", "nothing"])
 def test_it_is_well_formed_and_nothing_but_its_own_script_runs(report: SearchReport) -> None:
-    text = page.search(report)
+    text = page.draw_search(report)
     tags = Tags(text)
     assert tags.open == []
     assert tags.count("link") == tags.count("img") == 0
@@ -106,7 +108,7 @@ def test_it_is_well_formed_and_nothing_but_its_own_script_runs(report: SearchRep
 
 
 def test_every_trial_that_was_scored_is_a_mark_and_every_trial_a_row_the_best_first() -> None:
-    text = page.search(REPORT)
+    text = page.draw_search(REPORT)
     tags = Tags(text)
     assert tags.count("circle", "class", "mark") == 4
     assert tags.count("circle", "fill", "good") == 1, "the winner"
@@ -116,7 +118,7 @@ def test_every_trial_that_was_scored_is_a_mark_and_every_trial_a_row_the_best_fi
 
 
 def test_the_line_of_the_worthless_lies_between_the_figures_that_it_lies_between() -> None:
-    text = page.search(replace(REPORT, best_of_worthless=0.5))
+    text = page.draw_search(replace(REPORT, best_of_worthless=0.5))
     line = re.search(r'stroke-dasharray="6 3" data-series="1" points="56,([\d.]+) ', text)
     assert line
     first, second = re.findall(r'<circle class="mark"[^>]*cy="([\d.]+)"', text)[:2]

@@ -17,10 +17,10 @@ from hftcl.ledger.rows import CloseRow, EquityRow, FillRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.performance.attribution import AMOUNTS
 from hftcl.performance.benchmark import Close, compute_benchmark
-from hftcl.performance.figures import compute_figures, profit_factor, trade_bins
+from hftcl.performance.figures import compute_figures, compute_profit_factor, trade_bins
 from hftcl.performance.recent import read_recent
 from hftcl.performance.reports import PerformanceReport
-from hftcl.performance.story import performance, read_importances
+from hftcl.performance.story import measure_performance, read_importances
 from hftcl.settings import Settings
 from tests.archive.sample_models import a_model, archive_in, onnx_bytes
 from tests.ledger.ledger_cases import CAPITAL, MODELS, World, write_ledger
@@ -43,7 +43,7 @@ def traded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, World]:
 
 @pytest.fixture(scope="module")
 def report(traded: tuple[Path, World]) -> PerformanceReport:
-    return performance(at(traded[0]))
+    return measure_performance(at(traded[0]))
 
 
 def test_each_session_s_pnl_is_the_change_of_the_account_to_the_cent(
@@ -100,7 +100,7 @@ def test_the_figures_of_merit_are_those_of_the_exam_on_the_account_s_sessions(
 
 def test_of_a_market_that_never_closes_a_year_has_365_sessions(traded: tuple[Path, World]) -> None:
     settings = at(traded[0])
-    report = performance(replace(settings, market=replace(settings.market, calendar="24/7")))
+    report = measure_performance(replace(settings, market=replace(settings.market, calendar="24/7")))
     net = np.array(list(report.pnl_by_session.values()))
     by_hand = float(net.mean() / net.std(ddof=1) * np.sqrt(365))
     assert report.total.sharpe == pytest.approx(by_hand)
@@ -144,7 +144,7 @@ def test_the_curve_ends_each_session_where_the_account_did(
 def test_a_part_of_the_span_is_told_as_the_whole_tells_it(
     traded: tuple[Path, World], report: PerformanceReport
 ) -> None:
-    part = performance(at(traded[0]), since=date(2025, 6, 10), until=date(2025, 6, 20))
+    part = measure_performance(at(traded[0]), since=date(2025, 6, 10), until=date(2025, 6, 20))
     assert (part.from_, part.to) == (date(2025, 6, 10), date(2025, 6, 20))
     assert part.pnl_by_session == {
         day: net for day, net in report.pnl_by_session.items() if "2025-06-10" <= day <= "2025-06-20"
@@ -155,7 +155,7 @@ def test_a_part_of_the_span_is_told_as_the_whole_tells_it(
 
 def test_reading_changes_nothing_and_says_the_same_again(traded: tuple[Path, World], report: PerformanceReport) -> None:
     before = (traded[0] / "ledger.sqlite").read_bytes()
-    assert performance(at(traded[0])) == report
+    assert measure_performance(at(traded[0])) == report
     assert (traded[0] / "ledger.sqlite").read_bytes() == before
 
 
@@ -164,7 +164,7 @@ def test_each_model_stands_beside_its_exam(tmp_path: Path) -> None:
     challenger = {"sharpe": 2.5, "sharpe_interval": [-1.0, 6.0]}
     model = replace(a_model(MODELS[0]), val_sharpe=2.5, report={"challenger": challenger})
     archive_in(tmp_path).add(model, onnx_bytes(MODELS[0]), b"pkl", now=datetime(2025, 5, 31, 1, tzinfo=UTC))
-    known, unknown = performance(at(tmp_path)).models
+    known, unknown = measure_performance(at(tmp_path)).models
     assert (known.exam_sharpe, known.exam_interval) == (2.5, (-1.0, 6.0))
     assert (unknown.exam_sharpe, unknown.exam_interval) == (None, None)
     assert "No model" in read_importances(tmp_path, MODELS[1]).problem
@@ -179,7 +179,7 @@ def test_what_no_model_decided_is_told_apart_and_counts(tmp_path: Path) -> None:
         bought = fill("a", opens, 10, 10.0, "20250531_010000")
         sold = fill("b", opens + timedelta(minutes=61), -10, 11.0, None)
         ledger.write_outcomes(fills=[bought, sold])
-    report = performance(at(tmp_path))
+    report = measure_performance(at(tmp_path))
     assert {model.model_id: model.live.net_usd for model in report.models} == {
         "20250531_010000": pytest.approx(9.0),
         "no model": pytest.approx(-1.0),
@@ -216,7 +216,7 @@ def test_a_position_that_is_still_open_is_worth_its_last_close(tmp_path: Path) -
         ledger.set_meta(capital="1000", mode="paper")
         ledger.write_outcomes(fills=[fill("a", opens, -10, 10.0, "20250531_010000")])
         ledger.note_closes([CloseRow(session=MONDAY, ticker="AAPL", ts=opens, open=10.0, close=9.5)])
-    report = performance(at(tmp_path))
+    report = measure_performance(at(tmp_path))
     assert report.total.net_usd == pytest.approx(5.0 - 1.0)
     assert (report.held, report.total.trades) == ({"AAPL": -10.0}, 0)
 
@@ -229,8 +229,8 @@ def test_a_span_that_ends_earlier_tells_what_was_held_then(tmp_path: Path) -> No
         bought = fill("b", opens + timedelta(days=1), 14, 9.0, "20250531_010000")
         ledger.write_outcomes(fills=[sold, bought])
         ledger.note_closes([CloseRow(session=MONDAY, ticker="AAPL", ts=opens, open=10.0, close=9.5)])
-    assert performance(at(tmp_path)).held == {"AAPL": 4.0}
-    monday = performance(at(tmp_path), until=MONDAY)
+    assert measure_performance(at(tmp_path)).held == {"AAPL": 4.0}
+    monday = measure_performance(at(tmp_path), until=MONDAY)
     assert monday.held == {"AAPL": -10.0}
     assert monday.total.net_usd == pytest.approx(5.0 - 1.0)
 
@@ -243,7 +243,7 @@ def test_a_fill_that_was_learnt_of_late_counts_when_it_traded(tmp_path: Path) ->
         ledger.write_outcomes(fills=[fill("b", opens + timedelta(minutes=1), 10, 20.0, new)])
         ledger.write_outcomes(fills=[fill("a", opens, 10, 10.0, old)])
         ledger.write_outcomes(fills=[fill("c", opens + timedelta(minutes=2), -10, 30.0, newest)])
-    made = {model.model_id: model.live.net_usd for model in performance(at(tmp_path)).models}
+    made = {model.model_id: model.live.net_usd for model in measure_performance(at(tmp_path)).models}
     assert made == {old: pytest.approx(200.0 - 1.0), new: pytest.approx(-1.0), newest: pytest.approx(-1.0)}
 
 
@@ -255,7 +255,7 @@ def test_an_equity_that_the_fills_do_not_explain_is_said(tmp_path: Path) -> None
             book="production", ts=opens, session=MONDAY, equity=1005.5, cash=1005.5, gross=0, net=0, realised=0
         )
         ledger.write_outcomes(equity=[row])
-    (note,) = performance(at(tmp_path)).notes
+    (note,) = measure_performance(at(tmp_path)).notes
     assert "1,005.50" in note
     assert "1,000.00" in note
 
@@ -275,12 +275,12 @@ def test_in_the_middle_of_a_session_what_is_held_counts_at_its_price_and_that_is
         account = [(opens, 1000), (opens + MINUTE, 1008), (today, 1008), (today + MINUTE, 1007), (today + HOUR, 1019)]
         rows = [equity_at(ts, equity) for ts, equity in account]
         ledger.write_outcomes(fills=there, equity=rows)
-    report = performance(at(tmp_path))
+    report = measure_performance(at(tmp_path))
     assert report.total.net_usd == pytest.approx(8.0 - 1.0)
     (note,) = report.notes
     assert note.startswith(f"the session {tuesday} is under way, or was cut short: what is held of AAPL has no close")
     assert [round(point.pnl * 1000) for point in report.curve] == [0, 8, 8, 7, 19]
-    assert [round(point.pnl * 1000) for point in performance(at(tmp_path), since=tuesday).curve] == [0, -1, 11]
+    assert [round(point.pnl * 1000) for point in measure_performance(at(tmp_path), since=tuesday).curve] == [0, -1, 11]
 
 
 def equity_at(ts: datetime, equity: float) -> EquityRow:
@@ -297,7 +297,7 @@ def test_what_a_person_flattens_without_a_bot_hides_no_swap(tmp_path: Path) -> N
         for place, model in enumerate(MODELS):
             ledger.write_decisions([a_decision(ts=opens + place * MINUTE, model_id=model)])
         ledger.write_outcomes(equity=[equity_at(opens, 1000), equity_at(opens + HOUR, 1000)])
-    report = performance(at(tmp_path))
+    report = measure_performance(at(tmp_path))
     assert [(swap.ts, swap.model_id) for swap in report.swaps] == [(opens, MODELS[0]), (opens + MINUTE, MODELS[1])]
     assert [model.model_id for model in report.models if model.in_use] == [MODELS[1]]
 
@@ -309,7 +309,7 @@ def test_a_session_that_begins_on_the_day_before_by_utc_has_its_first_fills(tmp_
         ledger.set_meta(capital="1000", mode="paper")
         ledger.write_outcomes(fills=[fill("a", opens + MINUTE, 10, 10.0, "20250531_010000")])
     sydney = replace(at(tmp_path), market=replace(Settings().market, calendar="XASX"))
-    report = performance(sydney)
+    report = measure_performance(sydney)
     assert (report.from_, report.to) == (date(2026, 1, 6), date(2026, 1, 6))
     assert [part.name for part in report.hours] == ["10:00-11:00"], "by the clock of Sydney"
 
@@ -317,13 +317,13 @@ def test_a_session_that_begins_on_the_day_before_by_utc_has_its_first_fills(tmp_
 def test_a_fact_that_cannot_be_what_was_written_is_damage(tmp_path: Path) -> None:
     write_ledger(tmp_path / "ledger.sqlite", last=MONDAY, meta={"cost_bps": "cheap"})
     with pytest.raises(IntegrityError, match=r"ledger\.sqlite is damaged.*cheap"):
-        performance(at(tmp_path))
+        measure_performance(at(tmp_path))
 
 
 def test_the_shadow_s_book_is_a_row_of_its_own(tmp_path: Path) -> None:
     production = write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 6))
     shadow = write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 6), seed=9, book="shadow")
-    report = performance(at(tmp_path))
+    report = measure_performance(at(tmp_path))
     assert report.shadow is not None
     assert report.total.net_usd == pytest.approx(sum(production.net.values()), abs=CENT)
     assert report.shadow.net_usd == pytest.approx(sum(shadow.net.values()), abs=CENT)
@@ -331,30 +331,30 @@ def test_the_shadow_s_book_is_a_row_of_its_own(tmp_path: Path) -> None:
 
 def test_a_ledger_that_is_missing_is_one_plain_sentence(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match=r"Nothing has been traded yet.*hftcl trade"):
-        performance(at(tmp_path))
+        measure_performance(at(tmp_path))
     with pytest.raises(NoDataError, match=r"replay/ledger\.sqlite.*trade --replay"):
-        performance(at(tmp_path), replay=True)
+        measure_performance(at(tmp_path), replay=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_span_without_a_session_says_which_there_are(traded: tuple[Path, World]) -> None:
     with pytest.raises(NoDataError, match="holds 2025-06-02 to 2025-06-30"):
-        performance(at(traded[0]), since=date(2026, 1, 7))
+        measure_performance(at(traded[0]), since=date(2026, 1, 7))
     with pytest.raises(UsageError, match="ends before it begins"):
-        performance(at(traded[0]), since=date(2026, 1, 7), until=date(2026, 1, 6))
+        measure_performance(at(traded[0]), since=date(2026, 1, 7), until=date(2026, 1, 6))
 
 
 @pytest.mark.parametrize("capital", ["", "0", "nan", "inf", "-5"])
 def test_without_a_capital_no_figure_is_guessed(tmp_path: Path, capital: str) -> None:
     write_ledger(tmp_path / "ledger.sqlite", last=MONDAY, meta={"capital": capital})
     with pytest.raises(NoDataError, match="capital"):
-        performance(at(tmp_path))
+        measure_performance(at(tmp_path))
 
 
 def test_the_replay_s_ledger_is_never_mixed_with_the_live_one(tmp_path: Path) -> None:
     live = write_ledger(tmp_path / "ledger.sqlite", last=date(2025, 6, 6))
     replay = write_ledger(tmp_path / "replay" / "ledger.sqlite", last=date(2025, 6, 6), seed=2, meta={"mode": "replay"})
-    found = performance(at(tmp_path)), performance(at(tmp_path), replay=True)
+    found = measure_performance(at(tmp_path)), measure_performance(at(tmp_path), replay=True)
     assert [each.ledger for each in found] == ["paper", "replay"]
     assert [each.total.net_usd for each in found] == pytest.approx(
         [sum(live.net.values()), sum(replay.net.values())], abs=CENT
@@ -504,6 +504,6 @@ def test_the_histogram_holds_every_trade_that_made_or_lost_something_and_parts_t
 
 
 def test_a_profit_factor_is_what_was_won_over_what_was_lost() -> None:
-    assert profit_factor(np.array([3.0, -1.0, 1.0, -1.0])) == pytest.approx(2.0)
-    assert profit_factor(np.array([-1.0])) == 0.0
-    assert profit_factor(np.array([])) is None
+    assert compute_profit_factor(np.array([3.0, -1.0, 1.0, -1.0])) == pytest.approx(2.0)
+    assert compute_profit_factor(np.array([-1.0])) == 0.0
+    assert compute_profit_factor(np.array([])) is None

@@ -103,7 +103,7 @@ class Box:
     def deliver(self, now: datetime, timeout_s: float) -> SendResult:
         return SendResult()
 
-    def heartbeat(self, timeout_s: float) -> bool:
+    def send_heartbeat(self, timeout_s: float) -> bool:
         self.heartbeats += 1
         return True
 

@@ -207,12 +207,12 @@ def test_a_registry_of_the_first_release_is_read_as_it_is_and_brought_up_to_date
     database = version_1 / "models" / "registry.sqlite"
     before = database.read_bytes()
     assert Occurrences(version_1).list_known() == ()
-    models = Registry(version_1).models()
+    models = Registry(version_1).list_models()
     assert len(models) == 2
     assert database.read_bytes() == before, "who reads changes nothing"
     held(claim(version_1)).finish("done", "", now=T0)
     assert [each.state for each in Occurrences(version_1).list_known()] == ["done"]
-    assert Registry(version_1).models() == models
+    assert Registry(version_1).list_models() == models
     ((row, counts),) = record.read_all(Registry(version_1), synthetic=False)
     assert (row.policy, counts) == ("", False), "kept, and of an unknown policy"
     with contextlib.closing(sqlite3.connect(database)) as db:

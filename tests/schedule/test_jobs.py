@@ -76,7 +76,7 @@ def recorded(home: Path) -> Sequence[RecordedSession]:
 
 def test_bars_are_collected_after_the_extended_hours_of_each_session_and_on_no_holiday(tmp_path: Path) -> None:
     (rule,) = (rule for rule in build_rules(small(tmp_path)) if rule.job is Job.COLLECT)
-    found = islice(rule.after(datetime(2025, 11, 25, 20, tzinfo=UTC)), 4)
+    found = islice(rule.iterate_after(datetime(2025, 11, 25, 20, tzinfo=UTC)), 4)
     assert [each.due_at.astimezone(NEW_YORK).isoformat() for each in found] == [
         "2025-11-25T20:20:00-05:00",
         "2025-11-26T20:20:00-05:00",
@@ -122,7 +122,7 @@ def test_sessions_are_scored_on_rows_computed_for_them_alone_as_on_those_of_the_
         return window.compute_rows(since)
 
     catch = partial(catch_up, Registry(home), settings=settings, params=params, on_event=ignore)
-    found = catch(window.outline(), compute_rows=compute_rows)
+    found = catch(window.assemble_bars(), compute_rows=compute_rows)
     assert [str(each.session) for each in found.added] == ["2026-01-09", "2026-01-12"]
     assert asked == [date(2026, 1, 9)], "features of a session that is not scored"
     assert found == catch(window.assemble())

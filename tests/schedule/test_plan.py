@@ -24,7 +24,7 @@ def home_in(folder: Path) -> Home:
 
 
 def said_by_the_calendar(first: date, count: int, name: str = "XLON") -> list[tuple[object, object]]:
-    table = Calendar(name).sessions(first, first + timedelta(days=2 * count))
+    table = Calendar(name).list_sessions(first, first + timedelta(days=2 * count))
     return list(zip(table["session"].to_list(), table["extended_close"].to_list(), strict=True))[:count]
 
 

@@ -121,7 +121,7 @@ def test_in_twenty_years_no_job_is_missed_or_doubled_in_any_zone_where_clocks_ch
 @pytest.mark.hazard(40)
 def test_in_spring_a_job_in_the_hour_that_is_left_out_runs_at_the_next_minute_that_exists() -> None:
     rule = TimesRule(Job.CHECK, parse("02:30"), NEW_YORK)
-    (found,) = islice(rule.after(local("2026-03-07T12:00")), 1)
+    (found,) = islice(rule.iterate_after(local("2026-03-07T12:00")), 1)
     assert found.due_at == local("2026-03-08T03:00-04:00")
     assert found.local_date == date(2026, 3, 8)
     assert found.note == "02:30 does not exist on this day: the next minute that does"
@@ -141,7 +141,7 @@ def test_in_autumn_a_job_in_the_hour_that_comes_twice_runs_in_the_first_also_aft
 
 def test_a_day_that_a_zone_leaves_out_has_its_job_at_the_beginning_of_the_next() -> None:
     apia = ZoneInfo("Pacific/Apia")  # went from 29 to 31 December 2011
-    found = islice(TimesRule(Job.CHECK, parse("02:00"), apia).after(local("2011-12-29T12:00-10:00")), 2)
+    found = islice(TimesRule(Job.CHECK, parse("02:00"), apia).iterate_after(local("2011-12-29T12:00-10:00")), 2)
     assert [(each.local_date, each.due_at) for each in found] == [
         (date(2011, 12, 30), local("2011-12-31T00:00+14:00")),
         (date(2011, 12, 31), local("2011-12-31T02:00+14:00")),
@@ -161,7 +161,7 @@ def test_times_are_those_of_cronsim_which_follows_debian(
 ) -> None:
     cron = f"{minute} {hour} {days}" if len(days.split()) == 3 else f"{minute} {hour} {days} *"
     begin = start.replace(microsecond=0, tzinfo=zone).astimezone(UTC)
-    ours = [each.due_at for each in islice(TimesRule(Job.CHECK, parse(cron), zone).after(begin), 40)]
+    ours = [each.due_at for each in islice(TimesRule(Job.CHECK, parse(cron), zone).iterate_after(begin), 40)]
     theirs = [each.astimezone(UTC) for each in islice(CronSim(cron, begin.astimezone(zone)), 40)]
     # begun inside a repeated or left-out hour, cronsim counts from the wall clock; that first one aside they are equal
     assert ours[1:-1] == [each for each in theirs if each > ours[0]][: len(ours) - 2]

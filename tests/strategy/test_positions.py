@@ -13,8 +13,8 @@ from polars.testing import assert_frame_equal
 
 from hftcl.errors import UndefinedStatisticError, UsageError
 from hftcl.settings import Side
-from hftcl.strategy.costs import cost
-from hftcl.strategy.positions import POSITION_SCHEMA, PositionBook, Weight, positions_sha256, target_positions
+from hftcl.strategy.costs import compute_cost
+from hftcl.strategy.positions import POSITION_SCHEMA, PositionBook, Weight, compute_target_positions, hash_positions
 
 OPEN = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
 NOTHING = float("nan"), float("inf"), float("-inf"), None
@@ -46,7 +46,7 @@ def rows(
 
 
 def decide(frame: pl.DataFrame, *, threshold: float = 1.0, horizon: int = 4, weight: float = 1.0) -> pl.DataFrame:
-    return target_positions(
+    return compute_target_positions(
         frame, threshold=threshold, horizon_minutes=horizon, weight=weight, flat_minutes_before_close=2
     )
 
@@ -119,7 +119,7 @@ def test_the_bars_known_so_far_give_the_same_bits_as_the_whole_session(
 @pytest.mark.parametrize(("side", "expected"), [("long", [1, 1, 1, 2, 1]), ("short", [0, -1, -1, -1, -1])])
 def test_a_signal_to_the_side_that_is_not_traded_is_none(side: Side, expected: list[int]) -> None:
     frame = rows({0: 2.0, 1: -2.0, 2: 0.5, 3: 2.0, 4: 0.0})
-    found = target_positions(
+    found = compute_target_positions(
         frame, threshold=1.0, horizon_minutes=4, weight=1.0, flat_minutes_before_close=2, side=side
     )
     assert found["position"].to_list() == [value / 4 for value in expected]
@@ -160,11 +160,11 @@ def test_minutes_one_by_one_and_all_at_once_agree_for_each_side_and_weight(
     whole = pl.concat(parts).sort("ts", "ticker")
     streamed = PositionBook(threshold=1.0, horizon_minutes=7, weight=weight, flat_minutes_before_close=2, side=side)
     pushed = pl.concat(streamed.push(minute) for minute in whole.partition_by("ts", maintain_order=True))
-    expected = target_positions(
+    expected = compute_target_positions(
         whole, threshold=1.0, horizon_minutes=7, weight=weight, flat_minutes_before_close=2, side=side
     )
     assert_frame_equal(pushed, expected, check_exact=True)
-    assert positions_sha256(pushed) == positions_sha256(expected)
+    assert hash_positions(pushed) == hash_positions(expected)
     found = expected["position"]
     assert side == "both" or bool(((found >= 0) if side == "long" else (found <= 0)).all())
     if weight == {"B": 1 / 7}:
@@ -210,7 +210,7 @@ def test_the_order_of_rows_does_not_matter(predictions: dict[int, float | None],
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)
     assert_frame_equal(decide(shuffled).sort("ts"), decide(frame), check_exact=True)
     assert decide(shuffled)["ts"].to_list() == shuffled["ts"].to_list()
-    assert positions_sha256(decide(shuffled)) == positions_sha256(decide(frame))
+    assert hash_positions(decide(shuffled)) == hash_positions(decide(frame))
 
 
 @settings(max_examples=40)
@@ -231,13 +231,13 @@ def test_the_hash_is_over_the_documented_bytes() -> None:
     stamp = [int(ts.timestamp()) * 1_000_000 for ts in (early, late)]
     a = b"A\0" + struct.pack("<qqdqd", 2, stamp[0], -0.25, stamp[1], 0.0)
     b = b"B\0" + struct.pack("<qqd", 1, stamp[0], 0.125)
-    assert positions_sha256(frame) == hashlib.sha256(a + b).hexdigest()
+    assert hash_positions(frame) == hashlib.sha256(a + b).hexdigest()
 
 
 def test_the_hash_tells_every_part_of_a_position_apart() -> None:
     ts = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
     seen = {
-        positions_sha256(pl.DataFrame({"ticker": [t], "ts": [when], "position": [p]}, schema=POSITION_SCHEMA))
+        hash_positions(pl.DataFrame({"ticker": [t], "ts": [when], "position": [p]}, schema=POSITION_SCHEMA))
         for t in ("A", "AB")
         for when in (ts, ts + timedelta(microseconds=1))
         for p in (0.1, math.nextafter(0.1, 1))
@@ -251,13 +251,13 @@ def test_a_position_that_is_none_has_no_hash(position: float | None) -> None:
         {"ticker": ["A"], "ts": [datetime(2026, 1, 5, tzinfo=UTC)], "position": [position]}, schema=POSITION_SCHEMA
     )
     with pytest.raises(UndefinedStatisticError, match="no hash"):
-        positions_sha256(frame)
+        hash_positions(frame)
 
 
 def test_no_positions_have_the_hash_of_nothing() -> None:
-    assert positions_sha256(pl.DataFrame(schema=POSITION_SCHEMA)) == hashlib.sha256(b"").hexdigest()
+    assert hash_positions(pl.DataFrame(schema=POSITION_SCHEMA)) == hashlib.sha256(b"").hexdigest()
 
 
 def test_a_basis_point_is_a_ten_thousandth_of_what_is_traded() -> None:
     turnover = pl.Series([0.0, 0.5, 2.0]).to_numpy()
-    assert cost(turnover, cost_bps=1.5).tolist() == pytest.approx([0.0, 0.000075, 0.0003])
+    assert compute_cost(turnover, cost_bps=1.5).tolist() == pytest.approx([0.0, 0.000075, 0.0003])

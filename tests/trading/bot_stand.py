@@ -29,7 +29,7 @@ from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.model.families.forest import Forest
 from hftcl.model.features import FEATURE_NAMES, features
 from hftcl.model.serving import Predictor
-from hftcl.model.target import targets
+from hftcl.model.target import compute_targets
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker
 from hftcl.trading.decide.bot import Minute
@@ -40,7 +40,7 @@ from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.session_loop import Loop
-from hftcl.trading.run.wiring import Parts, assemble, interval_s
+from hftcl.trading.run.wiring import Parts, assemble, read_interval_s
 from tests.calendars import read_shared_calendar
 from tests.loop_cases import small
 
@@ -61,7 +61,7 @@ def settings_of(home: Path, **sections: dict[str, object]) -> Settings:
 @cache
 def market_bars(first: date, last: date, tickers: tuple[str, ...] = TICKERS) -> pl.DataFrame:
     """Return BAR_SCHEMA bars of the synthetic market."""
-    sessions = CALENDAR.sessions(first, last)
+    sessions = CALENDAR.list_sessions(first, last)
     source = SyntheticSource(small(Path()))
     parts = [label(source.minutes(ticker, first, last), sessions) for ticker in tickers]
     return pl.concat(parts).sort("ticker", "ts")
@@ -79,7 +79,7 @@ def trained_graph(
 ) -> tuple[bytes, npt.NDArray[np.float32], float]:
     """Return a forest of the synthetic market as ONNX, some of its rows, and a threshold that lets it trade often."""
     bars = market_bars(date(2025, 5, 1), date(2025, 5, 20))
-    rows = pl.concat([features(bars), targets(bars, 30)], how="horizontal").drop_nulls()
+    rows = pl.concat([features(bars), compute_targets(bars, 30)], how="horizontal").drop_nulls()
     X = np.ascontiguousarray(rows.select(names).to_numpy(), dtype=np.float32)
     y = rows["target"].to_numpy()
     params = {**Forest().parameters(), "n_estimators": 16, "max_depth": 8, "min_samples_leaf": 50}
@@ -90,7 +90,7 @@ def trained_graph(
 
 def meta_of(model_id: str, *, names: tuple[str, ...] = FEATURE_NAMES, **changes: object) -> ModelMeta:
     """Return what a model of the synthetic market says about itself. names: of the features that it reads."""
-    ours, (_, X, threshold) = artifact.our_features().narrow(names), trained_graph(names=names)
+    ours, (_, X, threshold) = artifact.list_our_features().narrow(names), trained_graph(names=names)
     meta = ModelMeta(
         model_id=model_id,
         feature_names=ours.names,
@@ -115,7 +115,7 @@ def meta_of(model_id: str, *, names: tuple[str, ...] = FEATURE_NAMES, **changes:
         family="forest",
         params={},
         seed=1,
-        versions=artifact.library_versions("test"),
+        versions=artifact.find_library_versions("test"),
         source="synthetic",
         synthetic=True,
         importances=None,
@@ -263,7 +263,7 @@ class Stand:
             self.home,
             MarketKind(calendar="XNYS", synthetic=True),
             policy=hash_policy(self.settings),
-            interval_s=interval_s(self.settings),
+            interval_s=read_interval_s(self.settings),
         )
         shadow = Shadow.from_settings(self.settings, places, durable=False) if self.settings.trade.shadow else None
         self.loop = assemble(
@@ -290,7 +290,7 @@ class Stand:
     def run(self, day: date = DAY, minutes: Iterable[datetime] | None = None) -> None:
         """Trade a session, or some minutes of it."""
         hours = find_hours(CALENDAR, day, extended_hours=False)
-        self.loop.trade_session(hours, hours.minutes(hours.begins) if minutes is None else minutes)
+        self.loop.trade_session(hours, hours.list_minutes(hours.begins) if minutes is None else minutes)
 
     def close(self) -> None:
         """End as a process does: what is in the files stays."""
@@ -302,7 +302,7 @@ class Stand:
 def session_minutes(day: date = DAY) -> Sequence[datetime]:
     """Return the minutes of a session."""
     hours: Hours = find_hours(CALENDAR, day, extended_hours=False)
-    return hours.minutes(hours.begins)
+    return hours.list_minutes(hours.begins)
 
 
 def some_minutes(first: int, count: int, day: date = DAY) -> Sequence[datetime]:

@@ -111,7 +111,7 @@ def ledger_points(folder: Path, step: int) -> int:
         assert fills == equity * len(TICKERS)
         in_child(lambda: write(0))
         with LedgerReader(path) as reader:
-            assert reader.positions() == dict.fromkeys(TICKERS, 2.0)
+            assert reader.read_positions() == dict.fromkeys(TICKERS, 2.0)
         if done:
             return number
     raise AssertionError
@@ -131,7 +131,7 @@ def trade(folder: Path, kill_before: int) -> None:
             continue  # a bar that was decided on is never decided on again
         orders = []
         for ticker, wanted in WANTED.items():
-            missing = wanted[minute] - ledger.positions().get(ticker, 0.0)
+            missing = wanted[minute] - ledger.read_positions().get(ticker, 0.0)
             if missing:
                 orders.append(a_record(minute, ticker, missing))
         ledger.write_decisions([a_decision(minute, ticker) for ticker in WANTED], orders)

@@ -431,11 +431,11 @@ def test_a_bot_that_was_killed_while_it_sent_finds_its_order_and_its_fills(
         server.positions = [{"symbol": "AAPL", "qty": "10", "side": "long", "current_price": "101"}]
         told = reconcile(ledger, broker, NOW)
         assert told.agrees
-        assert (told.fills, ledger.positions()) == (1, {"AAPL": 10.0})
+        assert (told.fills, ledger.read_positions()) == (1, {"AAPL": 10.0})
         states = [ledger.order(a_record(minute).client_order_id) for minute in (0, 1)]
         assert [order.state for order in states if order] == ["filled", "canceled"]
         assert reconcile(ledger, broker, NOW).fills == 0
-        assert ledger.fills()["ts"].to_list() == [at(61)]
+        assert ledger.read_fills()["ts"].to_list() == [at(61)]
 
 
 def test_the_kill_switch_closes_nothing_in_an_account_that_is_not_the_ledger_s(

@@ -11,8 +11,8 @@ from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import Decision
 from hftcl.ledger.writer import Ledger
-from hftcl.performance.story import performance
-from hftcl.trading.run.status import status_at
+from hftcl.performance.story import measure_performance
+from hftcl.trading.run.status import read_status_at
 from tests.trading.bot_stand import HALF_DAY, archived, session_minutes, settings_of, stand
 
 
@@ -20,7 +20,7 @@ def bring_back(home: Path) -> None:
     """Put every decision back into the ledger of `home`, as if nothing had been archived."""
     path = Home.live(home).ledger
     with LedgerReader(path) as reader:
-        rows = [Decision(**row) for book in ("production", "shadow") for row in reader.decisions(book).to_dicts()]
+        rows = [Decision(**row) for book in ("production", "shadow") for row in reader.read_decisions(book).to_dicts()]
     shutil.rmtree(Home.live(home).decisions)
     with contextlib.closing(sqlite3.connect(path)) as db:
         for table in ("archives", "decided", "snapshots"):
@@ -43,15 +43,15 @@ def test_a_session_is_told_alike_before_and_after_it_was_archived(tmp_path: Path
         assert db.execute("SELECT count(*) FROM fills").fetchone() > (0,)
 
     def tell() -> list[object]:
-        report = performance(settings_of(tmp_path))
+        report = measure_performance(settings_of(tmp_path))
         with LedgerReader(home.ledger) as reader:
-            asked = (reader.decisions().to_dicts(), reader.positions(), reader.read_account())
-        return [json.dumps(dataclasses.asdict(report), default=str), status_at(home), *asked]
+            asked = (reader.read_decisions().to_dicts(), reader.read_positions(), reader.read_account())
+        return [json.dumps(dataclasses.asdict(report), default=str), read_status_at(home), *asked]
 
     after = tell()
-    assert sum(status_at(home).codes.values()) == 3 * len(minutes)
+    assert sum(read_status_at(home).codes.values()) == 3 * len(minutes)
     bring_back(tmp_path)
     assert tell() == after
     later = stand(tmp_path, first=110, day=HALF_DAY)
-    assert later.ledger.positions() == {}
+    assert later.ledger.read_positions() == {}
     later.close()

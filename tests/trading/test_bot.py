@@ -14,7 +14,7 @@ from hftcl.errors import OrderRefusedError
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.hours import Hours
 from hftcl.model.features import FEATURE_NAMES, features
-from hftcl.strategy.positions import target_positions
+from hftcl.strategy.positions import compute_target_positions
 from hftcl.strategy.risk import Code, Order
 from hftcl.trading.brokers import OrderState
 from hftcl.trading.brokers.paper import PaperBroker
@@ -75,7 +75,7 @@ def as_examined(bars: pl.DataFrame, day: date, model: Model) -> pl.DataFrame:
     found = np.full(len(X), np.nan, dtype=np.float32)
     found[known] = model.predict(X[known])
     rows = rows.with_columns(prediction=pl.Series(found, nan_to_null=True))
-    targets = target_positions(
+    targets = compute_target_positions(
         rows,
         threshold=model.meta.threshold,
         horizon_minutes=model.meta.horizon_minutes,
@@ -87,7 +87,7 @@ def as_examined(bars: pl.DataFrame, day: date, model: Model) -> pl.DataFrame:
 
 def decided(bot: Stand) -> pl.DataFrame:
     """Return what the ledger says of each bar there was."""
-    return bot.ledger.decisions().drop_nulls("target").select("ticker", "ts", "prediction", "target")
+    return bot.ledger.read_decisions().drop_nulls("target").select("ticker", "ts", "prediction", "target")
 
 
 def test_every_minute_s_decision_is_the_exam_s_to_the_bit(half_day: Stand) -> None:
@@ -97,28 +97,28 @@ def test_every_minute_s_decision_is_the_exam_s_to_the_bit(half_day: Stand) -> No
 
 
 def test_a_half_day_ends_flat_before_its_early_close(half_day: Stand) -> None:
-    assert half_day.ledger.positions() == {}
-    last = half_day.ledger.fills()["ts"].max()
+    assert half_day.ledger.read_positions() == {}
+    last = half_day.ledger.read_fills()["ts"].max()
     assert isinstance(last, datetime)
     assert last <= session_minutes(HALF_DAY)[-2], "flat two minutes before the close"
     assert half_day.alerts == []
 
 
 def test_each_fill_is_at_the_open_of_a_later_bar_and_the_account_adds_up(half_day: Stand) -> None:
-    fills = half_day.ledger.fills()
+    fills = half_day.ledger.read_fills()
     assert fills.height > 20
-    orders = half_day.ledger.orders().select("client_order_id", decided_on="ts")
+    orders = half_day.ledger.read_orders().select("client_order_id", decided_on="ts")
     joined = fills.join(orders, on="client_order_id").join(bars_of(HALF_DAY), on=["ticker", "ts"])
     assert (joined["ts"] > joined["decided_on"]).all()
     paid = joined["open"] * (1 + joined["quantity"].sign() * 1e-4)  # half spread and slippage, half a basis point each
     assert np.allclose(joined["price"], paid, rtol=1e-12)
     left = 100_000 - float((fills["quantity"] * fills["price"]).sum())
-    assert half_day.ledger.last_equity()["equity"][0] == pytest.approx(left, abs=1e-6)
-    assert half_day.ledger.cash() == pytest.approx(left, abs=1e-6)
+    assert half_day.ledger.read_last_equity()["equity"][0] == pytest.approx(left, abs=1e-6)
+    assert half_day.ledger.read_cash() == pytest.approx(left, abs=1e-6)
 
 
 def test_the_ledger_says_which_model_decided_and_why(half_day: Stand) -> None:
-    rows = half_day.ledger.decisions()
+    rows = half_day.ledger.read_decisions()
     model = model_of(half_day.home)
     assert rows["model_id"].unique().to_list() == [model.meta.model_id]
     assert rows["features_hash"].unique().to_list() == [model.meta.features_hash]
@@ -127,7 +127,7 @@ def test_the_ledger_says_which_model_decided_and_why(half_day: Stand) -> None:
     assert rows.filter(pl.col("code") == "hold_no_bar")["target"].is_null().all()
     assert rows.filter(pl.col("code") == "hold_warmup")["prediction"].is_null().all()
     assert (rows["decided_at"] >= rows["ts"] + timedelta(seconds=60)).all()
-    closes = half_day.ledger.closes()
+    closes = half_day.ledger.read_closes()
     assert closes["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
 
 
@@ -141,9 +141,9 @@ def test_a_bot_that_comes_late_holds_what_one_that_was_there_all_day_would(half_
 
 def test_nothing_is_traded_on_a_target_that_stays_as_prices_drift(half_day: Stand) -> None:
     """An exam holds a fraction of capital; the bot holds shares, and does not pay to true them up each minute."""
-    targets = half_day.ledger.decisions().drop_nulls("target").sort("ticker", "ts")
+    targets = half_day.ledger.read_decisions().drop_nulls("target").sort("ticker", "ts")
     changed = targets.with_columns(moved=pl.col("target") != pl.col("target").shift(1).over("ticker"))
-    orders = half_day.ledger.orders().join(changed, on=["ticker", "ts"])
+    orders = half_day.ledger.read_orders().join(changed, on=["ticker", "ts"])
     assert orders.filter(pl.col("moved")).height / orders.height > 0.97
 
 
@@ -165,7 +165,7 @@ class Wire(StoredFeed):
 
 
 def at(bot: Stand, minute: datetime) -> dict[str, str]:
-    rows = bot.ledger.decisions(first=minute, last=minute)
+    rows = bot.ledger.read_decisions(first=minute, last=minute)
     return dict(zip(rows["ticker"], rows["code"], strict=True))
 
 
@@ -185,7 +185,7 @@ def test_a_correction_is_used_from_the_next_minute_on_and_holds_its_ticker_where
     assert at(bot, minutes[4]) == {"AAPL": "trade", "AMD": code, "TSLA": "trade"}
     assert at(bot, minutes[5])["AMD"] == "trade"
     if code == "hold_revised":
-        assert bot.ledger.orders(first=minutes[4], last=minutes[4]).filter(pl.col("ticker") == "AMD").is_empty()
+        assert bot.ledger.read_orders(first=minutes[4], last=minutes[4]).filter(pl.col("ticker") == "AMD").is_empty()
     corrected = pl.concat([bars.join(right, on=["ticker", "ts"], how="anti"), right])
     expected = as_examined(corrected, DAY, model_of(home)).filter(pl.col("ts") == minutes[5]).sort("ticker")
     assert_frame_equal(decided(bot).filter(pl.col("ts") == minutes[5]).sort("ticker"), expected, check_exact=True)
@@ -207,17 +207,17 @@ def test_bars_that_come_late_are_prices_all_the_same(home: Path) -> None:
     """Else the account would stand still, and the daily loss limit with it."""
     bot = stand(home, first=110)
     bot.run(DAY, some_minutes(110, 10))
-    assert bot.ledger.positions() != {}
+    assert bot.ledger.read_positions() != {}
     bot.close()
     later = stand(home, first=120, feed=MinuteLate(bars_of(DAY), ("AAPL", "AMD", "TSLA")))
     later.run(DAY, some_minutes(120, 6))
     closes = bars_of(DAY).filter(pl.col("ts") == some_minutes(124, 1)[0]).select("ticker", "close").rows()
-    account, row = later.ledger.read_account(), later.ledger.last_equity()
+    account, row = later.ledger.read_account(), later.ledger.read_last_equity()
     worth = sum(account.positions.get(ticker, 0.0) * close for ticker, close in closes)
     assert row["equity"][0] == pytest.approx(row["cash"][0] + worth, abs=1e-6)
     later.controls.halt = True
     later.run(DAY, some_minutes(126, 6))
-    assert later.ledger.positions() == {}, "paper fills in bars that come late, as a market would have"
+    assert later.ledger.read_positions() == {}, "paper fills in bars that come late, as a market would have"
 
 
 def test_a_price_ten_times_off_is_held_back_and_never_becomes_the_price_to_compare_with(home: Path) -> None:
@@ -232,7 +232,7 @@ def test_a_price_ten_times_off_is_held_back_and_never_becomes_the_price_to_compa
     bot.run(DAY, minutes)
     assert at(bot, minutes[2])["TSLA"] == "hold_bad_price"
     assert [at(bot, minute)["TSLA"] for minute in minutes[3:]] == ["trade"] * 3
-    equity = bot.ledger.equity().filter(pl.col("ts") == minutes[2])["equity"][0]
+    equity = bot.ledger.read_equity().filter(pl.col("ts") == minutes[2])["equity"][0]
     assert abs(equity / 100_000 - 1) < 0.01, "nothing is valued at the wrong price"
 
 
@@ -259,7 +259,7 @@ def test_two_missing_tickers_are_held_and_the_third_is_traded(home: Path) -> Non
         "hold_stale",
     ]
     assert {at(bot, minute)["AAPL"] for minute in minutes} == {"trade"}
-    late = bot.ledger.orders(first=minutes[1]).filter(pl.col("state") != "refused")
+    late = bot.ledger.read_orders(first=minutes[1]).filter(pl.col("state") != "refused")
     assert set(late["ticker"]) <= {"AAPL"}
 
 
@@ -274,21 +274,23 @@ def test_where_the_data_are_not_to_be_trusted_a_changed_target_sends_no_order(ho
     bot.run(DAY, minutes)
     moved = decided(bot).sort("ts").group_by("ticker").agg(pl.col("target").diff().abs().sum())
     assert (moved["target"] > 0).any()
-    assert bot.ledger.orders(first=minutes[2], last=minutes[4]).is_empty()
-    assert bot.ledger.orders(first=minutes[5]).height > 0
-    assert set(bot.ledger.decisions(first=minutes[2], last=minutes[4])["code"]) == {str(code)}
+    assert bot.ledger.read_orders(first=minutes[2], last=minutes[4]).is_empty()
+    assert bot.ledger.read_orders(first=minutes[5]).height > 0
+    assert set(bot.ledger.read_decisions(first=minutes[2], last=minutes[4])["code"]) == {str(code)}
 
 
 def test_what_a_paper_broker_owed_while_nobody_was_there_fills_at_the_bar_it_was_due(home: Path) -> None:
     minutes = some_minutes(112, 8)
     bot = stand(home, first=112)
     bot.run(DAY, minutes[:2])
-    waiting = bot.ledger.working_orders()
+    waiting = bot.ledger.read_working_orders()
     assert waiting
     bot.close()
     later = stand(home, first=117)
     later.run(DAY, minutes[5:6])
-    fills = later.ledger.fills().filter(pl.col("client_order_id").is_in([order.client_order_id for order in waiting]))
+    fills = later.ledger.read_fills().filter(
+        pl.col("client_order_id").is_in([order.client_order_id for order in waiting])
+    )
     assert minutes[2] in set(fills["ts"]), "the bar after the last that was decided on"
 
 
@@ -296,15 +298,15 @@ def test_what_a_stop_noted_as_the_close_is_none_while_the_session_goes_on(home: 
     """Else a power cut later in the day would leave what was bought after the stop settled at the stop's price."""
     first = stand(home, first=110)
     first.run(DAY, some_minutes(110, 8))
-    noted = first.ledger.closes()
+    noted = first.ledger.read_closes()
     assert noted.height == 3, "a stop says what its session was worth"
     first.close()
     second = stand(home, first=120)
     seen: list[int] = []
-    second.loop.on_minute = lambda _: seen.append(second.ledger.closes().height)
+    second.loop.on_minute = lambda _: seen.append(second.ledger.read_closes().height)
     second.run(DAY, some_minutes(120, 8))
     assert seen == [0] * 8
-    after = second.ledger.closes()
+    after = second.ledger.read_closes()
     assert after["open"].equals(noted["open"]), "the first opens of the day, as before"
     assert (after["ts"] > noted["ts"]).all()
 
@@ -326,8 +328,8 @@ def test_a_broker_that_turns_no_position_is_asked_to_close_it_first(home: Path) 
     broker = OneSided(settings_of(home), folder=home, durable=False)
     bot = stand(home, broker=broker)
     bot.run(DAY)
-    assert set(bot.ledger.orders()["state"]) <= {"filled", "canceled"}, "none was rejected"
-    held = bot.ledger.fills().with_columns(pl.col("quantity").cum_sum().over("ticker").alias("held"))
+    assert set(bot.ledger.read_orders()["state"]) <= {"filled", "canceled"}, "none was rejected"
+    held = bot.ledger.read_fills().with_columns(pl.col("quantity").cum_sum().over("ticker").alias("held"))
     assert held.filter(pl.col("held") > 0).height > 20
     assert held.filter(pl.col("held") < 0).height > 20, "it was on both sides"
 
@@ -337,14 +339,14 @@ def test_what_is_on_its_way_is_taken_back_before_anything_goes_the_other_way(hom
     rules: dict[str, dict[str, object]] = {"paper": {"max_volume_share": 0.01}}
     bot = stand(home, first=112, sections=rules)
     bot.run(DAY, some_minutes(112, 3))
-    opening = bot.ledger.working_orders()
+    opening = bot.ledger.read_working_orders()
     assert any(order.state == "partially_filled" for order in opening)
     bot.controls.halt = True
     bot.run(DAY, some_minutes(115, 1))
     states = [bot.ledger.order(order.client_order_id).state for order in opening]  # type: ignore[union-attr]
     assert set(states) == {"canceled"}
     sides: dict[str, set[bool]] = {}
-    for order in bot.ledger.working_orders():
+    for order in bot.ledger.read_working_orders():
         sides.setdefault(order.ticker, set()).add(order.quantity > 0)
     assert sides
     assert all(len(each) == 1 for each in sides.values())
@@ -354,19 +356,19 @@ def test_while_ledger_and_broker_disagree_nothing_is_opened_and_what_differs_is_
     """What is held of it is not known: a closing order might open the other side. What agrees can be closed."""
     bot = stand(home, first=112)
     bot.run(DAY, some_minutes(112, 3))
-    assert bot.ledger.positions() != {}
-    differs, *agrees = sorted(bot.ledger.positions())
+    assert bot.ledger.read_positions() != {}
+    differs, *agrees = sorted(bot.ledger.read_positions())
     assert agrees
     assert isinstance(bot.broker, PaperBroker)
     bot.broker._account.add(differs, 5.0, 100.0, 0.0)  # shares that came into the account without a trade
     bot.loop.bot.agreed = False
     bot.ledger.latch(UNEXPLAINED, f"5 shares of {differs} too many at the broker", bot.clock.now())
     bot.run(DAY, some_minutes(115, 4))
-    codes = bot.ledger.decisions(first=some_minutes(115, 1)[0])["code"]
+    codes = bot.ledger.read_decisions(first=some_minutes(115, 1)[0])["code"]
     assert set(codes) == {"hold_halted"}
-    orders = bot.ledger.orders(first=some_minutes(115, 1)[0])
+    orders = bot.ledger.read_orders(first=some_minutes(115, 1)[0])
     assert set(orders["ticker"]) == set(agrees), "nothing of what differs is sent, not even to close it"
-    assert list(bot.ledger.positions()) == [differs]
+    assert list(bot.ledger.read_positions()) == [differs]
 
 
 def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the_next_minute(home: Path) -> None:
@@ -375,7 +377,7 @@ def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the
     bot = stand(home, first=112, sections=rules)
     bot.run(DAY, some_minutes(112, 3))
     last = some_minutes(114, 1)[0]  # older ones are asked for by their ids, whatever happened
-    waiting = [order for order in bot.ledger.working_orders() if order.ts == last]
+    waiting = [order for order in bot.ledger.read_working_orders() if order.ts == last]
     assert waiting
     broker = bot.broker
     assert broker is not None
@@ -385,7 +387,7 @@ def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the
     bot.loop.reconcile = lambda: reconcile(bot.ledger, broker, bot.clock.now()).agrees
     bot.run(DAY, some_minutes(115, 1))
     targets = dict(decided(bot).filter(pl.col("ts") == bot.minutes[-1].minute).select("ticker", "target").iter_rows())
-    working = bot.ledger.working_orders()
+    working = bot.ledger.read_working_orders()
     for order in waiting:
         sent = [each for each in working if each.ticker == order.ticker]
         wanted = compute_desired_quantity(
@@ -395,4 +397,4 @@ def test_what_became_of_orders_while_ledger_and_broker_disagreed_is_known_to_the
             fractional=False,
         )
         left = sum(each.quantity - bot.ledger.sum_filled(each.client_order_id) for each in sent)
-        assert bot.ledger.positions()[order.ticker] + left == wanted
+        assert bot.ledger.read_positions()[order.ticker] + left == wanted

@@ -9,7 +9,7 @@ import pytest
 from hftcl.ledger.meta import Fact
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import CashRow
-from hftcl.performance.story import performance
+from hftcl.performance.story import measure_performance
 from hftcl.trading.brokers import Broker
 from hftcl.trading.brokers.alpaca import KEY_VARIABLE, SECRET_VARIABLE, connect
 from tests.trading.bot_stand import DAY, TRAINED, archived, bars_of, settings_of, some_minutes, stand
@@ -68,7 +68,7 @@ def test_a_fee_and_a_dividend_are_booked_once_and_are_in_cash_and_equity(made: B
     assert booked == {("DIV", 20.0), ("FEE", -3.25), ("CSD", 5000.0)}
     assert made.ledger.sum_charges() == pytest.approx(16.75)
     assert made.desk.value_book(SESSION, at(1), made.prices).equity == pytest.approx(equity + 16.75)
-    assert made.ledger.cash() == pytest.approx(made.account.cash - 5000.0 - (made.account.rules.cash - CAPITAL))
+    assert made.ledger.read_cash() == pytest.approx(made.account.cash - 5000.0 - (made.account.rules.cash - CAPITAL))
     assert made.told == [], "what is explained is no difference"
 
 
@@ -86,7 +86,7 @@ def test_cash_of_before_the_first_look_is_not_the_bots(made: Bench) -> None:
     made.account.pay("FEE", -9.0, at(0) - timedelta(days=3))
     made.desk.book_cash(at(0))
     assert (made.ledger.list_cash(), made.told) == ((), [])
-    assert float(made.ledger.meta()[Fact.CASH_GAP]) == pytest.approx(made.account.cash - CAPITAL)
+    assert float(made.ledger.open_meta()[Fact.CASH_GAP]) == pytest.approx(made.account.cash - CAPITAL)
 
 
 def test_what_moved_while_the_bot_stood_still_for_months_is_booked_too(made: Bench) -> None:
@@ -123,7 +123,7 @@ def test_a_fill_keeps_its_bars_open_and_slippage_is_timing_and_cost(tmp_path: Pa
     bot.run(DAY, some_minutes(60, 120))
     bot.close()
     with LedgerReader(bot.ledger.path) as ledger:
-        fills, opens = ledger.fills(), ledger.opens()
+        fills, opens = ledger.read_fills(), ledger.read_opens()
         measured = ledger.measure_fills("production", OPEN)
     joined = fills.join(opens, on="fill_id").join(bars_of(DAY).select("ticker", "ts", bar="open"), on=["ticker", "ts"])
     assert joined.height == fills.height > 0
@@ -132,7 +132,7 @@ def test_a_fill_keeps_its_bars_open_and_slippage_is_timing_and_cost(tmp_path: Pa
     timing = (joined["quantity"] * (joined["bar"] - joined["reference_price"])).sum()
     assert (measured.cost, measured.timing) == pytest.approx((cost, timing))
     assert 1e4 * measured.cost / measured.traded == pytest.approx(1.0, rel=1e-3), "half a spread and slippage of paper"
-    total = performance(settings_of(tmp_path)).total
+    total = measure_performance(settings_of(tmp_path)).total
     assert (total.fill_cost_usd, total.timing_usd) == pytest.approx((cost, timing))
     assert total.slippage_usd == pytest.approx(total.fill_cost_usd + total.timing_usd)
 
@@ -142,16 +142,16 @@ def test_an_open_that_comes_after_its_fill_is_kept_too(made: Bench) -> None:
     scene = made.scene(1)
     made.broker.on_bars(made.bars(1), at(2))
     made.desk.collect(scene)
-    assert (made.ledger.fills().height, made.ledger.opens().height) == (1, 0)
+    assert (made.ledger.read_fills().height, made.ledger.read_opens().height) == (1, 0)
     made.minute(1)
-    assert made.ledger.opens()["open"].to_list() == [100.0]
+    assert made.ledger.read_opens()["open"].to_list() == [100.0]
 
 
 def test_charges_are_in_the_report_on_the_session_of_their_day(tmp_path: Path) -> None:
     archived(tmp_path, TRAINED)
     bot = stand(tmp_path)
     bot.run(DAY, some_minutes(60, 120))
-    before = performance(settings_of(tmp_path))
+    before = measure_performance(settings_of(tmp_path))
     rows = [
         CashRow(activity_id=name, session=day, kind=kind, ticker=ticker, amount=amount, booked_at=at(0))
         for name, day, kind, ticker, amount in (
@@ -162,7 +162,7 @@ def test_charges_are_in_the_report_on_the_session_of_their_day(tmp_path: Path) -
     ]
     bot.ledger.write_outcomes(cash=rows)
     bot.close()
-    after = performance(settings_of(tmp_path))
+    after = measure_performance(settings_of(tmp_path))
     assert after.total.charges_usd == pytest.approx(6.0)
     assert after.total.net_usd == pytest.approx(before.total.net_usd + 6.0)
     assert sum(part.net_usd for part in after.tickers) == pytest.approx(after.total.net_usd)

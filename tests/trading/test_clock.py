@@ -50,5 +50,5 @@ def test_of_a_clock_that_was_put_the_bars_tell_before_the_first_order_where_the_
     bot.run(DAY, minutes[:1])
     (alert,) = [alert for alert in bot.alerts if alert.subject == "the clock is wrong"]
     assert "600 s behind the vendor's" in alert.text
-    assert set(bot.ledger.orders()["code"]) == {"barred"}, "in the very minute whose bars brought it"
+    assert set(bot.ledger.read_orders()["code"]) == {"barred"}, "in the very minute whose bars brought it"
     bot.close()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.archive.policy import hash_policy
 from hftcl.errors import ConfigError, NoDataError
@@ -40,7 +40,7 @@ from hftcl.trading.feeds.polygon_websocket import PolygonWebsocketFeed
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.late_bars import LateBars
 from hftcl.trading.run.replay_window import collect_window
-from hftcl.trading.run.wiring import interval_s
+from hftcl.trading.run.wiring import read_interval_s
 from tests.installed import PATIENCE_S
 from tests.market.exchange import Exchange, quiet_bars
 from tests.polygon_server import PolygonServer
@@ -273,13 +273,13 @@ def test_the_replay_tells_a_context_ticker_that_is_left_out_apart_from_the_watch
         tmp_path,
         MarketKind(calendar="XNYS", synthetic=True),
         policy=hash_policy(settings_of(tmp_path)),
-        interval_s=interval_s(settings),
+        interval_s=read_interval_s(settings),
     )
     serving.look(HOURS.closes)
     assert serving.in_use is not None
     source = Exchange(bars_of(DAY).select(RAW_SCHEMA.names()), synthetic=True)
     window = collect_window(
-        settings, serving.in_use, source, CALENDAR, DAY, DAY, HOURS.closes, ignore, our_features(settings)
+        settings, serving.in_use, source, CALENDAR, DAY, DAY, HOURS.closes, ignore, list_our_features(settings)
     )
     assert (window.tickers, window.left_out, window.context_left_out) == (TICKERS, {}, {"SPY": "no bars"})
 

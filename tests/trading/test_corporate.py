@@ -15,7 +15,7 @@ import pytest
 from hftcl.home import Home
 from hftcl.ledger.rows import CloseRow
 from hftcl.ledger.writer import Ledger
-from hftcl.performance.story import performance
+from hftcl.performance.story import measure_performance
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.brokers.strict_account import StrictAccount
@@ -24,7 +24,7 @@ from hftcl.trading.execute.corporate import book_actions
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
-from hftcl.trading.run.status import status
+from hftcl.trading.run.status import read_status
 from hftcl.trading.run.trade_report import TradeReport
 from tests.polygon_server import PolygonServer, says
 from tests.trading.bot_stand import session_minutes, settings_of
@@ -74,7 +74,7 @@ class Overnight:
     @property
     def earned(self) -> float:
         """What the report says was made, USD, without what prices did to the shares that are still held."""
-        return performance(settings_of(self.home, **self.world.sections)).total.net_usd
+        return measure_performance(settings_of(self.home, **self.world.sections)).total.net_usd
 
     @property
     def told(self) -> list[str]:
@@ -82,7 +82,7 @@ class Overnight:
 
     def read_open(self) -> tuple[str, float | None]:
         with Ledger(Home.live(self.home).ledger) as ledger:
-            return ledger.meta().read_open("production")
+            return ledger.open_meta().read_open("production")
 
     def tell_half(self) -> None:
         """Let the rows of the shares that came be told tomorrow, and cash be told of the old ones."""
@@ -109,7 +109,7 @@ def check_whole(night: Overnight, report: TradeReport) -> None:
     assert report.halted is None
     assert report.positions == night.account.positions
     # 50,000 USD are the bot's, and others' in the account do not move
-    assert night.read(lambda ledger: ledger.cash()) == pytest.approx(night.account.cash - 50_000.0)
+    assert night.read(lambda ledger: ledger.read_cash()) == pytest.approx(night.account.cash - 50_000.0)
 
 
 @pytest.mark.hazard(67)
@@ -127,7 +127,7 @@ def test_a_split_is_what_the_broker_made_of_it_where_the_source_says_otherwise(
     assert "AAPL was split: 100 shares became 300." in text
     assert ("The source of the bars says 4 for 1 of AAPL" in text) == bool(listed)
     assert night.read(lambda ledger: ledger.read_account().realised) == pytest.approx(0.0, abs=1.0)
-    shown = status(settings_of(night.home, **night.world.sections))
+    shown = read_status(settings_of(night.home, **night.world.sections))
     assert shown.awaited_splits == {}, "nothing is waited for any more"
     night.world.clock.now()
     again = World(night.home, night.world.clock.now(), night.world.bars, night.world.sections)
@@ -168,7 +168,7 @@ def test_a_ticker_that_has_another_name_is_held_under_it_and_closed_before_the_b
     night: Overnight, held: float
 ) -> None:
     night.hold(AAPL=held, AMD=10.0)
-    night.account.exchange("AAPL", "APPL", NIGHT)
+    night.account.exchange_shares("AAPL", "APPL", NIGHT)
     report = night.wake()
     check_whole(night, report)
     assert report.positions == {"APPL": held, "AMD": 10.0}
@@ -182,7 +182,7 @@ def test_a_ticker_that_has_another_name_is_held_under_it_and_closed_before_the_b
 
 def test_shares_of_a_merger_are_held_for_what_the_old_ones_cost(night: Overnight) -> None:
     night.hold(AAPL=100.0)
-    night.account.exchange("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
+    night.account.exchange_shares("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
     report = night.wake(0)
     check_whole(night, report)
     assert report.positions == {"BUYR": 10.0}
@@ -196,7 +196,7 @@ def test_a_day_begins_with_what_the_old_shares_closed_at_and_not_with_what_they_
     night.hold(AAPL=100.0)
     with Ledger(Home.live(night.home).ledger) as ledger:  # its 100 USD were 60 at the close: lost yesterday
         ledger.note_closes([CloseRow(session=SESSION, ticker="AAPL", ts=at(389), open=100.0, close=60.0)])
-    night.account.exchange("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
+    night.account.exchange_shares("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
     check_whole(night, night.wake(0))
     _, at_open = night.read_open()
     assert at_open == pytest.approx(50_000.0 - 100 * 40.0, abs=2.0)
@@ -226,7 +226,7 @@ def end_by_units(account: StrictAccount) -> None:
 
 
 def merge_for_both(account: StrictAccount) -> None:
-    account.exchange("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
+    account.exchange_shares("AAPL", "BUYR", NIGHT, ratio=0.1, cash=21.0)
 
 
 def round_down(account: StrictAccount) -> None:
@@ -235,7 +235,7 @@ def round_down(account: StrictAccount) -> None:
 
 
 def rename(account: StrictAccount) -> None:
-    account.exchange("AAPL", "APPL", NIGHT)
+    account.exchange_shares("AAPL", "APPL", NIGHT)
 
 
 @pytest.mark.parametrize("act", [split_now, end_by_units, merge_for_both, round_down, rename])
@@ -282,10 +282,10 @@ def test_a_row_that_cannot_be_read_keeps_an_action_for_a_person(night: Overnight
 @pytest.mark.parametrize("owner", ["hands_off", "foreign"])
 def test_shares_of_a_person_that_came_on_the_same_day_are_not_the_bot_s(night: Overnight, owner: str) -> None:
     night.hold(AAPL=100.0)
-    night.account.by_hand("PERS", 60.0, 50.0, at(5))
+    night.account.trade_by_hand("PERS", 60.0, 50.0, at(5))
     if owner == "hands_off":
         night.world.sections["trade"] = {**night.world.sections.get("trade", {}), "hands_off": ["PERS"]}
-    night.account.exchange("PERS", "BUYR", NIGHT, ratio=0.5, cash=1.0)  # a person's
+    night.account.exchange_shares("PERS", "BUYR", NIGHT, ratio=0.5, cash=1.0)  # a person's
     night.account.remove("AAPL", NIGHT, cash=90.0)
     report = night.wake(0)
     assert report.halted is not None
@@ -328,7 +328,7 @@ def test_what_the_broker_did_not_close_is_told_with_its_reason_after_the_close(n
 
 def test_what_is_not_the_bot_s_alone_is_left_for_a_person(night: Overnight) -> None:
     night.hold(AAPL=100.0)
-    night.account.by_hand("AAPL", 50.0, 100.0, at(5))
+    night.account.trade_by_hand("AAPL", 50.0, 100.0, at(5))
     night.account.split("AAPL", 3.0, NIGHT)
     report = night.wake(0)
     assert report.halted is not None
@@ -338,7 +338,7 @@ def test_what_is_not_the_bot_s_alone_is_left_for_a_person(night: Overnight) -> N
 
 def test_the_kill_switch_closes_what_has_another_name_where_no_bot_runs(night: Overnight) -> None:
     night.hold(AAPL=100.0)
-    night.account.exchange("AAPL", "APPL", NIGHT)
+    night.account.exchange_shares("AAPL", "APPL", NIGHT)
     night.world.clock = clock = SimulatedClock(MORNING + 10 * MINUTE)
     done = flatten(settings_of(night.home, **night.world.sections), clock=clock, reason="a test")
     sent = [(order.symbol, order.quantity) for order in night.account.open_orders()]
@@ -353,7 +353,7 @@ def test_what_the_kill_switch_books_before_the_open_counts_for_that_session(nigh
     assert done.positions == {"AAPL": 300.0}
     assert "AAPL was split: 100 shares became 300." in done.note
     with Ledger(Home.live(night.home).ledger) as ledger:
-        (when,) = ledger.fills().filter(client_order_id="corporate")["ts"].unique()
+        (when,) = ledger.read_fills().filter(client_order_id="corporate")["ts"].unique()
     assert when == MORNING
 
 
@@ -373,7 +373,10 @@ def test_a_split_of_the_source_is_booked_before_the_kill_switch_closes_what_the_
     assert (done.orders, done.shortfall, sent) == (1, "", [("AAPL", -400.0)])
     assert done.note.startswith("AAPL was split: 100 shares became 400. No bot runs.")
     with Ledger(Home.live(night.home).ledger) as ledger:
-        assert (ledger.positions(), [latch.name for latch in ledger.latches()]) == ({"AAPL": 400.0}, ["kill_switch"])
+        assert (ledger.read_positions(), [latch.name for latch in ledger.read_latches()]) == (
+            {"AAPL": 400.0},
+            ["kill_switch"],
+        )
         assert ledger.read_account().realised == pytest.approx(0.0)
 
 
@@ -493,7 +496,7 @@ def test_a_close_of_before_the_session_before_measures_no_day(night: Overnight, 
     "act",
     [
         lambda account: account.split("AAPL", 3.0, NIGHT),
-        lambda account: account.exchange("AAPL", "BUYR", NIGHT, ratio=0.5),
+        lambda account: account.exchange_shares("AAPL", "BUYR", NIGHT, ratio=0.5),
         lambda account: None,
     ],
     ids=["split", "merger", "nothing"],
@@ -504,11 +507,11 @@ def test_what_a_corporate_action_made_of_shares_is_no_turnover_in_the_report(
     night.hold(AAPL=100.0)
     act(night.account)
     check_whole(night, night.wake(0))
-    total = performance(settings_of(night.home, **night.world.sections)).total
+    total = measure_performance(settings_of(night.home, **night.world.sections)).total
     assert (total.fills, total.trades <= 1) == (1, True)
     assert total.turnover == pytest.approx(100 * 100.0 / 50_000.0, rel=0.01)
     with Ledger(Home.live(night.home).ledger) as ledger:
-        assert (ledger.count_fills("production", at(0)), ledger.fills_by_order().height) == (1, 1)
+        assert (ledger.count_fills("production", at(0)), ledger.read_fills_by_order().height) == (1, 1)
 
 
 def test_an_action_whose_cash_cannot_be_had_at_once_is_told_all_the_same(night: Overnight) -> None:
@@ -528,7 +531,7 @@ def test_an_action_that_was_booked_before_a_kill_is_told_by_the_next_start(night
     with Ledger(Home.live(night.home).ledger) as ledger:
         broker = find_broker("alpaca")(settings, folder=night.home)
         reconcile(ledger, broker, NIGHT, settle=lambda held: bool(book_actions(broker, ledger, held, (), NIGHT)))
-        assert ledger.positions() == {"AAPL": 300.0}
+        assert ledger.read_positions() == {"AAPL": 300.0}
         broker.close()
     check_whole(night, night.wake())
     assert night.told == ["AAPL was split: 100 shares became 300."]

@@ -33,7 +33,7 @@ def test_what_would_open_in_a_halt_is_taken_back_before_the_reopening(tmp_path: 
             made.minute(minute)
         assert made.account.positions == {"AMD": 5.0}
         assert list(made.account.open_orders()) == [], "nobody wants what a halt makes of a price"
-        (row,) = [row for row in made.ledger.orders().iter_rows(named=True) if row["ticker"] == "AAPL"]
+        (row,) = [row for row in made.ledger.read_orders().iter_rows(named=True) if row["ticker"] == "AAPL"]
         assert (row["state"], row["code"]) == ("canceled", Code.STALE)
         made.halted, made.prices = set(), made.prices | {"AAPL": 250.0}
         made.minute(6)
@@ -92,7 +92,7 @@ def test_the_reason_is_written_also_where_the_broker_ends_the_order_later(tmp_pa
         assert isinstance(made.broker, Slow)
         made.broker.end_pending()
         made.minute(STALE + 1)
-        (row,) = made.ledger.orders().iter_rows(named=True)
+        (row,) = made.ledger.read_orders().iter_rows(named=True)
         assert (row["state"], row["code"]) == ("canceled", Code.STALE)
 
 

@@ -116,7 +116,7 @@ def test_after_the_first_order_without_an_answer_nothing_is_opened_and_closing_o
     server: StrictServer, broker: Broker
 ) -> None:
     for ticker in TICKERS[:3]:
-        server.account.by_hand(ticker, 10.0, 100.0, at(0))
+        server.account.trade_by_hand(ticker, 10.0, 100.0, at(0))
     server.faults[SUBMIT] = [slow(delay_s=FOR_EVER)] * 20
     closing_ones, opening = orders(-10.0, -10.0, -10.0), orders(0, 0, 0, 5.0, 5.0)[3:]
     done = send(
@@ -198,7 +198,7 @@ def test_a_start_with_ninety_positions_asks_in_lists_not_once_for_each(
         before = len(server.hits)
         assert reconcile(ledger, broker, at(3)).agrees
         asked = server.hits[before:]
-        assert len(ledger.positions()) == 90
+        assert len(ledger.read_positions()) == 90
         assert not [hit for hit in asked if hit.startswith("GET /v2/orders/")]
         wall.now = at(4)
         before = len(server.hits)
@@ -247,7 +247,7 @@ def test_positions_are_compared_once_a_minute_by_one_call_however_many_tickers(
     world = world_of(server, home, minutes[100])
     world.sections["trade"]["hands_off"] = tickers  # held at the broker, each of them a line of the one answer
     for ticker in tickers:
-        server.account.by_hand(ticker, 10.0, 100.0, minutes[90])
+        server.account.trade_by_hand(ticker, 10.0, 100.0, minutes[90])
     asked: list[int] = []
 
     def count() -> None:
@@ -284,7 +284,7 @@ def test_the_kill_switch_is_on_disk_while_the_broker_hangs(server: StrictServer,
                 latched.append(ledger.is_latched("kill_switch"))
             world.stop()
 
-    world.service.alive = alive  # type: ignore[method-assign]
+    world.service.tell_alive = alive  # type: ignore[method-assign]
     if state == "in the session":
         world.script = {minutes[102]: hang}
     else:
@@ -307,7 +307,7 @@ def test_what_is_wrong_with_the_account_is_told_at_the_start_and_another_account
     halted = [alert.subject for alert in world.alerts if alert.kind is Kind.HALTED]
     assert "the broker refuses the account: nothing is opened" in halted
     with Ledger(Home.live(home).ledger) as ledger:
-        assert ledger.meta()["account_id"] == "PA0000001"
+        assert ledger.open_meta()["account_id"] == "PA0000001"
         ledger.set_meta(account_id="PA9999999")
     with pytest.raises(ConfigError, match="that of the account PA9999999, and the keys are now those of PA0000001"):
         world_of(server, home, minutes[110]).run(real_money=True)
@@ -349,17 +349,17 @@ def test_the_kill_switch_closes_everything_while_the_bars_of_the_morning_are_col
             press(world)
         if len(looks) > 3:
             with world.ledger() as ledger:
-                done = ledger.orders(first=minutes[119]).height >= len(held)
+                done = ledger.read_orders(first=minutes[119]).height >= len(held)
             if done:
                 release.set()
                 world.stop()
 
-    world.service.alive = alive  # type: ignore[method-assign]
+    world.service.tell_alive = alive  # type: ignore[method-assign]
     world.script = {minutes[0] - (minutes[1] - minutes[0]): lambda: held_up(release)}
     world.run()
     with world.ledger() as ledger:
         assert ledger.is_latched("kill_switch")
-        closing_ones = ledger.orders(first=minutes[119])
+        closing_ones = ledger.read_orders(first=minutes[119])
         assert dict(closing_ones.select("ticker", "quantity").iter_rows()) == {name: -n for name, n in held.items()}
 
 

@@ -119,7 +119,7 @@ def test_the_session_that_trades_now_or_the_next_one_is_found() -> None:
     assert find_next_hours(CALENDAR, after - MINUTE, extended_hours=False).closes == after
     assert find_next_hours(CALENDAR, after, extended_hours=True).session == date(2025, 7, 3), "until 17:00 New York"
     around = find_next_hours(Calendar("24/7"), noon, extended_hours=False)
-    assert (around.session, len(around.minutes(around.begins))) == (date(2025, 7, 3), 1440)
+    assert (around.session, len(around.list_minutes(around.begins))) == (date(2025, 7, 3), 1440)
 
 
 @pytest.mark.hazard(54)
@@ -129,11 +129,11 @@ def test_where_the_calendar_ends_there_is_no_next_session() -> None:
 
 
 def test_minutes_begin_with_the_first_that_is_asked_for() -> None:
-    assert HOURS.minutes(MINUTES[0])[0] == MINUTES[0]
-    assert len(HOURS.minutes(HOURS.begins)) == 390
-    assert HOURS.minutes(HOURS.begins - timedelta(hours=3))[0] == HOURS.begins
-    assert HOURS.minutes(HOURS.ends) == []
-    assert HOURS.minutes_to_close(HOURS.closes - 2 * MINUTE) == 2.0
+    assert HOURS.list_minutes(MINUTES[0])[0] == MINUTES[0]
+    assert len(HOURS.list_minutes(HOURS.begins)) == 390
+    assert HOURS.list_minutes(HOURS.begins - timedelta(hours=3))[0] == HOURS.begins
+    assert HOURS.list_minutes(HOURS.ends) == []
+    assert HOURS.count_minutes_to_close(HOURS.closes - 2 * MINUTE) == 2.0
 
 
 # ---- splits ----------------------------------------------------------------------------------------------------------

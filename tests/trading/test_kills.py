@@ -78,14 +78,14 @@ def test_a_bot_that_is_killed_before_any_statement_goes_on_and_loses_and_doubles
         assert len(booked) >= len(TICKERS) * 2, "it trades"
         with LedgerReader(place.ledger) as ledger:
             ledger.check_rows()
-            fills, opens, decisions = ledger.fills(), ledger.opens(), ledger.decisions()
+            fills, opens, decisions = ledger.read_fills(), ledger.read_opens(), ledger.read_decisions()
             assert set(fills["fill_id"]) == set(opens["fill_id"]), f"{bot.name}: the open of each fill's bar is known"
             assert decisions.group_by("ts").len()["len"].to_list() == [len(TICKERS)] * COUNT, bot.name
             orders = read_rows(place.folder / "paper.sqlite", "SELECT client_order_id, status FROM orders")
-            assert {name for name, _ in orders} <= set(ledger.orders()["client_order_id"])
+            assert {name for name, _ in orders} <= set(ledger.read_orders()["client_order_id"])
             working = {name for name, status in orders if status in {"open", "partially_filled"}}
-            assert {order.client_order_id for order in ledger.working_orders()} == working, bot.name
-            assert ledger.latches() == (), bot.name
+            assert {order.client_order_id for order in ledger.read_working_orders()} == working, bot.name
+            assert ledger.read_latches() == (), bot.name
 
 
 def test_fills_of_minutes_in_which_the_broker_was_silent_have_their_opens_after_a_start(tmp_path: Path) -> None:
@@ -95,16 +95,16 @@ def test_fills_of_minutes_in_which_the_broker_was_silent_have_their_opens_after_
     assert isinstance(silent.broker, PaperBroker)
     assert reconcile(silent.ledger, silent.broker, silent.start).agrees
     silent.run(minutes=some_minutes(FIRST + 3, 1))
-    booked = len(silent.ledger.fills())
+    booked = len(silent.ledger.read_fills())
 
     silent.broker.fills = give_no_answer  # type: ignore[method-assign]
     silent.run(minutes=some_minutes(FIRST + 4, 2))
-    assert len(silent.ledger.fills()) == booked
+    assert len(silent.ledger.read_fills()) == booked
     silent.close()
     trade(tmp_path, count=8)
     with LedgerReader(Home.live(tmp_path).ledger) as ledger:
-        assert len(ledger.fills()) > booked
-        assert set(ledger.fills()["fill_id"]) == set(ledger.opens()["fill_id"])
+        assert len(ledger.read_fills()) > booked
+        assert set(ledger.read_fills()["fill_id"]) == set(ledger.read_opens()["fill_id"])
 
 
 def test_a_broker_that_is_silent_in_the_first_minute_after_a_start_too_takes_no_open_from_its_fills(
@@ -115,7 +115,7 @@ def test_a_broker_that_is_silent_in_the_first_minute_after_a_start_too_takes_no_
     for begin, silent_calls in ((FIRST + 3, 100), (FIRST + 90, 2)):  # more than an hour apart: what memory keeps
         bot = stand(tmp_path, begin, sections=RICH)
         assert isinstance(bot.broker, PaperBroker)
-        booked, answer, calls = len(bot.ledger.fills()), bot.broker.fills, itertools.count()
+        booked, answer, calls = len(bot.ledger.read_fills()), bot.broker.fills, itertools.count()
 
         def answer_late(since: str | None, silent: int = silent_calls, told: Any = answer, calls: Any = calls) -> Any:
             return give_no_answer(since) if next(calls) < silent else told(since)
@@ -124,12 +124,12 @@ def test_a_broker_that_is_silent_in_the_first_minute_after_a_start_too_takes_no_
         bot.run(minutes=some_minutes(begin, 3))
         bot.close()
     with LedgerReader(Home.live(tmp_path).ledger) as ledger:
-        fills = ledger.fills()
+        fills = ledger.read_fills()
         assert fills["ts"].is_between(session_minutes()[FIRST + 3], session_minutes()[FIRST + 5]).any(), (
             "told hours later"
         )
         assert len(fills) > booked
-        assert set(fills["fill_id"]) == set(ledger.opens()["fill_id"])
+        assert set(fills["fill_id"]) == set(ledger.read_opens()["fill_id"])
 
 
 def give_no_answer(since: str | None) -> NoReturn:

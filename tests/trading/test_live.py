@@ -32,7 +32,7 @@ from hftcl.trading.run.guards import require_agreement_on_money, require_hours, 
 from hftcl.trading.run.kill_switch import clear
 from hftcl.trading.run.live import trade
 from hftcl.trading.run.present import Present
-from hftcl.trading.run.status import status
+from hftcl.trading.run.status import read_status
 from hftcl.trading.run.trade_report import TradeReport
 from hftcl.trading.run.wiring import hold_lock
 from tests.trading.alpaca_server import AlpacaServer, says
@@ -49,16 +49,16 @@ class Silent:
 
     told: list[str] = field(default_factory=list)
 
-    def ready(self) -> None:
+    def tell_ready(self) -> None:
         self.told.append("ready")
 
-    def alive(self) -> None:
+    def tell_alive(self) -> None:
         self.told.append("alive")
 
-    def status(self, text: str) -> None:
+    def tell_status(self, text: str) -> None:
         self.told.append(text)
 
-    def stopping(self) -> None:
+    def tell_stopping(self) -> None:
         self.told.append("stopping")
 
 
@@ -246,10 +246,10 @@ def test_it_waits_for_the_open_trades_the_session_and_waits_for_the_next(home: P
     world.script[monday + 2 * MINUTE] = world.stop
     report = world.run()
     with world.ledger() as ledger:
-        decisions, events = ledger.decisions(), [event.kind for event in ledger.events()]
-        assert ledger.positions() == {}
-        assert set(ledger.fills()["ts"].dt.date()) == {HALF_DAY}
-        assert ledger.meta()["mode"] == "paper"
+        decisions, events = ledger.read_decisions(), [event.kind for event in ledger.read_events()]
+        assert ledger.read_positions() == {}
+        assert set(ledger.read_fills()["ts"].dt.date()) == {HALF_DAY}
+        assert ledger.open_meta()["mode"] == "paper"
     assert decisions["ts"].n_unique() == 210 + 3
     assert set(decisions["ts"].dt.date()) == {HALF_DAY, monday.date()}
     assert (report.decisions, report.halted) == (decisions.height, None)
@@ -357,8 +357,8 @@ def test_a_clock_that_is_put_right_once_leaves_no_minute_undecided_and_nothing_h
     world.run()
     assert in_time >= set(minutes[300:])
     with world.ledger() as ledger:
-        assert ledger.positions() == {}
-        assert ledger.fills()["ts"].max() >= minutes[300], "it held something by then"  # type: ignore[operator]
+        assert ledger.read_positions() == {}
+        assert ledger.read_fills()["ts"].max() >= minutes[300], "it held something by then"  # type: ignore[operator]
 
 
 @pytest.mark.hazard(69)
@@ -368,8 +368,8 @@ def test_a_clock_that_is_put_past_the_bell_ends_the_session_and_tells_what_is_he
     put_right(world, minutes[389] + 21 * MINUTE, timedelta(minutes=-100), minutes[389] + 40 * MINUTE)
     world.run()
     with world.ledger() as ledger:
-        held = ledger.positions()
-        assert ledger.working_orders() == ()
+        held = ledger.read_positions()
+        assert ledger.read_working_orders() == ()
     assert held
     (alert,) = [alert for alert in world.alerts if alert.subject == "positions are held overnight"]
     assert all(ticker in alert.text for ticker in held)
@@ -380,7 +380,7 @@ def test_the_watchdog_hears_of_it_all_night(home: Path) -> None:
     world = World(home, session_minutes()[386], market_bars(date(2025, 5, 20), NEXT_DAY))
     clock = world.clock = Piecemeal(session_minutes()[386])
     heard: list[datetime] = []
-    world.service.alive = lambda: heard.append(clock.now())  # type: ignore[method-assign]
+    world.service.tell_alive = lambda: heard.append(clock.now())  # type: ignore[method-assign]
     world.script[session_minutes(NEXT_DAY)[2]] = world.stop
     world.run()
     assert heard[-1] - heard[0] > timedelta(hours=17)
@@ -447,13 +447,13 @@ def test_a_halt_closes_everything_and_stays_latched_over_a_restart(home: Path, h
     world.script = {minutes[66]: lambda: how(world), minutes[70]: world.stop}
     report = world.run()
     with world.ledger() as ledger:
-        assert ledger.fills().height > 0
-        assert ledger.positions() == {}
-        codes = ledger.decisions(first=minutes[67])["code"].unique().to_list()
-        closing = ledger.orders(first=minutes[66]).filter(pl.col("client_order_id").str.ends_with("-f"))
+        assert ledger.read_fills().height > 0
+        assert ledger.read_positions() == {}
+        codes = ledger.read_decisions(first=minutes[67])["code"].unique().to_list()
+        closing = ledger.read_orders(first=minutes[66]).filter(pl.col("client_order_id").str.ends_with("-f"))
         assert closing.height > 0
         assert closing["created_at"].min() == minutes[66] + timedelta(seconds=63), "at once, not with the next minute"
-        assert ledger.orders(first=minutes[68]).is_empty(), "nothing is opened any more"
+        assert ledger.read_orders(first=minutes[68]).is_empty(), "nothing is opened any more"
     assert codes == ["hold_halted"]
     assert report.halted is not None
     assert [alert.kind for alert in world.alerts] == [Kind.HALTED]
@@ -462,8 +462,8 @@ def test_a_halt_closes_everything_and_stays_latched_over_a_restart(home: Path, h
     again.script = {minutes[78]: again.stop}
     again.run()
     with again.ledger() as ledger:
-        assert set(ledger.decisions(first=minutes[74])["code"]) == {"hold_halted"}
-        assert ledger.orders(first=minutes[74]).is_empty()
+        assert set(ledger.read_decisions(first=minutes[74])["code"]) == {"hold_halted"}
+        assert ledger.read_orders(first=minutes[74]).is_empty()
 
 
 @pytest.mark.parametrize("pressed", [True, False], ids=["kill switch", "the close"])
@@ -489,18 +489,18 @@ def test_a_bot_that_gets_no_bars_closes_what_it_holds_when_it_must(home: Path, p
         if clock.now() >= (minutes[140] if pressed else minutes[389] + 3 * MINUTE):
             world.stop()
 
-    world.service.alive = look_around  # type: ignore[method-assign]
+    world.service.tell_alive = look_around  # type: ignore[method-assign]
     world.run()
     with world.ledger() as ledger:
-        closing = ledger.orders(first=minutes[start])
+        closing = ledger.read_orders(first=minutes[start])
         assert set(closing["ticker"]) == set(held)
         # an order of the minute of the stop may still wait to be filled: with it and all before, nothing is left
-        left = ledger.orders().group_by("ticker").agg(pl.col("quantity").sum())
+        left = ledger.read_orders().group_by("ticker").agg(pl.col("quantity").sum())
         assert not any(left["quantity"])
         assert closing.height == len(held), "and once"
         assert closing["ts"].min() == minutes[130 if pressed else 388]
-        assert not pressed or ledger.meta()["model_id"] == new[0], "a new model does no harm"
-        assert ledger.meta().moment("session_opened") == minutes[0], "what --status counts as today's"
+        assert not pressed or ledger.open_meta()["model_id"] == new[0], "a new model does no harm"
+        assert ledger.open_meta().read_moment("session_opened") == minutes[0], "what --status counts as today's"
     assert ("positions are held overnight" in [alert.subject for alert in world.alerts]) == (not pressed)
 
 
@@ -556,13 +556,13 @@ def test_a_difference_that_a_person_clears_while_the_bot_runs_is_taken_over_befo
     report = later.run()
     assert report.halted is None
     with later.ledger() as ledger:
-        codes = ledger.decisions(first=minutes[119])
+        codes = ledger.read_decisions(first=minutes[119])
         halted = codes.filter(pl.col("ts") <= minutes[max(cleared, 0)])
         assert set(halted["code"]) == ({"hold_halted"} if cleared > 0 else set())
         assert "hold_halted" not in set(codes.filter(pl.col("ts") > minutes[max(cleared, 0)])["code"])
-        adopted = ledger.fills().filter(pl.col("client_order_id") == "adopted")
+        adopted = ledger.read_fills().filter(pl.col("client_order_id") == "adopted")
         assert dict(adopted.select("ticker", "quantity").iter_rows()) == held
-        assert ledger.positions() == PaperBroker(settings_of(home), folder=home).account().positions
+        assert ledger.read_positions() == PaperBroker(settings_of(home), folder=home).account().positions
 
 
 @pytest.fixture
@@ -619,11 +619,11 @@ def test_a_split_that_the_broker_has_done_overnight_is_booked_before_the_shares_
     (awaited,) = [alert for alert in world.alerts if "split" in alert.subject]
     assert "AMD" in awaited.text
     assert "AAPL" not in awaited.text
-    shown = status(settings_of(home, **world.sections))
+    shown = read_status(settings_of(home, **world.sections))
     assert shown.awaited_splits == {"AMD": factor[1] / factor[0]}, "and the status goes on telling it"
     with world.ledger() as ledger:
         assert ledger.read_account().realised == pytest.approx(0.0)
-        assert [event.kind for event in ledger.events()].count("split") == 1
+        assert [event.kind for event in ledger.read_events()].count("split") == 1
 
 
 def test_what_the_account_became_overnight_halts_the_next_session(home: Path, alpaca: AlpacaServer) -> None:
@@ -637,8 +637,8 @@ def test_what_the_account_became_overnight_halts_the_next_session(home: Path, al
     assert report.halted is not None
     assert "AAPL: 5 shares at the broker, 0 in the ledger" in report.halted
     with world.ledger() as ledger:
-        assert set(ledger.decisions(first=morning)["code"]) == {"hold_halted"}
-        assert set(ledger.decisions(last=morning - MINUTE)["code"]) == {"hold_no_model"}
+        assert set(ledger.read_decisions(first=morning)["code"]) == {"hold_halted"}
+        assert set(ledger.read_decisions(last=morning - MINUTE)["code"]) == {"hold_no_model"}
 
 
 def test_a_broker_that_does_not_answer_in_the_morning_is_asked_again(home: Path, alpaca: AlpacaServer) -> None:
@@ -654,7 +654,7 @@ def test_a_broker_that_does_not_answer_in_the_morning_is_asked_again(home: Path,
     told = [alert for alert in world.alerts if alert.subject == "the session cannot be prepared"]
     assert len(told) == 1, "told once, and asked again each minute"
     with world.ledger() as ledger:
-        assert ledger.decisions(first=morning)["ts"].min() == morning, "it was asked before the session began"
+        assert ledger.read_decisions(first=morning)["ts"].min() == morning, "it was asked before the session began"
 
 
 def test_a_broker_that_does_not_answer_when_a_difference_is_cleared_halts_again(
@@ -676,5 +676,5 @@ def test_a_broker_that_does_not_answer_when_a_difference_is_cleared_halts_again(
     assert (report.halted, report.positions) == (None, {"AAPL": 5.0})
     with world.ledger() as ledger:
         assert ["could not be asked" in latch.reason for latch in ledger.list_all_latches()] == [False, True]
-        halted = ledger.decisions().filter(pl.col("code") == "hold_halted")
+        halted = ledger.read_decisions().filter(pl.col("code") == "hold_halted")
         assert halted["ts"].unique().sort().to_list() == list(minutes[99:105])

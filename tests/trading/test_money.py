@@ -72,7 +72,7 @@ def test_the_day_s_loss_counts_from_the_close_before_also_for_a_bot_that_starts_
         made.desk.open(tomorrow, begins, made.prices | {"AAPL": 20.0}, before={"AAPL": 100.0})
         now = made.desk.value_book(tomorrow, begins, {"AAPL": 20.0}).equity
         assert made.desk.equity_at_open - now == pytest.approx(8_000.0)
-        again = made.desk.ledger.meta().read_open("production")
+        again = made.desk.ledger.open_meta().read_open("production")
         assert again == (tomorrow.isoformat(), made.desk.equity_at_open)
 
 
@@ -98,8 +98,8 @@ def test_a_loss_over_several_sessions_latches_and_closes(tmp_path: Path) -> None
     bot = stand(tmp_path, first=110)
     bot.ledger.write_outcomes(equity=[equity_row(n, 115_000.0) for n in range(3, 6)])
     bot.run(DAY, some_minutes(110, 6))
-    assert [latch.name for latch in bot.ledger.latches()] == [str(Code.DRAWDOWN)]
-    assert bot.ledger.positions() == {}
+    assert [latch.name for latch in bot.ledger.read_latches()] == [str(Code.DRAWDOWN)]
+    assert bot.ledger.read_positions() == {}
     assert [alert.subject for alert in bot.alerts] == ["trading is halted: drawdown"]
     bot.close()
 
@@ -126,11 +126,11 @@ def test_what_is_told_after_the_last_minute_is_in_the_equity_of_the_close(tmp_pa
     archived(tmp_path)
     bot = stand(tmp_path, first=360, broker=LateTeller(settings_of(tmp_path), folder=tmp_path, durable=False))
     bot.run(DAY, some_minutes(360, 30))
-    row = bot.ledger.newest_equity()
+    row = bot.ledger.read_newest_equity()
     assert row is not None
-    assert bot.ledger.fills().height > 0
-    assert (bot.ledger.positions(), row.ts, row.gross) == ({}, session_minutes(DAY)[-1], 0.0)
-    assert row.equity == row.cash == pytest.approx(bot.ledger.cash())
+    assert bot.ledger.read_fills().height > 0
+    assert (bot.ledger.read_positions(), row.ts, row.gross) == ({}, session_minutes(DAY)[-1], 0.0)
+    assert row.equity == row.cash == pytest.approx(bot.ledger.read_cash())
     bot.close()
 
 
@@ -180,7 +180,7 @@ def test_a_split_overnight_changes_shares_and_no_money_in_ledger_and_paper(tmp_p
         made.minute(2, {"AAPL": 0.0})
         made.minute(3)
         assert made.told == [], "a split is no difference, and nobody else traded"
-        assert [event.kind for event in ledger.events()].count("split") == 1
+        assert [event.kind for event in ledger.read_events()].count("split") == 1
     paper.close()
 
 
@@ -331,8 +331,8 @@ def test_bars_that_come_again_with_other_volumes_hold_no_ticker(tmp_path: Path) 
     feed = ReSending(StoredFeed(bars_of(DAY), ("AAPL", "AMD", "TSLA")), 2)
     bot = stand(tmp_path, first=110, feed=feed)
     bot.run(DAY, some_minutes(110, 20))
-    assert "hold_revised" not in set(bot.ledger.decisions()["code"])
-    assert bot.ledger.orders().height > 0
+    assert "hold_revised" not in set(bot.ledger.read_decisions()["code"])
+    assert bot.ledger.read_orders().height > 0
     bot.close()
 
 
@@ -393,8 +393,8 @@ def test_a_clock_that_differs_from_the_broker_s_is_told_and_by_a_minute_opens_no
     with_clock(bot, off)
     bot.run(DAY, some_minutes(110, 8))
     assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
-    assert (bot.ledger.positions() != {}) is opens
-    assert opens or set(bot.ledger.orders()["code"]) == {"barred"}
+    assert (bot.ledger.read_positions() != {}) is opens
+    assert opens or set(bot.ledger.read_orders()["code"]) == {"barred"}
     bot.close()
 
 
@@ -415,7 +415,7 @@ def test_a_clock_that_is_put_within_a_session_is_told_at_once_and_not_with_the_n
     assert f"{abs(by.total_seconds()):.0f} s {'ahead of' if by > timedelta() else 'behind'} the broker's" in alert.text
     assert [made.minute for made in bot.minutes] == minutes[:4], "session and minute have to be found anew"
     bot.run(DAY, minutes[4:6])
-    codes = set(bot.ledger.orders().filter(pl.col("ts") >= minutes[4])["code"])
+    codes = set(bot.ledger.read_orders().filter(pl.col("ts") >= minutes[4])["code"])
     wanted = {"barred"} if by < timedelta() else set()  # ahead, the bars are too old for any order
     assert codes - {""} == wanted, "nothing is opened after it"
     bot.close()
@@ -450,7 +450,7 @@ def test_a_clock_that_is_put_while_the_broker_does_not_answer_is_told_with_its_f
     assert bot.alerts == []
     bot.run(DAY, minutes[1:])
     assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"]
-    codes = set(bot.ledger.orders().filter(pl.col("ts") > minutes[2])["code"])
+    codes = set(bot.ledger.read_orders().filter(pl.col("ts") > minutes[2])["code"])
     assert codes == {"barred"}
     bot.close()
 
@@ -591,7 +591,7 @@ def test_a_clock_that_differs_from_the_vendor_s_is_told_and_by_a_minute_opens_no
     assert feed.asked == (1 + 65 if each_minute else 2), "at the start, and an hour later"
     assert [alert.subject for alert in bot.alerts] == ["the clock is wrong"] * told
     assert not told or "the vendor's" in bot.alerts[0].text
-    assert (bot.ledger.fills().height > 0) is opens
+    assert (bot.ledger.read_fills().height > 0) is opens
     bot.close()
 
 
@@ -616,7 +616,7 @@ def test_a_ticker_that_is_left_out_is_named_and_the_others_keep_their_weight(tmp
     assert "1/3 of the capital" in alert.text
     in_use = bot.loop.bot.production.in_use
     assert in_use is not None
-    targets = np.abs(bot.ledger.decisions()["target"].drop_nulls().to_numpy())
+    targets = np.abs(bot.ledger.read_decisions()["target"].drop_nulls().to_numpy())
     assert 0.0 < targets.max() <= 1 / 3 + 1e-12
     signals = targets * 3 * in_use.model.meta.horizon_minutes  # how many of the horizon's minutes: a third over it each
     assert np.abs(signals - signals.round()).max() < 1e-9
@@ -631,7 +631,7 @@ def test_a_disk_on_which_the_reserve_has_no_room_is_told_before_the_first_order(
     bot.loop.reserve = Reserve(tmp_path)
     bot.run(DAY, some_minutes(110, 1))
     assert ["free in" in alert.text for alert in bot.alerts] == [True]
-    assert bot.alerts[0].at < bot.ledger.decisions()["decided_at"][0]
+    assert bot.alerts[0].at < bot.ledger.read_decisions()["decided_at"][0]
     bot.close()
 
 
@@ -681,9 +681,9 @@ def test_on_a_full_disk_everything_is_closed_by_the_broker_s_word_and_taken_over
     assert [alert.subject for alert in bot.alerts] == ["trading is halted: disk_full"], "told once"
     bot.ledger._db.execute("PRAGMA max_page_count = 1000000000")
     bot.run(DAY, some_minutes(208, 4))
-    assert [latch.name for latch in bot.ledger.latches()] == ["disk_full"]
-    assert bot.ledger.positions() == {}
-    assert bot.ledger.positions("foreign") == {}
+    assert [latch.name for latch in bot.ledger.read_latches()] == ["disk_full"]
+    assert bot.ledger.read_positions() == {}
+    assert bot.ledger.read_positions("foreign") == {}
     bot.close()
 
 
@@ -706,7 +706,7 @@ def test_where_the_ledger_takes_nothing_the_bot_lives_and_closes_by_the_broker_s
     bot.run(DAY, some_minutes(110, 32))
     assert closing == [set(), {"AAPL", "AMD", "TSLA"}], "asked for; this broker fills as it is told bars"
     assert broker.account_now.positions == {}
-    assert "disk_full" in {latch.name for latch in bot.ledger.latches()}
+    assert "disk_full" in {latch.name for latch in bot.ledger.read_latches()}
     bot.close()
 
 

@@ -14,7 +14,7 @@ from hftcl.market.bars import BAR_SCHEMA
 from hftcl.trading.brokers import Fill, Order, OrderState
 from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.brokers.strict_state import Activity
-from hftcl.trading.execute.dispatch import RESERVE, minutes_to_send
+from hftcl.trading.execute.dispatch import RESERVE, count_minutes_to_send
 from hftcl.trading.execute.minute import DesiredPosition
 from hftcl.trading.execute.reconciliation import reconcile
 from tests.trading.strict_stand import FLATTEN, Bench, bench
@@ -97,7 +97,7 @@ def test_a_restart_while_a_fill_is_late_halts_nothing(tmp_path: Path) -> None:
         assert isinstance(made.broker, StrictPaper)
         made.broker.now = at(3)
         found = reconcile(made.ledger, made.broker, at(3))
-        assert (found.agrees, made.ledger.latches()) == (True, ())
+        assert (found.agrees, made.ledger.read_latches()) == (True, ())
         again = Bench(made.ledger, made.broker)
         assert again.minute(3, {"AAPL": 10.0}) == (), "asked for by its id, it is held"
         again.minute(6, {"AAPL": 10.0})
@@ -114,15 +114,15 @@ def test_every_order_of_a_minute_is_in_the_ledger_before_the_first_of_them_leave
 
         def look(order: Order) -> OrderState:
             with LedgerReader(made.ledger.path) as ledger:
-                kept.append(ledger.orders()["state"].to_list())
+                kept.append(ledger.read_orders()["state"].to_list())
             return submit(order)
 
         made.broker.submit = look  # type: ignore[method-assign]
         made.minute(0, {"AAPL": 10.0, "AMD": -7.0})
         assert kept == [["intended", "intended"]] * 2
-        assert made.ledger.orders()["state"].to_list() == ["submitted", "submitted"]
+        assert made.ledger.read_orders()["state"].to_list() == ["submitted", "submitted"]
         made.minute(1)
-        assert made.ledger.orders()["state"].to_list() == ["filled", "filled"]
+        assert made.ledger.read_orders()["state"].to_list() == ["filled", "filled"]
 
 
 class Killed(BaseException):
@@ -150,8 +150,8 @@ def test_a_kill_while_orders_leave_loses_no_decision_of_the_minute(tmp_path: Pat
         with pytest.raises(Killed):
             made.desk.trade(decisions, desired_positions, scene, equity)
         with LedgerReader(made.ledger.path) as ledger:
-            assert ledger.decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
-            assert ledger.orders()["state"].to_list() == ["intended", "intended"]
+            assert ledger.read_decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
+            assert ledger.read_orders()["state"].to_list() == ["intended", "intended"]
 
 
 def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_position_that_a_person_closes_by_hand_is_told_once_and_left_alone_unt
     with bench(tmp_path) as made:
         made.minute(0, {"AAPL": 10.0, "AMD": 10.0})
         made.minute(1, {"AAPL": 10.0, "AMD": 10.0})
-        made.account.by_hand("AAPL", -10.0, 100.0, at(2))
+        made.account.trade_by_hand("AAPL", -10.0, 100.0, at(2))
         for minute in range(2, 6):
             made.minute(minute, {"AAPL": 10.0, "AMD": 12.0})
         assert [order.client_order_id for order in made.account.orders.values() if order.symbol == "AAPL"][2:] == []
@@ -239,12 +239,12 @@ def test_a_foreign_share_counts_in_no_limit_and_blocks_no_order(tmp_path: Path) 
     with bench(tmp_path) as made:
         made.minute(0, {"AAPL": 10.0})
         made.minute(1)
-        made.account.by_hand("BRK.A", 0.2, 600_000.0, at(2))  # no bar, so no price, and more than every limit
+        made.account.trade_by_hand("BRK.A", 0.2, 600_000.0, at(2))  # no bar, so no price, and more than every limit
         for minute in range(2, 5):
             made.minute(minute, {"AAPL": 10.0 * minute})
         assert made.account.positions["AAPL"] >= 30.0
         assert made.subjects == ["somebody else traded in the account"]
-        assert made.ledger.last_equity()["gross"][0] < 10_000
+        assert made.ledger.read_last_equity()["gross"][0] < 10_000
 
 
 def test_shares_that_come_without_a_trade_stop_opening_at_once_and_are_told(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_ticker_that_is_a_person_s_is_never_traded_never_counted_and_never_tol
         made.account.positions["TSLA"] = 1000.0
         for minute in range(3):
             made.minute(minute, {"AAPL": 10.0, "TSLA": 5.0})
-            made.account.by_hand("TSLA", 7.0, 100.0, at(minute + 1))
+            made.account.trade_by_hand("TSLA", 7.0, 100.0, at(minute + 1))
         made.close_all(3, FLATTEN)
         made.close_all(4, FLATTEN)
         assert (made.account.positions, made.told) == ({"TSLA": 1021.0}, [])
@@ -307,7 +307,7 @@ def test_a_fourth_day_trade_is_refused_told_and_in_the_ledger(tmp_path: Path) ->
     with bench(tmp_path, cash=20_000.0, pdt_check=True) as made:
         for n, ticker in enumerate(("AAPL", "AMD", "TSLA", "AAPL", "AMD", "TSLA", "AAPL")):
             made.minute(n, {ticker: 0.0 if made.desk.positions.get(ticker) else 5.0})
-        assert "pattern_day_trading" in set(made.ledger.orders()["code"])
+        assert "pattern_day_trading" in set(made.ledger.read_orders()["code"])
         assert made.subjects == ["the broker refuses the account: nothing is opened"]
         assert "25,000 USD" in made.told[0][2]
 
@@ -319,7 +319,7 @@ def test_what_the_broker_cannot_be_paid_for_is_told_although_the_bot_thought_it_
         scene = made.scene(0)
         desired_position = {"AAPL": DesiredPosition(target=0.1, price=100.0)}
         made.desk.trade([], desired_position, scene, made.desk.value_book(scene.session, at(0), made.prices))
-        assert made.ledger.orders()["code"].to_list() == ["no_buying_power"]
+        assert made.ledger.read_orders()["code"].to_list() == ["no_buying_power"]
         assert made.subjects == ["the broker refuses the account: nothing is opened"]
 
 
@@ -327,7 +327,7 @@ def test_a_share_that_cannot_be_borrowed_is_asked_for_once_a_session(tmp_path: P
     with bench(tmp_path, hard_to_borrow=("AAPL",)) as made:
         for minute in range(5):
             made.minute(minute, {"AAPL": -10.0, "AMD": -10.0})
-        refused = made.ledger.orders().filter(made.ledger.orders()["state"] == "rejected")
+        refused = made.ledger.read_orders().filter(made.ledger.read_orders()["state"] == "rejected")
         assert refused["code"].to_list() == ["not_shortable"]
         assert made.account.positions == {"AMD": -10.0}
 
@@ -350,7 +350,7 @@ def test_a_short_side_of_whole_shares_where_the_broker_sells_no_parts_short(tmp_
         made.minute(3, {"AAPL": -3.5, "AMD": 3.5})
         made.minute(4)
         assert made.account.positions == {"AAPL": -3.0, "AMD": 3.5}
-        assert "rejected" not in set(made.ledger.orders()["state"])
+        assert "rejected" not in set(made.ledger.read_orders()["state"])
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------
@@ -363,8 +363,8 @@ def test_five_hundred_positions_are_flat_before_the_bell_at_two_hundred_calls_a_
             made.minute(minute, {name: 1.0 + n % 3 for n, name in enumerate(made.tickers)})
             minute += 1
         assert minute <= 5
-        early = made.desk.minutes_to_flatten()
-        assert early == math.ceil(500 / (200 - RESERVE)) - 1 == minutes_to_send(500, made.broker) - 1
+        early = made.desk.count_minutes_to_flatten()
+        assert early == math.ceil(500 / (200 - RESERVE)) - 1 == count_minutes_to_send(500, made.broker) - 1
         for n in range(minute, minute + 2 + early):
             made.close_all(n)
         assert made.account.positions == {}
@@ -384,7 +384,7 @@ def test_closing_orders_go_before_opening_ones_and_the_largest_first(tmp_path: P
 def test_what_the_plan_has_no_room_for_is_not_sent_and_made_up_for(tmp_path: Path) -> None:
     with bench(tmp_path, tickers=60, calls_per_minute=50) as made:
         made.minute(0, dict.fromkeys(made.tickers, 2.0))
-        unsent = made.ledger.orders().filter(made.ledger.orders()["code"] == "rate_limited")
+        unsent = made.ledger.read_orders().filter(made.ledger.read_orders()["code"] == "rate_limited")
         assert 0 < unsent.height < 60
         assert set(unsent["state"]) == {"canceled"}
         for minute in range(1, 4):

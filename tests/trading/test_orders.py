@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hftcl.trading.execute.orders import (
     DRIFT,
-    client_order_id,
+    build_client_order_id,
     compute_desired_quantity,
     compute_order_quantity,
     cut_to_side,
@@ -20,15 +20,15 @@ TS = datetime(2025, 6, 2, 14, 31, tzinfo=UTC)
 
 
 def test_an_id_names_the_minute_the_ticker_and_the_purpose() -> None:
-    assert client_order_id("production", TS, "AAPL") == "hftcl-20250602T1431-AAPL-r"
-    assert client_order_id("production", TS, "BRK.B", "f", 2) == "hftcl-20250602T1431-BRK.B-f2"
-    assert client_order_id("shadow", TS, "X:BTCUSD") == "hftcl-s-20250602T1431-X_3aBTCUSD-r"
-    assert client_order_id("production", TS + timedelta(seconds=7), "AAPL", "f") == "hftcl-20250602T143107-AAPL-f"
+    assert build_client_order_id("production", TS, "AAPL") == "hftcl-20250602T1431-AAPL-r"
+    assert build_client_order_id("production", TS, "BRK.B", "f", 2) == "hftcl-20250602T1431-BRK.B-f2"
+    assert build_client_order_id("shadow", TS, "X:BTCUSD") == "hftcl-s-20250602T1431-X_3aBTCUSD-r"
+    assert build_client_order_id("production", TS + timedelta(seconds=7), "AAPL", "f") == "hftcl-20250602T143107-AAPL-f"
 
 
 def test_an_id_does_not_depend_on_the_time_zone_in_which_the_minute_is_written() -> None:
     elsewhere = TS.astimezone(timezone(timedelta(hours=-4)))
-    assert client_order_id("production", elsewhere, "AAPL") == client_order_id("production", TS, "AAPL")
+    assert build_client_order_id("production", elsewhere, "AAPL") == build_client_order_id("production", TS, "AAPL")
 
 
 HOSTILE = st.one_of(
@@ -48,7 +48,7 @@ WHAT = st.tuples(
 def test_different_orders_have_different_ids_that_any_broker_takes(
     one: tuple[str, datetime, str, str, int], other: tuple[str, datetime, str, str, int]
 ) -> None:
-    ids = [client_order_id(*what) for what in (one, other)]  # type: ignore[arg-type]
+    ids = [build_client_order_id(*what) for what in (one, other)]  # type: ignore[arg-type]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,48}", name) for name in ids)
     assert (ids[0] == ids[1]) is (one == other)
 

@@ -9,7 +9,7 @@ from hftcl.home import Home
 from hftcl.ledger.writer import Ledger
 from hftcl.market.pairs import name_pair, spell
 from hftcl.trading.brokers.alpaca import connect
-from hftcl.trading.run.status import status
+from hftcl.trading.run.status import read_status
 from tests.trading.bot_stand import session_minutes, settings_of
 from tests.trading.strict_server import StrictServer
 from tests.trading.test_live import World, home, world_of
@@ -33,10 +33,10 @@ def test_a_pair_that_is_a_person_s_is_left_alone_whichever_way_it_is_spelled(
         world.sections["trade"] |= {"hands_off": (spelling,)}
         with Ledger(Home.live(home).ledger) as ledger:
             ledger.set_meta(capital="50000.0", fills_cursor_production=(start - MINUTE).isoformat())
-        server.account.by_hand("BTC/USD", 0.5, 60_000.0, start - timedelta(days=1))
+        server.account.trade_by_hand("BTC/USD", 0.5, 60_000.0, start - timedelta(days=1))
 
         def trade_by_hand() -> None:
-            server.account.by_hand("BTC/USD", 0.25, 60_000.0, world.clock.now())
+            server.account.trade_by_hand("BTC/USD", 0.25, 60_000.0, world.clock.now())
             server.account.submit("a person's", "BTC/USD", 0.1, 60_000.0, world.clock.now())
 
         world.script = {start + MINUTE: trade_by_hand, start + 4 * MINUTE: world.stop}
@@ -46,7 +46,7 @@ def test_a_pair_that_is_a_person_s_is_left_alone_whichever_way_it_is_spelled(
     told = [alert.subject for alert in world.alerts]
     assert set(told) <= {"the production model was refused", "nothing is traded"}, told
     assert (held, working) == ({"BTC/USD": 0.75}, ["a person's"]), "nothing of it is closed or canceled"
-    shown = status(settings_of(home, **world.sections))
+    shown = read_status(settings_of(home, **world.sections))
     assert shown.left_alone == {}
 
 

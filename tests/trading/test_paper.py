@@ -14,7 +14,7 @@ import pytest
 from hftcl.errors import IntegrityError, OrderRefusedError, StorageError
 from hftcl.exam.simulation import simulate
 from hftcl.settings import Settings
-from hftcl.strategy.positions import target_positions
+from hftcl.strategy.positions import compute_target_positions
 from hftcl.trading.brokers import find_broker
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.execute.orders import compute_desired_quantity, compute_order_quantity
@@ -408,7 +408,9 @@ def a_market(minutes: int = 120) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def test_with_parts_of_shares_it_earns_what_the_exam_says_that_these_holdings_earn(tmp_path: Path) -> None:
     market, predictions = a_market()
-    targets = target_positions(predictions, threshold=1.0, horizon_minutes=30, weight=0.5, flat_minutes_before_close=2)
+    targets = compute_target_positions(
+        predictions, threshold=1.0, horizon_minutes=30, weight=0.5, flat_minutes_before_close=2
+    )
     capital, held = 100_000.0, []
     broker = opened(tmp_path, half_spread_bps=0.6, slippage_bps=0.4, max_volume_share=1.0)
     decided: dict[str, float] = {}

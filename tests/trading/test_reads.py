@@ -45,7 +45,7 @@ def test_a_bot_computes_what_its_model_reads_and_more_when_one_comes_that_reads_
     bot.controls.look = True
     bot.run(DAY, some_minutes(45, 5))
     assert set(features.seen.columns[5:]) == {*FIRST, *OTHERS}
-    rows = bot.ledger.decisions().filter(pl.col("prediction").is_not_null())
+    rows = bot.ledger.read_decisions().filter(pl.col("prediction").is_not_null())
     assert rows["model_id"].unique(maintain_order=True).to_list() == [old, new]
     for model_id in (old, new):
         mine = rows.filter(pl.col("model_id") == model_id).select("ticker", "ts", "prediction", "target")

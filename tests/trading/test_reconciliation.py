@@ -39,7 +39,7 @@ def test_two_that_agree_have_nothing_to_tell(ledger: Ledger, broker: PaperBroker
     told = reconcile(ledger, broker, NOW)
     assert told.agrees
     assert (told.fills, told.resolved, told.foreign) == (0, (), ())
-    assert [event.kind for event in ledger.events()] == ["reconciled"]
+    assert [event.kind for event in ledger.read_events()] == ["reconciled"]
 
 
 @pytest.mark.hazard(51)
@@ -65,12 +65,12 @@ def test_fills_of_the_time_that_the_bot_was_down_are_taken_over_once(ledger: Led
     broker.on_bars(bars((1, "AAPL", 101.0)), NOW)
     told = reconcile(ledger, broker, NOW)
     assert (told.fills, told.agrees) == (1, True)
-    assert ledger.positions() == {"AAPL": 10.0}
+    assert ledger.read_positions() == {"AAPL": 10.0}
     assert state(ledger) == ("filled", "")
-    row = ledger.fills().row(0, named=True)
+    row = ledger.read_fills().row(0, named=True)
     assert (row["model_id"], row["reference_price"], row["ts"]) == ("m1", 100.0, at(1))
     assert reconcile(ledger, broker, NOW).fills == 0
-    assert ledger.positions() == {"AAPL": 10.0}
+    assert ledger.read_positions() == {"AAPL": 10.0}
 
 
 @pytest.mark.hazard(52)
@@ -83,7 +83,7 @@ def test_a_fill_whose_news_came_late_counts_although_its_order_was_given_up(
     broker.submit(sent(a_record(0)))  # it had been under way all the time
     broker.on_bars(bars((1, "AAPL", 101.0)), NOW)
     assert reconcile(ledger, broker, NOW).agrees
-    assert ledger.positions() == {"AAPL": 10.0}
+    assert ledger.read_positions() == {"AAPL": 10.0}
 
 
 def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_brokers_side(
@@ -93,10 +93,10 @@ def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_broke
     ledger.write_outcomes(fills=[a_fill(1)])
     told = reconcile(ledger, broker, NOW)
     assert told.differences == ("AAPL: 0 shares at the broker, 10 in the ledger",)
-    (latch,) = ledger.latches()
+    (latch,) = ledger.read_latches()
     assert latch.name == LATCH
     assert latch.reason.startswith("AAPL: 0 shares at the broker, 10 in the ledger. Look at")
-    assert [event.kind for event in ledger.events()] == ["reconciled", "halted", "error"]
+    assert [event.kind for event in ledger.read_events()] == ["reconciled", "halted", "error"]
     again = reconcile(ledger, broker, NOW + timedelta(hours=1))  # a restart is not consent
     assert (again.adopted, again.agrees) == ((), False)
     assert len(ledger.list_all_latches()) == 1
@@ -105,7 +105,7 @@ def test_a_position_that_nobody_can_explain_halts_until_a_person_takes_the_broke
     settled = reconcile(ledger, broker, NOW + timedelta(hours=2))
     assert settled.adopted == told.differences
     assert settled.agrees
-    assert (ledger.positions(), ledger.latches()) == ({}, ())
+    assert (ledger.read_positions(), ledger.read_latches()) == ({}, ())
     assert ledger.read_account().realised == -0.5  # the commission: at what they had cost, ten shares less earn nothing
     assert reconcile(ledger, broker, NOW + timedelta(hours=3)).text == "0 fills taken over, 0 orders resolved"
 
@@ -125,12 +125,12 @@ def test_a_fill_that_cannot_be_true_is_a_difference_that_a_person_settles(
     monkeypatch.setattr(broker, "fills", tell_wrong)
     told = reconcile(ledger, broker, NOW)
     assert told.differences == ("AAPL: 3 shares at the broker, 0 in the ledger",), "of another's order the shares tell"
-    assert ledger.fills().height == 0
+    assert ledger.read_fills().height == 0
     again = reconcile(ledger, broker, NOW + timedelta(minutes=1))
     assert again.differences == told.differences, "as long as they are there"
     ledger.clear(LATCH, "anna", NOW)
     assert reconcile(ledger, broker, NOW + timedelta(minutes=2)).agrees
-    assert ledger.positions() == {"AAPL": 3.0}
+    assert ledger.read_positions() == {"AAPL": 3.0}
 
 
 @pytest.mark.parametrize("kind", ["trade_bust", "trade_correct"])
@@ -174,7 +174,7 @@ def test_consent_holds_for_what_the_person_was_shown_and_only_once(ledger: Ledge
     assert reconcile(ledger, broker, NOW).agrees
     ledger.write_outcomes(fills=[a_fill(3), a_fill(4)])  # the same difference on another day
     assert not reconcile(ledger, broker, NOW + timedelta(days=1)).agrees
-    assert [latch.name for latch in ledger.latches()] == [LATCH]
+    assert [latch.name for latch in ledger.read_latches()] == [LATCH]
 
 
 def test_a_trade_by_hand_is_told_and_kept_apart_until_a_person_hands_it_over(
@@ -186,12 +186,12 @@ def test_a_trade_by_hand_is_told_and_kept_apart_until_a_person_hands_it_over(
     told = reconcile(ledger, broker, NOW)
     assert told.agrees
     assert told.foreign == ("-3 AAPL at 99.99",)
-    assert (ledger.positions(), ledger.positions("foreign")) == ({}, {"AAPL": -3.0})
+    assert (ledger.read_positions(), ledger.read_positions("foreign")) == ({}, {"AAPL": -3.0})
     assert reconcile(ledger, broker, NOW).agrees
     ledger.set_meta(handed_over="a person said so")
     assert reconcile(ledger, broker, NOW).agrees
-    assert (ledger.positions(), ledger.positions("foreign")) == ({"AAPL": -3.0}, {})
-    assert ledger.fills()["model_id"].to_list() == [None]
+    assert (ledger.read_positions(), ledger.read_positions("foreign")) == ({"AAPL": -3.0}, {})
+    assert ledger.read_fills()["model_id"].to_list() == [None]
 
 
 def test_what_the_account_held_before_the_first_start_is_not_ours(ledger: Ledger, broker: PaperBroker) -> None:
@@ -199,7 +199,7 @@ def test_what_the_account_held_before_the_first_start_is_not_ours(ledger: Ledger
     broker.on_bars(bars((6, "AAPL", 100.0)), NOW)
     told = reconcile(ledger, broker, NOW)
     assert told.differences == ("AAPL: 10 shares at the broker, 0 in the ledger",)
-    assert ledger.positions() == {}
+    assert ledger.read_positions() == {}
     ledger.clear(LATCH, "anna", NOW)
     assert reconcile(ledger, broker, NOW).agrees
     assert ledger.read_account().average_price == {
@@ -221,12 +221,12 @@ def test_orders_and_trades_of_a_person_in_a_ticker_handed_over_are_the_person_s(
     assert reconcile(ledger, broker, NOW, hands_off=theirs).differences == ()
     broker.on_bars(bars((6, "AAPL", 100.0)), NOW)
     told = reconcile(ledger, broker, NOW, hands_off=theirs)
-    assert (told.agrees, told.foreign, ledger.latches()) == (True, (), ())
-    assert ledger.positions("foreign") == {"AAPL": -3.0}, "cash is compared by it"
+    assert (told.agrees, told.foreign, ledger.read_latches()) == (True, (), ())
+    assert ledger.read_positions("foreign") == {"AAPL": -3.0}, "cash is compared by it"
     ledger.set_meta(handed_over="a person let the bot take over what others traded")
     reconcile(ledger, broker, NOW, hands_off=theirs)
-    assert (ledger.positions(), ledger.positions("foreign")) == ({}, {"AAPL": -3.0})
-    assert [event.text for event in ledger.events() if "handed over" in event.text] == [], "it never was the bot's"
+    assert (ledger.read_positions(), ledger.read_positions("foreign")) == ({}, {"AAPL": -3.0})
+    assert [event.text for event in ledger.read_events() if "handed over" in event.text] == [], "it never was the bot's"
     broker.submit(an_order(7))  # with an id of ours, which this ledger never gave: a second bot, or a lost ledger
     assert len(reconcile(ledger, broker, NOW, hands_off=theirs).differences) == 1
 
@@ -242,11 +242,11 @@ def test_what_the_bot_holds_of_a_ticker_that_is_handed_over_becomes_the_person_s
     for _ in range(2):
         told = reconcile(ledger, broker, NOW, hands_off=frozenset({"AAPL"}))
         assert told.agrees
-        assert (ledger.positions(), ledger.positions("foreign")) == ({"AMD": 10.0}, {"AAPL": 10.0})
+        assert (ledger.read_positions(), ledger.read_positions("foreign")) == ({"AMD": 10.0}, {"AAPL": 10.0})
     assert ledger.read_account().realised == pytest.approx(40.0, abs=0.5), "at what they are worth that day"
     paid = ledger.read_account().paid + ledger.read_account("foreign").paid
     assert paid == pytest.approx(100_000.0 - broker.account().cash), "no cash has moved"
-    assert any("handed over to a person: 10 AAPL" in event.text for event in ledger.events())
+    assert any("handed over to a person: 10 AAPL" in event.text for event in ledger.read_events())
 
 
 def test_a_fill_that_is_told_late_halts_nothing_of_a_ticker_that_was_handed_over_meanwhile(
@@ -261,13 +261,13 @@ def test_a_fill_that_is_told_late_halts_nothing_of_a_ticker_that_was_handed_over
     assert reconcile(ledger, broker, NOW, hands_off=frozenset({"AAPL"})).differences == ()
     monkeypatch.setattr(broker, "fills", tell)
     assert reconcile(ledger, broker, NOW, hands_off=frozenset({"AAPL"})).agrees
-    assert (ledger.positions(), ledger.positions("foreign")) == ({}, {"AAPL": 10.0})
+    assert (ledger.read_positions(), ledger.read_positions("foreign")) == ({}, {"AAPL": 10.0})
 
 
 def test_a_book_beside_production_does_not_halt_the_bot(ledger: Ledger, broker: PaperBroker) -> None:
     broker.submit(an_order(5, client_order_id="old"))
     assert not reconcile(ledger, broker, NOW, book="shadow").agrees
-    assert ledger.latches() == ()
+    assert ledger.read_latches() == ()
 
 
 @pytest.mark.hazard(50)

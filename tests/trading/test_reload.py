@@ -140,9 +140,9 @@ def test_a_refused_model_leaves_the_old_one_trading_and_alerts(tmp_path: Path) -
     refused = [alert for alert in bot.alerts if alert.kind is Kind.RELOAD_REFUSED]
     assert len(refused) == 1
     assert f"Model {old} stays." in refused[0].text
-    later = bot.ledger.decisions(first=some_minutes(43, 1)[0])
+    later = bot.ledger.read_decisions(first=some_minutes(43, 1)[0])
     assert set(later["model_id"]) == {old}
-    assert "reload_refused" in [event.kind for event in bot.ledger.events()]
+    assert "reload_refused" in [event.kind for event in bot.ledger.read_events()]
 
 
 def test_a_registry_that_cannot_be_read_leaves_the_bot_trading_and_is_told_once(tmp_path: Path) -> None:
@@ -160,14 +160,14 @@ def test_a_registry_that_cannot_be_read_leaves_the_bot_trading_and_is_told_once(
     new = archived(tmp_path, TRAINED + HOUR, seed=2)
     bot.controls.look = True
     bot.run(DAY, some_minutes(44, 2))
-    assert bot.ledger.decisions()["model_id"].unique(maintain_order=True).to_list() == [old, new]
+    assert bot.ledger.read_decisions()["model_id"].unique(maintain_order=True).to_list() == [old, new]
 
 
 def swapping(home: Path, swaps: int, first: int = 40) -> tuple[list[str], pl.DataFrame, int]:
     """Trade `swaps` minutes; after each, the other of two models is put into production. Return what was decided."""
     ids = [archived(home), archived(home, TRAINED + HOUR, seed=2)]
     archive, minutes = Registry(home), some_minutes(first, swaps)
-    files = [archive.onnx_path(model_id).read_bytes() for model_id in ids]
+    files = [archive.locate_onnx(model_id).read_bytes() for model_id in ids]
     bot = stand(home, first=first)
 
     def swap(done: Minute) -> None:
@@ -179,7 +179,7 @@ def swapping(home: Path, swaps: int, first: int = 40) -> tuple[list[str], pl.Dat
 
     bot.loop.on_minute = swap
     bot.run(DAY, minutes)
-    return ids, bot.ledger.decisions(), bot.loop.reloads
+    return ids, bot.ledger.read_decisions(), bot.loop.reloads
 
 
 def test_no_minute_is_lost_while_models_are_swapped_and_each_decision_names_its_model(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_a_model_that_comes_within_a_session_holds_what_it_would_have_built_up(t
     alone = stand(tmp_path / "alone", first=50)
     alone.run(DAY, minutes[10:])
     columns = ("ts", "ticker", "prediction", "target", "model_id")
-    after = swapped.ledger.decisions(first=minutes[10]).select(columns)
-    assert after.equals(alone.ledger.decisions().select(columns))
+    after = swapped.ledger.read_decisions(first=minutes[10]).select(columns)
+    assert after.equals(alone.ledger.read_decisions().select(columns))
     assert set(after["model_id"]) == {new}
 
 
@@ -235,7 +235,7 @@ def test_the_banner_goes_to_whoever_listens_as_lines_of_their_own(tmp_path: Path
     lines = [event.text for event in bot.events if event.stage == BANNER]
     assert lines[:3] == ["=" * 60, "NEW MODEL DETECTED - RELOADING", "=" * 60]
     assert all(event.level is Level.NOTE for event in bot.events)
-    meta = bot.ledger.meta()
+    meta = bot.ledger.open_meta()
     assert (meta["reloads"], meta["model_id"]) == ("1", lines[3].split()[-1])
 
 
@@ -243,12 +243,12 @@ def test_a_model_that_is_too_old_holds_is_told_and_its_positions_are_closed(tmp_
     archived(tmp_path)
     bot = stand(tmp_path, first=60, sections={"trade": {"max_model_age_days": 10}})
     bot.run(DAY, some_minutes(60, 6))
-    assert bot.ledger.positions() != {}
+    assert bot.ledger.read_positions() != {}
     bot.close()
     later = stand(tmp_path, first=66, sections={"trade": {"max_model_age_days": 2}})
     later.run(DAY, some_minutes(66, 3))
-    assert set(later.ledger.decisions(first=some_minutes(66, 1)[0])["code"]) == {"hold_model_old"}
-    assert later.ledger.positions() == {}
+    assert set(later.ledger.read_decisions(first=some_minutes(66, 1)[0])["code"]) == {"hold_model_old"}
+    assert later.ledger.read_positions() == {}
     assert [alert.kind for alert in later.alerts] == [Kind.HALTED]
     assert "trained 2 days ago" in later.alerts[0].text
     assert "max_model_age_days is 2" in later.alerts[0].text
@@ -260,7 +260,7 @@ def test_a_model_that_becomes_too_old_while_it_serves_is_told_in_that_minute(tmp
     days = (minutes[3] - TRAINED) / timedelta(days=1)
     bot = stand(tmp_path, first=60, sections={"trade": {"max_model_age_days": days}})
     bot.run(DAY, minutes)
-    held = bot.ledger.decisions().filter(pl.col("code") == "hold_model_old")
+    held = bot.ledger.read_decisions().filter(pl.col("code") == "hold_model_old")
     assert held["ts"].min() == minutes[2]
     assert [alert.at for alert in bot.alerts if alert.kind is Kind.HALTED] == [minutes[3] + timedelta(seconds=3)]
 

@@ -15,10 +15,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import LockHeldError, ModelNotFoundError, NoDataError, UsageError
 from hftcl.events import Event, Level
-from hftcl.exam.simulation import accounts, simulate
+from hftcl.exam.simulation import compute_accounts, simulate
 from hftcl.ledger.reader import LedgerReader
 from hftcl.ledger.rows import SPLIT, FillRecord
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -136,10 +136,10 @@ def test_the_document_holds_the_fields_of_the_contract(home: Path, report: dict[
     assert report["unseen"] is True
     assert report["pnl"] == pytest.approx(sum(report["pnl_by_session"].values()), abs=1e-15)
     with LedgerReader(home / "replay" / "ledger.sqlite") as ledger:
-        assert ledger.meta()["mode"] == "replay"
-        assert ledger.orders().height == report["orders"]
-        assert ledger.fills().height == report["fills"]
-        assert ledger.decisions().height == report["decisions"]
+        assert ledger.open_meta()["mode"] == "replay"
+        assert ledger.read_orders().height == report["orders"]
+        assert ledger.read_fills().height == report["fills"]
+        assert ledger.read_decisions().height == report["decisions"]
 
 
 def test_a_replay_across_a_split_counts_no_more_fills_than_its_orders_had(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_replay_across_a_split_counts_no_more_fills_than_its_orders_had(tmp_pa
     archived(tmp_path)
     bot, tally = stand(tmp_path, first=110), Tally()
     bot.run(DAY, some_minutes(110, 3))
-    traded, at = bot.ledger.fills(), bot.clock.now()
+    traded, at = bot.ledger.read_fills(), bot.clock.now()
     about = {"book": "production", "ts": at, "ticker": "AMD", "model_id": None, "commission": 0.0, "filled_at": at}
     split = [
         FillRecord(**about, fill_id=f"{SPLIT}-{n}", client_order_id=SPLIT, quantity=n, price=9.0, reference_price=9.0)  # type: ignore[arg-type]
@@ -171,7 +171,7 @@ def test_the_live_bot_s_files_are_not_touched(home: Path, report: dict[str, Any]
 
 
 def test_a_second_replay_begins_anew_and_finds_the_same(home: Path, report: dict[str, Any]) -> None:
-    again = document(replayed(settings_of(home)))
+    again = build_document(replayed(settings_of(home)))
     passing = {"latency_ms", "seconds"}
     assert {name: again[name] for name in again if name not in passing} == {
         name: report[name] for name in report if name not in passing
@@ -283,7 +283,7 @@ def test_without_friction_a_replay_earns_what_its_shares_earn_and_the_exam_up_to
     settings = files_home(tmp_path, bars)
     found = replayed(settings)
     with LedgerReader(tmp_path / "replay" / "ledger.sqlite") as ledger:
-        fills, decisions = ledger.fills(), ledger.decisions().drop_nulls("target")
+        fills, decisions = ledger.read_fills(), ledger.read_decisions().drop_nulls("target")
     day = bars.filter(pl.col("session") == HALF_DAY)
     held = (
         day.join(fills.group_by("ticker", "ts").agg(pl.col("quantity").sum()), on=["ticker", "ts"], how="left")
@@ -296,7 +296,7 @@ def test_without_friction_a_replay_earns_what_its_shares_earn_and_the_exam_up_to
     assert found.pnl_by_session == {str(HALF_DAY): found.pnl}
     positions = decisions.select("ticker", "ts", pl.col("target").alias("position"))
     exam = simulate(day, positions, cost_bps=0.0)
-    booked = accounts(day, positions, cost_bps=0.0)
+    booked = compute_accounts(day, positions, cost_bps=0.0)
     gross = float(booked["held"].abs().to_numpy().max())
     assert gross > 0.1
     assert abs(found.pnl - float(exam.net[0])) < 1e-3 * gross

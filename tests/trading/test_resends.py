@@ -62,10 +62,10 @@ def trade(home: Path, bars: pl.DataFrame, minutes: int, rate: float, tickers: tu
     bot.run(DAY, session_minutes()[:minutes])
     ledger = bot.ledger
     facts = (
-        ledger.decisions().drop("decided_at").to_dicts(),
-        ledger.orders().drop("created_at", "updated_at").to_dicts(),
-        ledger.fills().to_dicts(),
-        ledger.positions(),
+        ledger.read_decisions().drop("decided_at").to_dicts(),
+        ledger.read_orders().drop("created_at", "updated_at").to_dicts(),
+        ledger.read_fills().to_dicts(),
+        ledger.read_positions(),
     )
     bot.close()
     assert len(facts[1]) > 0

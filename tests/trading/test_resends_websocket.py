@@ -130,10 +130,10 @@ def trade(
         bot = stand(home, bars=bars, feed=feed)
         bot.run(DAY, session_minutes()[:minutes])
         facts = {
-            "decisions": bot.ledger.decisions().drop("decided_at"),
-            "orders": bot.ledger.orders().drop("created_at", "updated_at").to_dicts(),
-            "fills": bot.ledger.fills().to_dicts(),
-            "positions": dict(bot.ledger.positions()),
+            "decisions": bot.ledger.read_decisions().drop("decided_at"),
+            "orders": bot.ledger.read_orders().drop("created_at", "updated_at").to_dicts(),
+            "fills": bot.ledger.read_fills().to_dicts(),
+            "positions": dict(bot.ledger.read_positions()),
         }
         bot.close()
         feed.close()

@@ -9,7 +9,7 @@ from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
 from hftcl.trading.decide.shadow import Shadow, list_narrow
-from hftcl.trading.run.status import status
+from hftcl.trading.run.status import read_status
 from tests.trading.bot_stand import DAY, TRAINED, archived, settings_of, some_minutes, stand
 
 HOUR = timedelta(hours=1)
@@ -26,7 +26,7 @@ def home(tmp_path: Path) -> Path:
 
 def ids(home: Path) -> tuple[str, str]:
     """Return the ids of the one that serves and of the candidate."""
-    models = Registry(home).models()
+    models = Registry(home).list_models()
     return models[1].model_id, models[0].model_id
 
 
@@ -34,18 +34,18 @@ def test_both_books_trade_the_same_minutes_with_their_own_models(home: Path) -> 
     serving, candidate = ids(home)
     bot = stand(home, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 12))
-    production, shadow = bot.ledger.decisions("production"), bot.ledger.decisions("shadow")
+    production, shadow = bot.ledger.read_decisions("production"), bot.ledger.read_decisions("shadow")
     assert (set(production["model_id"]), set(shadow["model_id"])) == ({serving}, {candidate})
     assert production["ts"].to_list() == shadow["ts"].to_list()
     assert not production["target"].equals(shadow["target"])
-    assert bot.ledger.fills("shadow").height > 0
-    assert bot.ledger.positions("shadow") != bot.ledger.positions("production")
+    assert bot.ledger.read_fills("shadow").height > 0
+    assert bot.ledger.read_positions("shadow") != bot.ledger.read_positions("production")
     ours = bot.loop.shadow
     assert ours is not None
-    assert ours.broker.account().positions == bot.ledger.positions("shadow")
+    assert ours.broker.account().positions == bot.ledger.read_positions("shadow")
     assert bot.broker is not None
-    assert bot.broker.account().positions == bot.ledger.positions("production")
-    assert all("hftcl-s-" in name for name in bot.ledger.orders("shadow")["client_order_id"])
+    assert bot.broker.account().positions == bot.ledger.read_positions("production")
+    assert all("hftcl-s-" in name for name in bot.ledger.read_orders("shadow")["client_order_id"])
 
 
 @pytest.mark.parametrize("other", [{"calendar": "XLON"}, {"extended_hours": True}], ids=["calendar", "hours"])
@@ -57,7 +57,7 @@ def test_a_candidate_of_another_market_than_the_model_that_serves_trades_nowhere
     archived(tmp_path, TRAINED + HOUR, seed=2, deploy=False, outcome="rejected", report=report, **other)  # type: ignore[arg-type]
     bot = stand(tmp_path, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 2))
-    assert bot.ledger.decisions("shadow").is_empty()
+    assert bot.ledger.read_decisions("shadow").is_empty()
     (told,) = [event.text for event in bot.events if event.text.startswith("no shadow: ")]
     assert f"Model {ids(tmp_path)[1]} was trained " in told
 
@@ -75,7 +75,7 @@ def test_a_newer_candidate_of_another_market_keeps_no_older_one_from_being_the_s
     archived(home, TRAINED + 2 * HOUR, seed=3, deploy=False, outcome="rejected", report=report, **other)  # type: ignore[arg-type]
     bot = stand(home, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 2))
-    assert set(bot.ledger.decisions("shadow")["model_id"]) == {candidate}
+    assert set(bot.ledger.read_decisions("shadow")["model_id"]) == {candidate}
 
 
 def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -85,9 +85,9 @@ def test_production_trades_exactly_as_it_would_alone(home: Path, tmp_path_factor
     archived(folder)
     alone = stand(folder, first=110)
     alone.run(DAY, some_minutes(110, 8))
-    assert together.ledger.decisions().equals(alone.ledger.decisions())
-    assert together.ledger.orders().equals(alone.ledger.orders())
-    assert together.ledger.equity().equals(alone.ledger.equity())
+    assert together.ledger.read_decisions().equals(alone.ledger.read_decisions())
+    assert together.ledger.read_orders().equals(alone.ledger.read_orders())
+    assert together.ledger.read_equity().equals(alone.ledger.read_equity())
 
 
 def test_a_shadow_s_account_holds_what_its_targets_are_parts_of(home: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_shadow_s_account_holds_what_its_targets_are_parts_of(home: Path) -> N
     shadow.broker.close()
     bot = stand(home, first=110, sections=large)
     bot.run(DAY, some_minutes(110, 12))
-    assert bot.ledger.fills("shadow").height > 0
+    assert bot.ledger.read_fills("shadow").height > 0
     assert bot.ledger.count_refusals("shadow") == {}
     assert bot.alerts == []
     bot.close()
@@ -115,23 +115,23 @@ def test_a_shadow_s_account_of_before_that_is_too_small_is_told(home: Path) -> N
 def test_the_status_has_a_row_for_each(home: Path) -> None:
     bot = stand(home, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 4))
-    found = status(settings_of(home))
+    found = read_status(settings_of(home))
     assert [(book.book, book.model_id) for book in found.books] == [
         ("production", ids(home)[0]),
         ("shadow", ids(home)[1]),
     ]
     assert found.books[1].equity is not None
-    assert [event.kind for event in bot.ledger.events() if event.kind == "shadow"] == ["shadow"]
+    assert [event.kind for event in bot.ledger.read_events() if event.kind == "shadow"] == ["shadow"]
 
 
 def test_a_damaged_candidate_is_told_and_production_trades_on(home: Path) -> None:
-    path = Registry(home).onnx_path(ids(home)[1])
+    path = Registry(home).locate_onnx(ids(home)[1])
     path.write_bytes(path.read_bytes()[:-100])
     bot = stand(home, first=110, sections=SHADOW)
     bot.run(DAY, some_minutes(110, 2))
     assert any("no shadow" in event.text for event in bot.events)
-    assert bot.ledger.decisions("shadow").is_empty()
-    assert bot.ledger.decisions().height == 6
+    assert bot.ledger.read_decisions("shadow").is_empty()
+    assert bot.ledger.read_decisions().height == 6
 
 
 def record(hours: int, outcome: str = "rejected", p_better: float | None = 0.55, **more: object) -> ModelRecord:

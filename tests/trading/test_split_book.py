@@ -87,11 +87,11 @@ def test_a_person_who_takes_the_broker_s_shares_for_true_ends_the_wait_for_a_spl
     broker = RealBroker(350.0)  # the person sold 50 of 400 by hand
     splits = begin(ledger, broker)
     assert not compare(ledger, splits, broker).agrees
-    assert splits.restate(ledger.positions()) == {"AAPL": 400.0}
+    assert splits.restate(ledger.read_positions()) == {"AAPL": 400.0}
     ledger.clear(LATCH, "a person", NOW)
     compare(ledger, splits, broker)
     assert compare(ledger, splits, broker).agrees
-    assert splits.restate(ledger.positions()) == {"AAPL": 350.0}, "not four times what is held"
+    assert splits.restate(ledger.read_positions()) == {"AAPL": 350.0}, "not four times what is held"
     assert find_due_splits(ledger, lambda ticker: SPLITS, DAY + timedelta(days=1)) == {}, "nor after a restart"
 
 
@@ -100,7 +100,7 @@ def test_shares_of_others_do_not_hide_that_a_split_is_done(ledger: Ledger) -> No
     broker = RealBroker(350.0)
     splits = begin(ledger, broker)
     assert compare(ledger, splits, broker).agrees
-    assert (dict(ledger.positions()), splits.awaited) == ({"AAPL": 400.0}, {})
+    assert (dict(ledger.read_positions()), splits.awaited) == ({"AAPL": 400.0}, {})
 
 
 class TellingBroker(RealBroker):
@@ -129,7 +129,7 @@ def test_none_left_of_a_reverse_split_is_no_split_where_the_shares_went_elsewher
         splits = SplitBook(book="production", broker=broker, ledger=ledger, tell=lambda *_: None)  # type: ignore[arg-type]
         splits.take({"AAPL": 0.1}, {}, DAY, NOW)
         assert splits.book_done({}, DAY, NOW) == done
-        assert ledger.positions() == ({} if done else {"AAPL": 5.0})
+        assert ledger.read_positions() == ({} if done else {"AAPL": 5.0})
 
 
 @pytest.mark.parametrize(("later", "due"), [(0, False), (1, False), (3, False), (4, True)])

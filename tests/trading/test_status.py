@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from hftcl.document import document
+from hftcl.document import build_document
 from hftcl.errors import BrokerTimeoutError, IntegrityError, StorageError
 from hftcl.events import Event
 from hftcl.home import Home
@@ -31,7 +31,7 @@ from hftcl.trading.execute.last_resort import close_without_ledger
 from hftcl.trading.run.broker_close import BrokerClose, CloseOutcome
 from hftcl.trading.run.clock import SimulatedClock
 from hftcl.trading.run.kill_switch import clear, flatten
-from hftcl.trading.run.status import StatusReport, status
+from hftcl.trading.run.status import StatusReport, read_status
 from hftcl.trading.run.wiring import hold_lock
 from hftcl.views.progress import build_listener
 from hftcl.views.terminal import unwritten
@@ -53,20 +53,20 @@ def bot(tmp_path: Path) -> Stand:
 
 
 def asked(home: Path) -> StatusReport:
-    return status(settings_of(home))
+    return read_status(settings_of(home))
 
 
 def test_it_tells_the_model_the_account_and_the_limits(bot: Stand) -> None:
     with hold_lock(Home.live(bot.home), "bot"):
         found = asked(bot.home)
-    equity = bot.ledger.last_equity().row(0, named=True)
+    equity = bot.ledger.read_last_equity().row(0, named=True)
     assert (found.running, found.mode, found.pid) == (True, "paper", os.getpid())
     assert (found.source, found.synthetic, found.session) == ("synthetic", True, "2025-06-02")
     assert found.model_id == bot.loop.serving.in_use.model_id  # type: ignore[union-attr]
     assert found.last_decision == some_minutes(119, 1)[0]
     assert found.last_minute == some_minutes(119, 1)[0]
     assert found.data_lag_s == 3.0, "the grace"
-    assert found.positions == bot.ledger.positions() != {}
+    assert found.positions == bot.ledger.read_positions() != {}
     assert found.equity == equity["equity"]
     assert found.pnl_today == pytest.approx(equity["equity"] - 100_000, abs=1e-9)
     assert found.limits["gross"].used == equity["gross"] > 0
@@ -74,7 +74,7 @@ def test_it_tells_the_model_the_account_and_the_limits(bot: Stand) -> None:
     assert found.limits["daily_loss"].limit == pytest.approx(3_000)
     assert (found.halted, found.reloads, found.errors) == (None, 0, ())
     assert [book.book for book in found.books] == ["production"]
-    assert found.books[0].fills == bot.ledger.fills().height
+    assert found.books[0].fills == bot.ledger.read_fills().height
 
 
 def test_asking_changes_nothing_and_the_bot_goes_on(bot: Stand) -> None:
@@ -96,7 +96,7 @@ def test_a_bot_that_was_killed_is_not_running(bot: Stand) -> None:
 def test_a_home_without_a_bot_is_no_error(tmp_path: Path) -> None:
     found = asked(tmp_path)
     assert (found.running, found.mode, found.model_id, found.positions) == (False, None, None, {})
-    json.dumps(document(found), allow_nan=False)
+    json.dumps(build_document(found), allow_nan=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -106,7 +106,7 @@ def test_a_registry_that_was_emptied_or_is_damaged_is_told_beside_the_bot(bot: S
     for content, told in ((b"", "knows no model"), (b"x" * 8192, "is damaged")):
         registry.write_bytes(content)
         found = asked(bot.home)
-        assert (found.model_id, found.positions) == (bot.loop.serving.in_use.model_id, bot.ledger.positions())  # type: ignore[union-attr]
+        assert (found.model_id, found.positions) == (bot.loop.serving.in_use.model_id, bot.ledger.read_positions())  # type: ignore[union-attr]
         (error,) = found.errors
         assert told in error
         assert "`hftcl doctor --repair`" in error
@@ -240,15 +240,15 @@ def test_a_running_bot_is_flattened_and_waited_for(bot: Stand) -> None:
     with hold_lock(Home.live(bot.home), "bot"):
         found = flatten(settings_of(bot.home), clock=Beside(bot, step), reason="a test")
     assert (found.halted, found.by_bot, found.positions) == (True, True, {})
-    assert bot.ledger.positions() == {}
-    latch = bot.ledger.latches()[0]
+    assert bot.ledger.read_positions() == {}
+    latch = bot.ledger.read_latches()[0]
     assert latch.name == "kill_switch"
     assert latch.reason.startswith("the file trade.halt exists: ")
     assert latch.reason.endswith(" a test")
     cleared = clear(settings_of(bot.home), by="a person", now=bot.clock.now())
     assert (cleared.cleared, cleared.file) == (("kill_switch",), True)
     bot.run(DAY, some_minutes(next(minutes), 1))
-    assert bot.ledger.latches() == (), "a bot that runs trades again"
+    assert bot.ledger.read_latches() == (), "a bot that runs trades again"
 
 
 def test_without_a_bot_what_the_broker_holds_is_closed_where_the_ledger_says_otherwise(bot: Stand) -> None:
@@ -257,16 +257,16 @@ def test_without_a_bot_what_the_broker_holds_is_closed_where_the_ledger_says_oth
     held = bot.broker.account().positions
     bot.close()
     with Ledger(Home.live(bot.home).ledger) as ledger:
-        ticker, quantity = next(iter(ledger.positions().items()))
-        number = ledger.fills().height
-        last = ledger.fills().row(number - 1, named=True)
+        ticker, quantity = next(iter(ledger.read_positions().items()))
+        number = ledger.read_fills().height
+        last = ledger.read_fills().row(number - 1, named=True)
         stranger = {"fill_id": "elsewhere", "client_order_id": "elsewhere", "ticker": ticker, "quantity": -quantity}
         ledger.write_outcomes(fills=[FillRecord(**(last | stranger))])
     found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
     assert (found.halted, found.orders) == (True, len(held))
     assert f"{ticker}: {quantity:g} shares at the broker, 0 in the ledger" in found.note
     with Ledger(Home.live(bot.home).ledger) as ledger:
-        assert {latch.name for latch in ledger.latches()} == {"kill_switch", "reconciliation"}
+        assert {latch.name for latch in ledger.read_latches()} == {"kill_switch", "reconciliation"}
     assert closed_at_the_broker(bot) == {}
 
 
@@ -382,8 +382,8 @@ def test_without_a_bot_a_simulated_broker_hears_of_a_split_before_everything_is_
     again = flatten(settings, clock=SimulatedClock(at(11) + NIGHT), reason="a test")
     assert "was split" not in again.note, "once"
     with Ledger(Home.live(tmp_path).ledger) as ledger:
-        assert ledger.positions()["T000"] == 40.0
-        assert ledger.meta().get("splits_looked_up") == str(SESSION), "the shadow's are still to be found"
+        assert ledger.read_positions()["T000"] == 40.0
+        assert ledger.open_meta().get("splits_looked_up") == str(SESSION), "the shadow's are still to be found"
 
 
 def test_without_a_bot_a_split_is_told_although_the_ledger_could_not_be_written_then(
@@ -480,7 +480,7 @@ def test_a_running_bot_that_is_not_flat_in_time_is_a_shortfall(bot: Stand) -> No
     def wait() -> None:
         bot.clock.wait_until(bot.clock.now() + MINUTE)
 
-    held = bot.ledger.positions()
+    held = bot.ledger.read_positions()
     with hold_lock(Home.live(bot.home), "bot"):
         found = flatten(settings_of(bot.home), clock=Beside(bot, wait), reason="a test")
     assert (found.by_bot, found.positions) == (True, held)
@@ -514,13 +514,13 @@ def test_a_person_s_order_in_a_ticker_handed_over_changes_nothing_for_the_kill_s
     settings = replace(settings, trade=replace(settings.trade, hands_off=("T009",)))
     with contextlib.closing(StrictPaper(settings, folder=tmp_path, durable=False)) as broker:
         broker.on_bars(BAR_SCHEMA.to_frame(), at(9))
-        broker.account_now.by_hand("T009", 5.0, 100.0, at(9))
+        broker.account_now.trade_by_hand("T009", 5.0, 100.0, at(9))
         broker.account_now.submit("stop-loss", "T009", -5.0, 100.0, at(9))
         broker._keep()
     found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
     assert (found.orders, found.shortfall) == (2, "")
     assert "do not agree" not in found.note
-    report = status(settings)
+    report = read_status(settings)
     assert report.left_alone == {}, "whose it is, is known"
     assert "reconciliation" not in str(report.halted)
     cleared = clear(settings, by="anna", now=at(11)).cleared
@@ -675,15 +675,15 @@ def test_the_command_asks_again_for_an_account_that_is_not_told_at_first(
 
 
 def test_without_a_bot_the_closing_orders_are_sent_from_here(bot: Stand) -> None:
-    held = bot.ledger.positions()
+    held = bot.ledger.read_positions()
     bot.close()
     found = flatten(settings_of(bot.home), clock=bot.clock, reason="a test")
     assert (found.halted, found.by_bot, found.positions) == (True, False, held)
     assert found.orders == len(held)
     with Ledger(Home.live(bot.home).ledger) as ledger:
-        closing = ledger.orders(first=some_minutes(119, 1)[0])
+        closing = ledger.read_orders(first=some_minutes(119, 1)[0])
         assert {name[-2:] for name in closing["client_order_id"]} >= {"-f"}
-        assert [latch.name for latch in ledger.latches()] == ["kill_switch"]
+        assert [latch.name for latch in ledger.read_latches()] == ["kill_switch"]
     again = stand(bot.home, first=121)  # paper fills them with the next bars, whoever runs then
     again.run(DAY, some_minutes(121, 10))
-    assert again.ledger.positions() == {}
+    assert again.ledger.read_positions() == {}

@@ -102,7 +102,7 @@ def is_latched(home: Path) -> bool:
 
 def list_events(home: Path) -> list[str]:
     with LedgerReader(Home.live(home).ledger) as ledger:
-        return [event.kind for event in ledger.events()]
+        return [event.kind for event in ledger.read_events()]
 
 
 def wait_for(happens: Callable[[], bool], fault: str) -> None:

@@ -112,7 +112,7 @@ def test_a_fourth_day_trade_in_five_sessions_is_refused_below_25000_dollars_wher
         trade(made, 4 * n + 1, symbol)
         assert refusal(made, -1.0, symbol, 4 * n + 2) == ""
         trade(made, 4 * n + 3, symbol)
-    assert made.day_trades(SESSION) == 3
+    assert made.count_day_trades(SESSION) == 3
     assert refusal(made, 1.0, "D", 20) == ("pattern_day_trading" if counted else "")
     rich = account(cash=30_000.0, pdt_check=counted)
     rich.days = made.days
@@ -254,7 +254,7 @@ def test_days_are_counted_back_over_five_sessions() -> None:
         made.positions["X"] = 1.0
         made._note_day_trade("X", -1.0, datetime.combine(date(2025, 6, 2 + day), at(0).timetz()))
         made.positions.pop("X")
-    assert made.day_trades(date(2025, 6, 7)) == 5
+    assert made.count_day_trades(date(2025, 6, 7)) == 5
 
 
 def test_a_split_of_an_older_file_is_what_it_was(tmp_path: Path) -> None:

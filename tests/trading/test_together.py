@@ -62,12 +62,12 @@ def test_cancellations_that_fail_together_cost_no_minute_and_their_orders_still_
         for minute in range(1, 8):
             made.minute(minute)
         assert len(made.broker.open_orders()) == 2
-        assert {order.state for order in made.ledger.working_orders()} == {"submitted"}
+        assert {order.state for order in made.ledger.read_working_orders()} == {"submitted"}
         assert made.subjects == ["fault"], "told as an outage, once it has lasted"
         made.broker.fails = ""
         made.minute(8)
         assert made.broker.open_orders() == ()
-        assert set(made.ledger.orders()["state"]) == {"canceled"}
+        assert set(made.ledger.read_orders()["state"]) == {"canceled"}
 
 
 def test_orders_that_fail_together_are_unknown_until_the_broker_says_what_became_of_them(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_orders_that_fail_together_are_unknown_until_the_broker_says_what_became
         assert isinstance(made.broker, Failing)
         made.broker.fails = "end"
         made.minute(0, {"AAPL": 10.0, "AMD": -5.0})
-        assert made.ledger.orders()["state"].to_list() == ["intended", "intended"]
+        assert made.ledger.read_orders()["state"].to_list() == ["intended", "intended"]
         made.broker.fails = ""
         made.minute(1, {"AAPL": 10.0, "AMD": -5.0})
         made.minute(2, {"AAPL": 10.0, "AMD": -5.0})
@@ -89,10 +89,10 @@ def test_orders_of_a_block_that_cannot_begin_never_left(tmp_path: Path) -> None:
         assert isinstance(made.broker, Failing)
         made.broker.fails = "begin"
         made.minute(0, {"AAPL": 10.0})
-        (row,) = made.ledger.orders().iter_rows(named=True)
+        (row,) = made.ledger.read_orders().iter_rows(named=True)
         assert (row["state"], row["code"]) == ("canceled", "no_answer")
         with LedgerReader(made.ledger.path) as ledger:
-            assert [event.text for event in ledger.events()] == ["504 Gateway Timeout"]
+            assert [event.text for event in ledger.read_events()] == ["504 Gateway Timeout"]
 
 
 def test_a_minute_s_cancellations_are_one_block_of_the_broker_and_its_orders_another(tmp_path: Path) -> None:
@@ -142,5 +142,5 @@ def test_what_a_lingering_order_says_of_itself_is_heard_each_time_that_it_change
             broker.said = said
             made.minute(minute)
         made.desk.close_session(made.scene(391))
-        fills = ledger.fills().select("ticker", "quantity", "price").sort("ticker").rows()
+        fills = ledger.read_fills().select("ticker", "quantity", "price").sort("ticker").rows()
         assert fills == [("AAPL", 6.0, 102.0), ("AMD", 6.0, 102.0)]

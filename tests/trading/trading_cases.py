@@ -10,7 +10,7 @@ from hftcl.ledger.rows import Decision, FillRecord, OrderRecord
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Order
-from hftcl.trading.execute.orders import client_order_id
+from hftcl.trading.execute.orders import build_client_order_id
 
 SESSION = date(2025, 6, 2)
 OPEN = datetime(2025, 6, 2, 13, 30, tzinfo=UTC)
@@ -26,7 +26,7 @@ def at(minute: int) -> datetime:
 def an_order(minute: int = 0, ticker: str = "AAPL", quantity: float = 10.0, **changes: Any) -> Order:
     ts = at(minute)
     order = Order(
-        client_order_id=client_order_id("production", ts, ticker),
+        client_order_id=build_client_order_id("production", ts, ticker),
         ticker=ticker,
         quantity=quantity,
         ts=ts,
@@ -38,7 +38,7 @@ def an_order(minute: int = 0, ticker: str = "AAPL", quantity: float = 10.0, **ch
 
 def a_record(minute: int = 0, ticker: str = "AAPL", quantity: float = 10.0, **changes: Any) -> OrderRecord:
     record = OrderRecord(
-        client_order_id=client_order_id("production", at(minute), ticker),
+        client_order_id=build_client_order_id("production", at(minute), ticker),
         book="production",
         ts=at(minute),
         session=SESSION,

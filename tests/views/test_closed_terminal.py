@@ -30,13 +30,13 @@ class Told(Notifier):
         super().__init__()
         self.heard: list[str] = []
 
-    def alive(self) -> None:
+    def tell_alive(self) -> None:
         self.heard.append("alive")
 
-    def status(self, text: str) -> None:
+    def tell_status(self, text: str) -> None:
         self.heard.append(text)
 
-    def stopping(self) -> None:
+    def tell_stopping(self) -> None:
         self.heard.append("stopping")
 
 
@@ -56,11 +56,11 @@ def hung_up() -> Iterator[TextIO]:
 def test_the_bot_trades_on_and_its_supervisor_hears_of_it(hung_up: TextIO) -> None:
     service = Told()
     line = StatusLine(hung_up, service, lambda: NOW)
-    line.alive()
-    line.status("trading")
+    line.tell_alive()
+    line.tell_status("trading")
     line.write("a line of the log\n")
     Logging(as_text=True, stream=cast("TextIO", line))(Event(BANNER, text="=== a model ===", level=Level.NOTE))
-    line.stopping()
+    line.tell_stopping()
     assert service.heard == ["alive", "trading", "stopping"]
     Listening(lambda _: None, hung_up)(Event(BANNER, text="=== a model ===", level=Level.NOTE))
 
@@ -69,7 +69,7 @@ def test_a_stream_that_is_closed_is_let_go_too() -> None:
     service = Told()
     with Path(os.devnull).open("w", encoding="utf-8") as stream:
         line = StatusLine(stream, service, lambda: NOW)
-    line.stopping()
+    line.tell_stopping()
     assert service.heard == ["stopping"]
 
 

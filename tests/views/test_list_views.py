@@ -9,7 +9,7 @@ import pytest
 from hftcl.alerts import Alert, Kind
 from hftcl.alerts.alert import Message
 from hftcl.alerts.outbox import KeptAlert
-from hftcl.doctor.row import fault, ok, warning
+from hftcl.doctor.row import fault, report_ok, report_warning
 from hftcl.market.inspect import FileReport
 from hftcl.schedule.reports import ComingReport, RanReport
 from hftcl.views import alerts, doctor, inspect, schedule
@@ -84,7 +84,12 @@ def test_an_alert_is_told_with_what_became_of_it_on_its_ways() -> None:
 
 
 def test_the_doctor_s_sum_has_the_colour_of_its_worst_row() -> None:
-    rows = [ok("a", "fine"), ok("b", "fine"), warning("c", "old", "Renew it."), fault("d", "gone", "Restore it.")]
+    rows = [
+        report_ok("a", "fine"),
+        report_ok("b", "fine"),
+        report_warning("c", "old", "Renew it."),
+        fault("d", "gone", "Restore it."),
+    ]
     for shown, told in (
         (rows, "2 ok, 1 warning, 1 fault."),
         (rows[:3], "2 ok, 1 warning, 0 faults."),
@@ -104,9 +109,9 @@ def test_the_doctor_s_sum_has_the_colour_of_its_worst_row() -> None:
 
 def test_what_keeps_several_checks_of_the_doctor_from_working_is_told_once_with_what_to_do() -> None:
     rows = [
-        warning("secrets", ".env: line 3 is not KEY=value.", "Correct that line."),
+        report_warning("secrets", ".env: line 3 is not KEY=value.", "Correct that line."),
         fault("source", ".env: line 3 is not KEY=value", "Mend what it names."),
-        *(ok(name, "fine") for name in ("a", "b")),
+        *(report_ok(name, "fine") for name in ("a", "b")),
         fault("alerts", ".env: line 4 is not KEY=value", "Set it."),
         fault("ledger", ".env: line 3 is not KEY=value", "Correct that line."),
     ]
@@ -149,7 +154,7 @@ def test_a_file_is_told_in_a_row_and_what_is_not_known_of_it_is_asked() -> None:
     guessed = replace(FILE, file="b.csv", zone=None, label=None, sure=False, coverage=None, interval_s=None, day=())
     refused = replace(FILE, file="c.csv", refused="no time in it", tickers=("A",), rows=0, first=None, day=())
     ignored = FileReport(file="d.txt", ignored="no table")
-    blocks = collect_blocks(inspect.files, [FILE, guessed, refused, ignored])
+    blocks = collect_blocks(inspect.draw_files, [FILE, guessed, refused, ignored])
     (grid,) = list_grids(blocks)
     whole, unsure, broken, _ = read_columns(grid)
     assert (whole["tickers"], whole["rows"], whole["interval"], whole["coverage"]) == (
@@ -180,7 +185,7 @@ def test_a_file_is_told_in_a_row_and_what_is_not_known_of_it_is_asked() -> None:
 def test_of_a_file_s_prices_it_is_told_what_one_means_and_whether_splits_are_in_them(
     unit: float | None, adjusted: bool | None, told: str
 ) -> None:
-    lines = list_lines(collect_blocks(inspect.files, [replace(FILE, price_unit=unit, adjusted=adjusted)]))
+    lines = list_lines(collect_blocks(inspect.draw_files, [replace(FILE, price_unit=unit, adjusted=adjusted)]))
     assert lines[1] == "a.csv: volume by 1 minute a cell, against the exchange's hours [ ]"
     assert lines[3:] == [
         "  columns: open = 'Open', ts = 'Date'",

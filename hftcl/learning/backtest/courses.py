@@ -96,13 +96,13 @@ class _Steps:
     def tell(self, gate: Gate) -> Gate:
         """Return the gate; each of its decisions is reported."""
 
-        def telling(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
+        def decide_and_tell(challenger: PolicyAttempt, steps: Sequence[Step]) -> GateDecision:
             decision = gate(challenger, steps)
             self._done += 1
             self._on_event(Event("replay", self._done, self._total, challenger.model_id))
             return decision
 
-        return telling
+        return decide_and_tell
 
 
 def _run_gated(

@@ -84,7 +84,7 @@ class Planner:
         days = list_week_window(self.calendar, settings, day)
         warm_up = find_warm_up(self.calendar, days[0])
         jumps = tuple(jump for jump in self.jumps if spans_jump(jump, warm_up, day))
-        judged = self.calendar.sessions(warm_up, day)["session"].to_list()  # what a retrain collects
+        judged = self.calendar.list_sessions(warm_up, day)["session"].to_list()  # what a retrain collects
         share = settings.market.min_coverage
         tickers = self.bars.list_tickers(judged, share, jumps)
         gone = tuple(

@@ -17,7 +17,7 @@ from hftcl.archive.fitness import load_fit
 from hftcl.compute.crew import count_cores
 from hftcl.events import Event, OnEvent
 from hftcl.exam.policies import SessionPnl
-from hftcl.exam.verdict import prediction_fault
+from hftcl.exam.verdict import find_prediction_fault
 from hftcl.learning.backtest.trainings import UnitTraining
 from hftcl.learning.score import ModelRun, run_model
 from hftcl.waiting import yield_done
@@ -66,7 +66,7 @@ class Marks(Mapping[date, SessionPnl]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One model on its exam's sessions and on later ones; `fault` as `verdict.prediction_fault` says of the exam."""
+    """One model on its exam's sessions and on later ones; `fault`: of the exam, by `verdict.find_prediction_fault`."""
 
     meta: ModelMeta
     marks: Mapping[date, SessionPnl]
@@ -118,7 +118,7 @@ class _Scorer:
         if unit.split.exam_days:
             rows = unit.cut_window(shop.frame, shop.settings, shop.features)
             run = _run(model, task, rows, unit.split.exam_days, jobs=1)
-            earned, fault = _list_marks(run), prediction_fault(run.predictions)
+            earned, fault = _list_marks(run), find_prediction_fault(run.predictions)
         for begin in range(0, len(at_once), _AT_ONCE):
             days = at_once[begin : begin + _AT_ONCE]
             earned |= _list_marks(_run(model, task, _cut_later(task, days), days, jobs=1))

@@ -13,14 +13,14 @@ from typing import Final
 
 import numpy as np
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.compute import Engine, Team, Wanted
 from hftcl.compute.crew import count_cores
 from hftcl.errors import NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam import policies
 from hftcl.exam.policies import PolicyRun, Step
-from hftcl.formats import count, number, size
+from hftcl.formats import count, format_size, number
 from hftcl.free_memory import count_fitting, read_free_bytes
 from hftcl.home import Home
 from hftcl.learning.backtest.plan import History, Planner, list_week_window, name_week
@@ -58,10 +58,10 @@ class SearchOfWeeks:
     trials: int
 
     @classmethod
-    def of(cls, settings: Settings, trials: int | None) -> "SearchOfWeeks":
+    def from_settings(cls, settings: Settings, trials: int | None) -> "SearchOfWeeks":
         """Return what the settings ask for. Raises as `search` does before anything is collected."""
         sampler.require_installed()
-        space = build_space(settings, our_features(settings))
+        space = build_space(settings, list_our_features(settings))
         return cls(settings=settings, space=space, trials=min(trials or settings.search.trials, int(space.count())))
 
     @property
@@ -101,7 +101,9 @@ def search_weeks(
     """
     week_bytes = _measure_week(asked, history)
     team = engine.gather(Wanted(tasks=len(history.weeks), rows_bytes=week_bytes, stage=STAGE))
-    with ThreadPoolExecutor(limit_weeks(team.at_once, week_bytes, on_event), thread_name_prefix="week") as threads:
+    with ThreadPoolExecutor(
+        count_weeks_at_once(team.at_once, week_bytes, on_event), thread_name_prefix="week"
+    ) as threads:
         work = _WeekSearcher(asked, history, planner, now, on_event, team)
         try:
             # first: the pace is that of what is left
@@ -114,7 +116,7 @@ def search_weeks(
     return tuple(done[day] for day in history.weeks)
 
 
-def limit_weeks(
+def count_weeks_at_once(
     at_once: int, week_bytes: int, on_event: OnEvent, read_free: Callable[[], int | None] = read_free_bytes
 ) -> int:
     """Return how many weeks are searched at the same time: this process holds the rows of each, also for a cluster.
@@ -125,7 +127,8 @@ def limit_weeks(
     fits = count_fitting(at_once, week_bytes, free)
     if fits < at_once and free is not None:
         text = (
-            f"{fits} of {count(at_once, 'week')} at the same time: one takes {size(week_bytes)} here, and {size(free)} "
+            f"{fits} of {count(at_once, 'week')} at the same time: one takes {format_size(week_bytes)} here, "
+            f"and {format_size(free)} "
             "of memory are free"
         )
         on_event(Event(STAGE, text=text, level=Level.WARNING))
@@ -187,7 +190,7 @@ class _WeekSearcher:
         with self._lock:
             known = store.begin(self.now)
         limit = Limit(trials=self.asked.trials, seconds=None)
-        board = Board.of(self.asked.space, store, known, limit, self._lock)
+        board = Board.begin(self.asked.space, store, known, limit, self._lock)
         while (task := board.take()) is not None:
             board.put(inner.try_choice(*task, self.team, self._require_going))
             with self._lock:

@@ -103,7 +103,7 @@ def backtest(
             *(f"{name} has no model: {why}" for name, why in plain.failed.items()),
         ),
         searched=report_searched(asked, weeks, found.failed, courses) if asked and found else None,
-        timings=watch.timings(),
+        timings=watch.list_timings(),
     )
 
 
@@ -111,7 +111,7 @@ def _ask_search(settings: Settings, search: bool, trials: int | None) -> SearchO
     """Return what is to be searched each week. Raises before anything is collected."""
     if trials is not None and not search:
         raise UsageError("--trials is of --search, which was not given. Add --search, or leave --trials out.")
-    return SearchOfWeeks.of(settings, trials) if search else None
+    return SearchOfWeeks.from_settings(settings, trials) if search else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +207,7 @@ def _hold_lock(settings: Settings) -> Iterator[None]:
 
 def list_week_ends(calendar: Calendar, first: date, last: date) -> tuple[date, ...]:
     """Return the last session of each ISO week that lies in `first` to `last`, oldest first."""
-    days = calendar.sessions(first, last + _WEEK)["session"].to_list()
+    days = calendar.list_sessions(first, last + _WEEK)["session"].to_list()
     return tuple(
         day for day, later in pairwise(days) if day.isocalendar()[:2] != later.isocalendar()[:2] and day <= last
     )

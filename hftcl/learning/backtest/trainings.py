@@ -16,7 +16,7 @@ import polars as pl
 
 from hftcl import compute, durable
 from hftcl.archive import artifact
-from hftcl.archive.artifact import FeatureSet, our_features
+from hftcl.archive.artifact import FeatureSet, list_our_features
 from hftcl.archive.fitness import load_fit
 from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Engine, Rows, Table, Wanted
@@ -32,7 +32,7 @@ from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
 from hftcl.model.feature import list_columns
 from hftcl.model.feature_check import require_finite
-from hftcl.model.target import targets
+from hftcl.model.target import compute_targets
 from hftcl.settings import Promote, Settings
 
 
@@ -180,7 +180,7 @@ def build_shop(
         settings=settings,
         table=table or Table(lambda: data.frame),
         params=params,
-        features=data.features if frame_minutes is None else our_features(settings),
+        features=data.features if frame_minutes is None else list_our_features(settings),
         source=data.source,
         synthetic=data.synthetic,
         frame_minutes=frame_minutes or settings.model.target_minutes,
@@ -265,7 +265,7 @@ def train_unit(rows: pl.DataFrame, order: TrainingOrder, bench: Bench) -> bytes 
     settings = replace(order.settings, compute=replace(order.settings.compute, jobs=bench.jobs))
     if order.is_other_target:
         plain = rows.drop("target", "label_end")  # which reads one session alone, so that the window's rows suffice
-        columns = plain, targets(plain.select(BAR_SCHEMA.names()), settings.model.target_minutes)
+        columns = plain, compute_targets(plain.select(BAR_SCHEMA.names()), settings.model.target_minutes)
         rows = pl.concat(columns, how="horizontal")
     try:
         candidate = train_candidate(

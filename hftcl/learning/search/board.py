@@ -27,7 +27,7 @@ class Limit:
     began: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def of(cls, settings: Settings, trials: int | None, minutes: float | None) -> "Limit":
+    def begin(cls, settings: Settings, trials: int | None, minutes: float | None) -> "Limit":
         """Return the limit of a run that begins now."""
         if trials is None and minutes is None:
             trials = settings.search.trials
@@ -62,7 +62,7 @@ class Board:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def of(
+    def begin(
         cls,
         space: Space,
         store: TrialStore,

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 
-from hftcl.archive.artifact import FeatureSet, our_features
+from hftcl.archive.artifact import FeatureSet, list_our_features
 from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Rows, Table, Task, Team
 from hftcl.errors import ConfigError, NoDataError, TrainingError, UsageError
@@ -27,9 +27,9 @@ from hftcl.learning.search.space import Choice, apply_choice
 from hftcl.learning.search.trials import FinishedTrial
 from hftcl.market.bars import BAR_SCHEMA
 from hftcl.market.sessions import Calendar
-from hftcl.model.target import targets
+from hftcl.model.target import compute_targets
 from hftcl.settings import Settings
-from hftcl.strategy.positions import positions_sha256
+from hftcl.strategy.positions import hash_positions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ class InnerExam:
         require_unchanged(self.settings, self.data.features)
         chosen = apply_choice(self.settings, choice)
         try:
-            params, features = merge_params(chosen), our_features(chosen)
+            params, features = merge_params(chosen), list_our_features(chosen)
             order = self._build_order(f"trial_{number}", chosen, params, features)
             task = Task(name=order.model_id, function=walk_parts, rows=Rows(table=self.table), order=order)
             walked = team.call(task, require_going)
@@ -155,7 +155,7 @@ class InnerExam:
 
 def add_target(rows: pl.DataFrame, horizon_minutes: int) -> pl.DataFrame:
     """Return rows with the target of a horizon; it reads one session alone."""
-    return pl.concat([rows, targets(rows.select(BAR_SCHEMA.names()), horizon_minutes)], how="horizontal")
+    return pl.concat([rows, compute_targets(rows.select(BAR_SCHEMA.names()), horizon_minutes)], how="horizontal")
 
 
 def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
@@ -193,5 +193,5 @@ def walk_parts(rows: pl.DataFrame, order: TrialOrder, bench: Bench) -> Walked:
         net |= dict(zip(earned.sessions, earned.net.tolist(), strict=True))
         turnover += float(earned.turnover.sum())
         trades += earned.trades
-        held.update(positions_sha256(run.positions).encode())
+        held.update(hash_positions(run.positions).encode())
     return Walked(net=net, turnover=turnover, trades=trades, positions=held.hexdigest())

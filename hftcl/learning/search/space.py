@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from itertools import product
 from typing import Final
 
-from hftcl.archive.artifact import FeatureSet, our_features
-from hftcl.config.tree import find_refusals, leaves
+from hftcl.archive.artifact import FeatureSet, list_our_features
+from hftcl.config.tree import find_refusals, list_all_leaves
 from hftcl.errors import ConfigError, HftclError, TrainingError
 from hftcl.model.families import find_family
 from hftcl.settings import Settings
@@ -288,7 +288,7 @@ def _list_groups(settings: Settings, features: FeatureSet) -> list[Value]:
 def _require_allowed(path: str, value: Value, settings: Settings) -> None:
     """Raise ConfigError for a value that the setting cannot have."""
     plugins = tuple((section, type(held)) for section, held in settings.plugins.items())
-    for refusal in find_refusals(path, leaves(plugins)[path].annotation, value):
+    for refusal in find_refusals(path, list_all_leaves(plugins)[path].annotation, value):
         raise ConfigError(f"[search] values: {refusal}.")
     if path in _LISTS:
-        our_features(apply_choice(settings, {path: value}))  # a group that does not exist, or that leaves none
+        list_our_features(apply_choice(settings, {path: value}))  # a group that does not exist, or that leaves none

@@ -14,7 +14,7 @@ from datetime import date, datetime
 from typing import Final
 
 from hftcl import durable
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import Look
 from hftcl.compute import Team, Wanted, open_engine
@@ -58,7 +58,7 @@ def search(
     """
     _require_something_to_do(trials, minutes)
     sampler.require_installed()
-    space, home, watch = build_space(settings, our_features(settings)), Home.of(settings), Stopwatch()
+    space, home, watch = build_space(settings, list_our_features(settings)), Home.of(settings), Stopwatch()
     for note in space.notes:
         on_event(Event(STAGE, text=note, level=Level.WARNING))
     require_no_real_model_replaced(ModelArchive(home.root), settings)  # the exam of the winner would end with it
@@ -80,7 +80,7 @@ def search(
             exam=exam,
             resumed=done.resumed,
             notes=(*space.notes, *done.notes),
-            timings=watch.timings(),
+            timings=watch.list_timings(),
         )
 
 
@@ -116,7 +116,7 @@ def _try_all(
         store = TrialStore(home.searches, name_study(settings, space, data))
         known = store.begin(now)
         notes = _tell_others(store, known, on_event)
-        board = Board.of(space, store, known, Limit.of(settings, trials, minutes))
+        board = Board.begin(space, store, known, Limit.begin(settings, trials, minutes))
         looks = _Looks(home, inner.days, data.synthetic, now, on_event)
         with watch("search"):
             wanted = Wanted(workers=settings.search.workers, rows_bytes=inner.rows_bytes, stage=STAGE)

@@ -107,8 +107,8 @@ def _find_last_verdict(
     would change nothing about what keeps it waiting. at: the present that is asked about; verdicts are then dated by
     what they knew, as time is what the bars say. What is judged in another market makes nothing here too young.
     """
-    models = {model.model_id: model for model in registry.models()}
-    for attempt in registry.attempts():
+    models = {model.model_id: model for model in registry.list_models()}
+    for attempt in registry.list_attempts():
         model = models.get(attempt.model_id or "")
         date_known = model.known_until if model is not None and at is not None else attempt.at
         if at is not None and date_known > at:
@@ -126,10 +126,10 @@ def _find_model_then(registry: Registry, at: datetime) -> ModelRecord | None:
     """Return the model that served when `at` was the present, by what each knew: None where there was none yet, or
     none serves today.
     """
-    live, known = registry.find_live(), {model.model_id: model for model in registry.models()}
+    live, known = registry.find_live(), {model.model_id: model for model in registry.list_models()}
     if live is None:
         return None
-    served = [known[deployment.model_id] for deployment in reversed(registry.deployments())]
+    served = [known[deployment.model_id] for deployment in reversed(registry.list_deployments())]
     return next((model for model in (live, *served) if model.known_until <= at), None)
 
 
@@ -223,7 +223,7 @@ def _gather(window: Window, live: ModelRecord, last: triggers.LastVerdict | None
     """Score the production model on the sessions that it has not seen, by the code of the exam; count its features."""
     settings = window.settings
     registry = Registry(Home.of(settings).root)
-    file = registry.production if live.is_deployed else registry.onnx_path(live.model_id)  # the latter with --as-of
+    file = registry.production if live.is_deployed else registry.locate_onnx(live.model_id)  # the latter with --as-of
     market, features = find_market_kind(settings), window.read_features()
     model = load_fit(file, sha256=live.sha256, market=market, features=features)
     scores = score_unseen(window, model, live.label_end)

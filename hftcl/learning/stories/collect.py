@@ -46,7 +46,7 @@ def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collecti
     window = open_window(settings, as_of=None, now=now, save=True, on_event=on_event)
     # where features can be computed of some sessions alone, those are that get a score: on most days one
     compute_rows = window.compute_rows if window.divisible else None
-    data = window.outline() if compute_rows else window.assemble()
+    data = window.assemble_bars() if compute_rows else window.assemble()
     params = merge_params(settings)
     record = catch_up(archive, data, settings, params=params, on_event=on_event, compute_rows=compute_rows)
     if record.added or record.dropped:

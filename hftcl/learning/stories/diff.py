@@ -84,7 +84,7 @@ def diff(home: Path, a: str, b: str) -> DiffReport:
     one, other = registry.find(a), registry.find(b)
     if one.model_id == other.model_id:
         raise UsageError(f"Both are the model {one.model_id}. Name two; `hftcl history` lists them.")
-    metas = describe(registry.onnx_path(one.model_id)), describe(registry.onnx_path(other.model_id))
+    metas = describe(registry.locate_onnx(one.model_id)), describe(registry.locate_onnx(other.model_id))
     return DiffReport(
         a=one.model_id,
         b=other.model_id,

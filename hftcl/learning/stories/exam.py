@@ -7,7 +7,7 @@ these sessions were looked at: a later candidate is then the best of more tries.
 from dataclasses import fields, replace
 from datetime import date, datetime
 
-from hftcl.archive.artifact import Model, our_features
+from hftcl.archive.artifact import Model, list_our_features
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import describe_untrained_of, find_first_unseen, find_market_kind, load_archived
 from hftcl.compute.crew import count_cores
@@ -15,7 +15,7 @@ from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import list_sessions
 from hftcl.exam.trials import compute_deflated, count_effective
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.home import Home
 from hftcl.learning.dataset import Dataset, Window
 from hftcl.learning.reports import ExamReport, ScoreReport
@@ -44,7 +44,7 @@ def score(
         raise UsageError(f"--from {begin} is after --to {end}. Exchange them.")
     source, calendar = open_market(settings)
     market = replace(find_market_kind(settings), extended_hours=None)  # the hours are those of the model
-    features = our_features(settings)
+    features = list_our_features(settings)
     model = load_archived(archive, record, market, features)
     _require_unseen(model, begin, calendar, settings.exam.embargo_sessions)
     untrained = describe_untrained_of(model.meta, settings.market.watchlist)
@@ -72,7 +72,7 @@ def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessi
     allowed = find_first_unseen(calendar, seen, embargo_sessions=embargo_sessions)
     if begin < allowed:
         raise NoDataError(
-            f"Model {model.meta.model_id} was trained on bars up to {moment(seen)} UTC, and the embargo is "
+            f"Model {model.meta.model_id} was trained on bars up to {format_moment(seen)} UTC, and the embargo is "
             f"{embargo_sessions} session{'s' if embargo_sessions > 1 else ''}: it may be examined from {allowed} on, "
             f"not from {begin}. Use --from {allowed}."
         )

@@ -15,13 +15,13 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.archive import artifact
-from hftcl.archive.artifact import FeatureSet, Model, our_features
+from hftcl.archive.artifact import FeatureSet, Model, list_our_features
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.drift import locate
-from hftcl.formats import clock_time, moment
+from hftcl.formats import format_clock, format_moment
 from hftcl.home import Home
 from hftcl.learning.dataset import add_features, find_warm_up
 from hftcl.learning.score import decide_positions, predict_bars
@@ -79,9 +79,9 @@ def explain(settings: Settings, model_id: str, at: At = None, *, now: datetime, 
     archive = ModelArchive(Home.of(settings).root)
     record = archive.find(model_id)
     source, calendar = open_market(settings)
-    known = our_features(settings)
+    known = list_our_features(settings)
     model = load_archived(archive, record, replace(find_market_kind(settings), extended_hours=None), known)
-    graph = artifact.read_graph(archive.onnx_path(record.model_id))
+    graph = artifact.read_graph(archive.locate_onnx(record.model_id))
     subject = _Subject(
         settings=settings,
         model=model,
@@ -112,23 +112,23 @@ def _parse_time(text: str, calendar: Calendar, now: datetime) -> datetime:
             "or with an offset such as 2026-01-07T15:30Z."
         ) from None
     if known + MINUTE > now:
-        raise UsageError(f"--at: the minute {text} is not over. Give one before {moment(now)} UTC.")
+        raise UsageError(f"--at: the minute {text} is not over. Give one before {format_moment(now)} UTC.")
     return known.replace(second=0, microsecond=0)
 
 
 def _find_session(calendar: Calendar, at: datetime, extended_hours: bool, *, exact: bool) -> Hours:
     """Return the session of the moment `at`, or, where it need not be exact, the last one that had begun."""
     last = min(at.date() + timedelta(days=1), calendar.reach[1])  # far in the East it begins on the UTC day before
-    days = calendar.sessions(max(calendar.reach[0], at.date() - _LONGEST_BREAK), last)["session"].to_list()
+    days = calendar.list_sessions(max(calendar.reach[0], at.date() - _LONGEST_BREAK), last)["session"].to_list()
     sessions = [find_hours(calendar, day, extended_hours=extended_hours) for day in days[-3 if exact else -20 :]]
     begun = [hours for hours in sessions if (hours.begins <= at if exact else hours.begins < at)]
     if not begun or (exact and at >= begun[-1].ends):
         zone = ZoneInfo(calendar.zone)
         nearest = begun[-1] if begun else sessions[0]
         raise UsageError(
-            f"--at: {moment(at.astimezone(zone))} lies in no session of {calendar.name}. The one of "
-            f"{nearest.session} is from {clock_time(nearest.begins.astimezone(zone))} to "
-            f"{clock_time(nearest.ends.astimezone(zone))} by the clock of {calendar.zone}."
+            f"--at: {format_moment(at.astimezone(zone))} lies in no session of {calendar.name}. The one of "
+            f"{nearest.session} is from {format_clock(nearest.begins.astimezone(zone))} to "
+            f"{format_clock(nearest.ends.astimezone(zone))} by the clock of {calendar.zone}."
         )
     return begun[-1]
 
@@ -191,17 +191,17 @@ def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist
     chosen = of_ticker.filter(pl.col("ts") == ts)
     if of_ticker.is_empty() and ticker not in watchlist:
         raise NoDataError(
-            f"{ticker} has no bar in the session of {moment(ts)} UTC, and is not in [market] watchlist. "
+            f"{ticker} has no bar in the session of {format_moment(ts)} UTC, and is not in [market] watchlist. "
             f"{_name_watchlist(watchlist)}"
         )
     if chosen.is_empty():
         before = of_ticker.filter(pl.col("ts") < ts)
         near = (
-            f"The last one before it began at {clock_time(before['ts'][-1])} UTC"
+            f"The last one before it began at {format_clock(before['ts'][-1])} UTC"
             if before.height
             else "It has none before"
         )
-        raise NoDataError(f"{ticker} has no bar at {moment(ts)} UTC: a minute without a trade has none. {near}.")
+        raise NoDataError(f"{ticker} has no bar at {format_moment(ts)} UTC: a minute without a trade has none. {near}.")
     return chosen
 
 
@@ -250,7 +250,7 @@ def _build_row(
 ) -> ExplainRow:
     meta = subject.model.meta
     names, bins = meta.feature_names, meta.feature_bins or (None,) * len(meta.feature_names)
-    values: dict[str, float | None] = {name: _or_none(row[name]) for name in names}
+    values: dict[str, float | None] = {name: _read_known(row[name]) for name in names}
     places = {
         name: None if one is None or values[name] is None else locate(one, float(row[name]))
         for name, one in zip(names, bins, strict=True)
@@ -263,7 +263,7 @@ def _build_row(
         bar={name: float(row[name]) for name in _PRICES},
         features=values,
         quantiles=places,
-        prediction=_or_none(row["prediction"]),
+        prediction=_read_known(row["prediction"]),
         base=None if explained is None else explained[0],
         contributions=None if explained is None else dict(zip(names, map(float, explained[1]), strict=True)),
         novel=row[_NOVEL],
@@ -275,7 +275,7 @@ def _build_row(
     )
 
 
-def _or_none(value: float | None) -> float | None:
+def _read_known(value: float | None) -> float | None:
     """Return a number of polars or of the ledger, where what is not known may be null or NaN."""
     return None if value is None or math.isnan(value) else float(value)
 
@@ -290,12 +290,12 @@ def _read_ledger(settings: Settings, chosen: pl.DataFrame) -> Told:
         return {}
     first, last = chosen["ts"].min(), chosen["ts"].max()
     with LedgerReader(path) as ledger:
-        decisions = ledger.decisions("production", first, last)  # type: ignore[arg-type]
-        orders = ledger.orders("production", first, last)  # type: ignore[arg-type]
+        decisions = ledger.read_decisions("production", first, last)  # type: ignore[arg-type]
+        orders = ledger.read_orders("production", first, last)  # type: ignore[arg-type]
     sent = {
         (row["ticker"], row["ts"]): DecidedOrderReport(
-            quantity=_or_none(row["quantity"]),
-            reference_price=_or_none(row["reference_price"]),
+            quantity=_read_known(row["quantity"]),
+            reference_price=_read_known(row["reference_price"]),
             state=row["state"],
             code=row["code"],
             reason=row["reason"],
@@ -306,8 +306,8 @@ def _read_ledger(settings: Settings, chosen: pl.DataFrame) -> Told:
         (row["ticker"], row["ts"]): (
             DecidedReport(
                 model_id=row["model_id"],
-                prediction=_or_none(row["prediction"]),
-                target=_or_none(row["target"]),
+                prediction=_read_known(row["prediction"]),
+                target=_read_known(row["target"]),
                 code=row["code"],
                 decided_at=row["decided_at"],
             ),

@@ -110,7 +110,7 @@ def _correlate(
             by_session = [
                 _correlate_ranks(columns[name][begin:end], target[begin:end]) for begin, end in pairwise(bounds)
             ]
-            found[name][str(horizon)] = _bootstrap(np.array([one for one in by_session if one is not None]))
+            found[name][str(horizon)] = _compute_interval(np.array([one for one in by_session if one is not None]))
         on_event(Event("correlate", done + 1, len(horizons)))
     return found
 
@@ -123,7 +123,7 @@ def _correlate_ranks(values: npt.NDArray[np.float32], target: npt.NDArray[np.flo
     return float(np.corrcoef(ranks)[0, 1])
 
 
-def _bootstrap(by_session: FloatArray) -> tuple[float, float, float] | None:
+def _compute_interval(by_session: FloatArray) -> tuple[float, float, float] | None:
     """Return the mean between the ends of its 90 % interval; None for fewer than two sessions."""
     if by_session.size < 2:
         return None

@@ -27,7 +27,7 @@ def history(home: Path, *, calendar: str, limit: int | None = None, lineage: boo
     lineage: only the live one and those it replaced. calendar: such as "XNYS"; by it a gap in the record is found.
     """
     registry = Registry(home)
-    records = registry.lineage()[:limit] if lineage else registry.models(limit)
+    records = registry.trace_lineage()[:limit] if lineage else registry.list_models(limit)
     pin, gaps, remarks = registry.find_pin(), _find_gaps(registry, records, calendar), read_remarks(registry)
     rows = [
         _build_row(
@@ -137,15 +137,15 @@ def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPl
 
     UnfitModelError where the target may not serve the market of `settings`: the bot would refuse it.
     """
-    from hftcl.archive.artifact import our_features
+    from hftcl.archive.artifact import list_our_features
     from hftcl.archive.fitness import find_market_kind, require_rollback_target  # here: they load onnxruntime
 
     registry = Registry(Home.of(settings).root)
     plan = registry.plan_rollback(model_id)
     try:
-        features, unread = our_features(settings), None
+        features, unread = list_our_features(settings), None
     except (ConfigError, StorageError) as fault:  # in an emergency: a model of ours alone needs no file of the user's
-        features, unread = our_features(), fault
+        features, unread = list_our_features(), fault
     try:
         require_rollback_target(registry, plan.target, find_market_kind(settings), features)
     except HftclError as refused:

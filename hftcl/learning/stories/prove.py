@@ -40,7 +40,7 @@ from hftcl.model.inputs import Inputs
 from hftcl.model.streaming import StreamingFeatures
 from hftcl.model.target import evaluate_target
 from hftcl.settings import Settings, Side
-from hftcl.strategy.positions import target_positions
+from hftcl.strategy.positions import compute_target_positions
 
 LEAK: Final = Feature(  # a leak planted on purpose: a comparison that does not catch it proves nothing
     name="leak",
@@ -321,7 +321,7 @@ def _decide(rows: pl.DataFrame, table: tuple[Feature, ...], decide: Decider) -> 
     predicted = np.full(rows.height, np.nan, dtype=np.float32)
     predicted[has_features.to_numpy()] = decide.predict(decide.inputs.build_matrix(rows.filter(has_features)))
     rows = rows.with_columns(pl.Series("prediction", predicted, nan_to_null=True))
-    positions = target_positions(
+    positions = compute_target_positions(
         rows,
         threshold=decide.threshold,
         horizon_minutes=decide.horizon_minutes,

@@ -40,7 +40,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
     """
     archive = ModelArchive(Home.of(settings).root)
     record = archive.find(model_id)
-    path = archive.onnx_path(record.model_id)
+    path = archive.locate_onnx(record.model_id)
     if not record.kept:
         raise IntegrityError(f"The file of model {record.model_id} was deleted by [archive] keep. Nothing to compare.")
     meta, graph = artifact.describe(path), artifact.read_graph(path)
@@ -74,7 +74,7 @@ def reproduce(settings: Settings, model_id: str, *, now: datetime, on_event: OnE
         if len(differences) == 1:  # the threshold alone: what chose the rows that set it is not in the file
             days = str(adopted.exam.embargo_sessions)
             differences += (ModelDifference(what="[exam] embargo_sessions", was="not kept", is_=days),)
-    return _build_report(meta, data, differences, rows=candidate.rows, seconds=watch.timings()["fit"])
+    return _build_report(meta, data, differences, rows=candidate.rows, seconds=watch.list_timings()["fit"])
 
 
 def adopt_settings(settings: Settings, meta: ModelMeta) -> Settings:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.records import build_model_id
@@ -37,7 +37,7 @@ def try_model(
 
     Writes that these sessions were looked at: who chooses by such figures has tried, as with a dry run.
     """
-    features = our_features(settings)
+    features = list_our_features(settings)
     frame = from_pandas(df, features.table)
     division = split_for_exam(list_sessions(frame), settings.exam)
     chosen, synthetic = merge_params(settings, params), bool(df.attrs.get("synthetic", False))

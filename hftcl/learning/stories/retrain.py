@@ -97,7 +97,7 @@ def retrain(
                 served = champion.record.model_id if champion else None
                 report = promotion.archive_and_deploy(candidate, report, champion=served, record=record)
                 on_event(Event("deploy", 1, 1))
-            return replace(report, timings_s=watch.timings())
+            return replace(report, timings_s=watch.list_timings())
 
 
 @contextlib.contextmanager

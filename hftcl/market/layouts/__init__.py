@@ -131,7 +131,7 @@ def map_columns(
     further: numbers beside ours, each in the column of its own name where no choice says otherwise.
     """
     if not sheet.header:
-        return {**_of_order(sheet, layout), **_of_places(sheet, choices)}
+        return {**_list_of_order(sheet, layout), **_list_of_places(sheet, choices)}
     plain: dict[str, str] = {}
     for name in sheet.columns:
         plain.setdefault(name.strip().lower(), name)
@@ -168,12 +168,12 @@ def _settle_time(roles: dict[str, str], choices: Mapping[Any, str], sheet: Sheet
     return roles
 
 
-def _of_order(sheet: Sheet, layout: Layout) -> dict[str, str]:
+def _list_of_order(sheet: Sheet, layout: Layout) -> dict[str, str]:
     order = layout.order or _guess_order(sheet.sample[0] if sheet.sample else ())
     return {role: name for role, name in zip(order, sheet.columns, strict=False) if role}
 
 
-def _of_places(sheet: Sheet, choices: Mapping[Any, str]) -> dict[str, str]:
+def _list_of_places(sheet: Sheet, choices: Mapping[Any, str]) -> dict[str, str]:
     return {role: place for role, place in choices.items() if place in sheet.columns}
 
 

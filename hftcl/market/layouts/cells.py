@@ -151,7 +151,7 @@ def read(cells: pl.Series, zone: str, order: str = "") -> pl.Series:
         moment = _number(column, zone)
     else:
         moment = pl.lit(None, dtype=_TS)
-    return frame.select(_in_range(moment).alias(cells.name)).to_series()
+    return frame.select(_is_in_range(moment).alias(cells.name)).to_series()
 
 
 def _read_text(cells: pl.Series, zone: str, order: str) -> pl.Series:
@@ -171,9 +171,9 @@ def _read_text(cells: pl.Series, zone: str, order: str) -> pl.Series:
         moments = moment if left.len() == len(text) else moments.scatter(left, moment)
     left = moments.is_null().arg_true()
     if left.len():
-        rest = _by_patterns(text.gather(left).alias("text"), zone, order)
+        rest = _parse_by_patterns(text.gather(left).alias("text"), zone, order)
         moments = moments.scatter(left, rest)
-    return moments.alias(cells.name).to_frame().select(_in_range(pl.col(cells.name))).to_series()
+    return moments.alias(cells.name).to_frame().select(_is_in_range(pl.col(cells.name))).to_series()
 
 
 def _read_named(text: pl.Series, zone: str, order: str) -> pl.Series:
@@ -184,14 +184,14 @@ def _read_named(text: pl.Series, zone: str, order: str) -> pl.Series:
         mine = (names.is_null() if name is None else (names == name).fill_null(value=False)).arg_true()
         rest = text.gather(mine)
         if name is None:
-            known = _by_patterns(rest.alias("text"), zone, order)
+            known = _parse_by_patterns(rest.alias("text"), zone, order)
         elif _is_zone(name):
             bare = rest.str.strip_suffix(name).str.strip_chars()
-            known = _by_patterns(bare.alias("text"), name, order)
+            known = _parse_by_patterns(bare.alias("text"), name, order)
         else:
             continue
         moments = moments.scatter(mine, known)
-    return moments.to_frame().select(_in_range(pl.col(text.name))).to_series()
+    return moments.to_frame().select(_is_in_range(pl.col(text.name))).to_series()
 
 
 def _is_zone(name: str) -> bool:
@@ -235,7 +235,7 @@ def _read_usual(text: pl.Series) -> tuple[str, pl.Series] | None:
     return None
 
 
-def _by_patterns(text: pl.Series, zone: str, order: str) -> pl.Series:
+def _parse_by_patterns(text: pl.Series, zone: str, order: str) -> pl.Series:
     column = pl.col("text")
     digits = pl.when(column.str.contains(_EPOCH) & ~column.str.contains(_CALENDAR)).then(column)
     whole = _number(digits.cast(pl.Int64, strict=False), zone)
@@ -250,28 +250,28 @@ def _by_patterns(text: pl.Series, zone: str, order: str) -> pl.Series:
         if not left.len():
             break
         rest = text.gather(left)
-        moments = moments.scatter(left, _by_pattern(rest, date, zone, order))
+        moments = moments.scatter(left, _parse_by_pattern(rest, date, zone, order))
     return moments
 
 
-def _by_pattern(text: pl.Series, date: str, zone: str, order: str) -> pl.Series:
+def _parse_by_pattern(text: pl.Series, date: str, zone: str, order: str) -> pl.Series:
     fields = text.str.extract_groups(rf"^{date}(?:{_BETWEEN}?{_TIME})?{_ZONE}$").struct.unnest()
     absent = [name for name in _FIELDS if name not in fields.columns]
     parts = fields.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
 
-    def whole(name: str) -> pl.Expr:
+    def parse_whole(name: str) -> pl.Expr:
         return pl.col(name).cast(pl.Int32, strict=False)
 
-    year = whole("year")
+    year = parse_whole("year")
     year = pl.when(year < 100).then(year + 2000).otherwise(year)
     first, second = ("first", "second_part") if order == "dmy" else ("second_part", "first")
     named = pl.col("name").str.to_lowercase().replace_strict(list(_MONTHS), list(range(1, 13)), default=None)
-    month = pl.coalesce(whole("month"), named.cast(pl.Int32, strict=False), whole(second))
-    day = pl.coalesce(whole("day"), whole(first))
+    month = pl.coalesce(parse_whole("month"), named.cast(pl.Int32, strict=False), parse_whole(second))
+    day = pl.coalesce(parse_whole("day"), parse_whole(first))
     half = pl.col("half").str.to_lowercase()
-    hour = whole("hour").fill_null(0)
+    hour = parse_whole("hour").fill_null(0)
     hour = pl.when(half == "pm").then(hour % 12 + 12).when(half == "am").then(hour % 12).otherwise(hour)
-    minute, clock_second = whole("minute").fill_null(0), whole("second").fill_null(0)
+    minute, clock_second = parse_whole("minute").fill_null(0), parse_whole("second").fill_null(0)
     real = (
         month.is_between(1, 12) & day.is_between(1, 31) & (hour < 24) & (minute < 60) & (clock_second < 60)
     ) & year.is_between(*_YEARS)
@@ -321,7 +321,7 @@ def _number(number: pl.Expr, zone: str) -> pl.Expr:
     )
 
 
-def _in_range(moment: pl.Expr) -> pl.Expr:
+def _is_in_range(moment: pl.Expr) -> pl.Expr:
     return pl.when(moment.dt.year().is_between(*_YEARS)).then(moment)
 
 
@@ -344,7 +344,7 @@ def writes_decimal_comma(columns: list[pl.Series]) -> bool:
     return clear > 0 and comma * 2 > cells and dot * 20 < cells
 
 
-def figures(cells: pl.Series, *, decimal_comma: bool = False) -> pl.Series:
+def parse_figures(cells: pl.Series, *, decimal_comma: bool = False) -> pl.Series:
     """Return a column as Float64: thousands marks, a currency sign and exponents are understood; else null."""
     if cells.dtype != pl.String:
         return cells.cast(pl.Float64, strict=False)
@@ -353,12 +353,12 @@ def figures(cells: pl.Series, *, decimal_comma: bool = False) -> pl.Series:
         left = (plain.is_null() & cells.is_not_null()).arg_true()
         if not left.len():
             return plain
-        return plain.scatter(left, _figures(cells.gather(left)))
+        return plain.scatter(left, _parse_plain_figures(cells.gather(left)))
     turned = cells.str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
-    return _figures(turned)
+    return _parse_plain_figures(turned)
 
 
-def _figures(cells: pl.Series) -> pl.Series:
+def _parse_plain_figures(cells: pl.Series) -> pl.Series:
     text = pl.col("text")
     bare = text.str.strip_chars().str.replace(r"^([+-]?)[$€£]", "${1}")
     bare = pl.when(bare.str.contains(_SPACED)).then(bare.str.replace_all(r"[ '\u00a0\u202f]", "")).otherwise(bare)

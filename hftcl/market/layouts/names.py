@@ -28,7 +28,7 @@ _WORDS: Final = re.compile(
 )
 
 
-def ticker_in_cell(text: str, layout: Layout) -> str:
+def read_ticker_in_cell(text: str, layout: Layout) -> str:
     """Return the ticker that a cell means: stripped, what the vendor adds cut off, "aapl" in capitals, TpC as it is."""
     ticker = _BLOOMBERG.sub("", text.strip())
     if layout.suffix:
@@ -36,15 +36,15 @@ def ticker_in_cell(text: str, layout: Layout) -> str:
     return ticker.upper() if ticker == ticker.lower() else ticker
 
 
-def ticker_of_path(path: PurePath, folder: PurePath, layout: Layout, inner: str = "") -> str:
+def read_ticker_of_path(path: PurePath, folder: PurePath, layout: Layout, inner: str = "") -> str:
     """Return the ticker whose bars a file without a ticker column holds."""
     name = PurePath(inner).name or path.name
     if layout.files and (match := re.search(layout.files, name, re.IGNORECASE)) and "ticker" in match.groupdict():
         return match["ticker"].upper()
-    parents = _parents(path, folder)
+    parents = _list_parents(path, folder)
     for part in (*parents, _ENDINGS.sub("", path.name)):
         if hive := _HIVE.match(part):
-            return ticker_in_cell(hive[1], layout)
+            return read_ticker_in_cell(hive[1], layout)
     stem = _INTERVAL.sub("", _ENDINGS.sub("", name))
     words = [word for word in re.split(r"[_ ,()]+", stem) if word]
     if not words or _NO_TICKER.match(words[0]):
@@ -52,7 +52,7 @@ def ticker_of_path(path: PurePath, folder: PurePath, layout: Layout, inner: str 
         return _ENDINGS.sub("", outer).upper() if outer else stem.upper()
     if len(words) > 1 and re.fullmatch(r"[A-Z]", words[1]) and words[0].isalpha():
         return f"{words[0].upper()}.{words[1]}"
-    return _capitals(words[0])
+    return _to_capitals(words[0])
 
 
 def is_named_after(path: PurePath, ticker: str) -> bool:
@@ -60,10 +60,10 @@ def is_named_after(path: PurePath, ticker: str) -> bool:
     words = [word for word in re.split(r"[_ ,()]+", _ENDINGS.sub("", path.name)) if word]
     if not words or _NO_TICKER.match(words[0]):
         return False
-    return _capitals(words[0]) == ticker and all(_WORDS.match(word) for word in words[1:])
+    return _to_capitals(words[0]) == ticker and all(_WORDS.match(word) for word in words[1:])
 
 
-def _capitals(word: str) -> str:
+def _to_capitals(word: str) -> str:
     return word if _KIND.match(word) else word.upper()
 
 
@@ -78,16 +78,16 @@ def find_ticker(ticker: str, candidates: Iterable[str]) -> str | None:
     names = set(candidates)
     if ticker in names:
         return ticker
-    alike = [name for name in names if plain_name(name) == plain_name(ticker)]
+    alike = [name for name in names if to_plain_name(name) == to_plain_name(ticker)]
     return alike[0] if len(alike) == 1 else None
 
 
-def plain_name(ticker: str) -> str:
+def to_plain_name(ticker: str) -> str:
     """Return `ticker` with the class of a share after a point: what BRK-B, BRK_B and BRK/B have in common."""
     return _CLASS.sub(r"\1.\2", ticker)
 
 
-def _parents(path: PurePath, folder: PurePath) -> tuple[str, ...]:
+def _list_parents(path: PurePath, folder: PurePath) -> tuple[str, ...]:
     try:
         return path.relative_to(folder).parts[:-1]
     except ValueError:

@@ -59,7 +59,7 @@ class Sheet:
         return bool(self.separator)
 
 
-def kind(path: Path) -> str:
+def find_kind(path: Path) -> str:
     """Return the ending that says how to read the file, in lower case; "" for a file that holds no table."""
     name = path.name.lower()
     if name.endswith(PARQUET):  # before the rest: folders of thousands of them are usual
@@ -74,19 +74,19 @@ def kind(path: Path) -> str:
 
 def open_sheet(path: Path) -> Sheet:
     """Return the table in `path`. Raises SourceError where it is empty, damaged or not what its name says."""
-    if kind(path) in PARQUET:
-        return _parquet(path)
+    if find_kind(path) in PARQUET:
+        return _open_parquet(path)
     try:
         data, inner = _unpack(path)
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise unreadable(path, error) from error
+        raise explain_unreadable(path, error) from error
     text = _decode(data)
     if not text.strip():
         raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
-    return _text(path, text, inner)
+    return _open_text(path, text, inner)
 
 
-def unreadable(path: Path, error: Exception) -> SourceError:
+def explain_unreadable(path: Path, error: Exception) -> SourceError:
     """Return the error of a damaged file, with the remedy."""
     why = str(error).strip().split("\n")[0] or type(error).__name__
     return SourceError(f"{path} cannot be read ({why}). Restore it, or take it out of the folder.")
@@ -94,7 +94,7 @@ def unreadable(path: Path, error: Exception) -> SourceError:
 
 def _unpack(path: Path) -> tuple[bytes, str]:
     """Return the bytes of the table and, in a zip, the name of the file in it."""
-    ending = kind(path)
+    ending = find_kind(path)
     if ending.endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
@@ -133,12 +133,12 @@ def _decode(data: bytes) -> bytes:
     return data if b"\n" in data else data.replace(b"\r", b"\n")
 
 
-def _text(path: Path, data: bytes, inner: str) -> Sheet:
+def _open_text(path: Path, data: bytes, inner: str) -> Sheet:
     lines = data[:_SNIFFED].decode("utf-8", "replace").splitlines()
     if len(data) > _SNIFFED and len(lines) > 1:
         lines = lines[:-1]
-    separator = _separator([line for line in lines if line.strip()])
-    rows = [_cells(line, separator) for line in lines]
+    separator = _find_separator([line for line in lines if line.strip()])
+    rows = [_split_cells(line, separator) for line in lines]
     start = next((n for n, row in enumerate(rows) if _is_table(row, rows, n)), None)
     if start is None:
         first_line = next((line for line in lines if line.strip()), "")[:60]
@@ -155,7 +155,7 @@ def _text(path: Path, data: bytes, inner: str) -> Sheet:
     begin = start + len(header)
     width = max([len(row) for row in header] or [len(rows[start])])
     frame, total = _read(path, data, begin, width, separator)
-    names = _names(header[0] if header else (), width)
+    names = _name_columns(header[0] if header else (), width)
     frame = frame.rename({f"f{place}": name for place, name in enumerate(names)} | {f"f{width}": OVERFLOW})
     if total == 0 and not header:
         raise SourceError(f"{path} is empty. Restore it, or take it out of the folder.")
@@ -171,7 +171,7 @@ def _text(path: Path, data: bytes, inner: str) -> Sheet:
     )
 
 
-def _separator(lines: Sequence[str]) -> str:
+def _find_separator(lines: Sequence[str]) -> str:
     few = lines[:40]
     for separator in _SEPARATORS:
         counts = [line.count(separator) for line in few]
@@ -180,7 +180,7 @@ def _separator(lines: Sequence[str]) -> str:
     return max(_SEPARATORS, key=lambda mark: sum(line.count(mark) for line in few))
 
 
-def _cells(line: str, separator: str) -> tuple[str, ...]:
+def _split_cells(line: str, separator: str) -> tuple[str, ...]:
     """Return the cells of one line of the head, read as the whole file is."""
     if '"' not in line:
         return tuple(cell.strip() for cell in line.split(separator))
@@ -207,7 +207,7 @@ def _is_data(row: Sequence[str]) -> bool:
     return sum(bool(_NUMBER.match(cell)) for cell in filled) * 2 > len(filled)
 
 
-def _names(header: Sequence[str], width: int) -> tuple[str, ...]:
+def _name_columns(header: Sequence[str], width: int) -> tuple[str, ...]:
     """Return one name a column; those that are empty are their place, those that repeat get it added."""
     names: list[str] = []
     for place in range(width):
@@ -248,25 +248,25 @@ def _read(path: Path, data: bytes, begin: int, width: int, separator: str) -> tu
     try:
         if b'"' in data:
             plain = read(None)
-            quoted = _or_none(lambda: read('"'))
+            quoted = _try_to(lambda: read('"'))
             if quoted is not None and quoted.height == plain.height:
                 return quoted, quoted.height
             stripped = plain.with_columns(pl.col(columns).str.strip_chars('"'))
             return stripped, stripped.height
         plain = read(None)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise unreadable(path, error) from error
+        raise explain_unreadable(path, error) from error
     return plain, plain.height
 
 
-def _or_none(act: Callable[[], pl.DataFrame]) -> pl.DataFrame | None:
+def _try_to(act: Callable[[], pl.DataFrame]) -> pl.DataFrame | None:
     try:
         return act()
     except pl.exceptions.PolarsError:  # marks that do not pair; the caller reads the file without them
         return None
 
 
-def _parquet(path: Path) -> Sheet:
+def _open_parquet(path: Path) -> Sheet:
     """Open Parquet; columns of times in a zone that polars does not know are read by pyarrow, as UTC."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -285,7 +285,7 @@ def _parquet(path: Path) -> Sheet:
             frame = pl.scan_parquet(path, hive_partitioning=False)
         names = tuple(frame.collect_schema().names())
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
+        raise explain_unreadable(path, error) from error
     return Sheet(path=path, frame=frame, columns=names, header=(names,))
 
 

@@ -17,7 +17,7 @@ _PRICES: Final = ("Open", "High", "Low", "Close", "Volume")
 _PAIR: Final = re.compile(r"^\('([^']*)', '([^']*)'\)$")
 
 
-def _pairs(sheet: Sheet) -> dict[str, tuple[str, str]]:
+def _find_pairs(sheet: Sheet) -> dict[str, tuple[str, str]]:
     """Return column -> (price, ticker); empty where the sheet is not of this form."""
     if not sheet.text:
         cells = {name: _PAIR.match(name) for name in sheet.columns}
@@ -38,15 +38,15 @@ def _pairs(sheet: Sheet) -> dict[str, tuple[str, str]]:
 
 def _reshape(sheet: Sheet) -> Sheet:
     """Return one row a bar and ticker; a minute in which a ticker has no cell has no bar of it."""
-    pairs = _pairs(sheet)
+    pairs = _find_pairs(sheet)
     stamp = next(name for name in sheet.columns if name not in pairs)
     tickers = list(dict.fromkeys(ticker for _, ticker in pairs.values()))
-    frames = [_of_ticker(sheet, stamp, ticker, pairs) for ticker in tickers]
+    frames = [_select_ticker(sheet, stamp, ticker, pairs) for ticker in tickers]
     names = ("Ticker", "Datetime", *_PRICES)
     return replace(sheet, frame=pl.concat(frames), columns=names, header=(names,))
 
 
-def _of_ticker(sheet: Sheet, stamp: str, ticker: str, pairs: dict[str, tuple[str, str]]) -> pl.LazyFrame:
+def _select_ticker(sheet: Sheet, stamp: str, ticker: str, pairs: dict[str, tuple[str, str]]) -> pl.LazyFrame:
     mine = {price: name for name, (price, owner) in pairs.items() if owner == ticker}
     values: Sequence[pl.Expr] = [
         (pl.col(mine[price]) if price in mine else pl.lit(None)).alias(price) for price in _PRICES
@@ -62,7 +62,7 @@ LAYOUT: Final = Layout(
     page="https://ranaroussi.github.io/yfinance/reference/api/yfinance.download.html",
     checked="the vendor's page",
     columns={"ts": ("datetime",), "ticker": ("ticker",)},
-    applies=lambda sheet: bool(_pairs(sheet)),
+    applies=lambda sheet: bool(_find_pairs(sheet)),
     reshape=_reshape,
     label="start",
 )

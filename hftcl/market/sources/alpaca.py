@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from hftcl.formats import moment, name_some
+from hftcl.formats import format_moment, name_some
 from hftcl.market.bars import RAW_SCHEMA, TS
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split, build_split
@@ -94,7 +94,7 @@ class AlpacaSource:
             found: set[Split] = set()
             names = sorted(wanted)
             for place in range(0, len(names), _MOST_SYMBOLS):
-                found |= set(self._splits_of(names[place : place + _MOST_SYMBOLS]))
+                found |= set(self._fetch_splits_of(names[place : place + _MOST_SYMBOLS]))
             ordered = sorted(found, key=lambda split: (split.execution_date, split.ratio))
             self._table = now, wanted, tuple(ordered)
         return tuple(split for split in self._table[2] if split.ticker == ticker)
@@ -126,9 +126,9 @@ class AlpacaSource:
             datetime.combine(day, datetime.min.time(), _NEW_YORK) for day in (first, last + timedelta(days=1))
         )
         rows = ask_bars(self._service, self._feed, tickers, begin, end - timedelta(seconds=1))
-        return {question: _frame(question.ticker, rows[question.ticker], self.columns) for question in questions}
+        return {question: _build_frame(question.ticker, rows[question.ticker], self.columns) for question in questions}
 
-    def _splits_of(self, tickers: list[str]) -> Iterator[Split]:
+    def _fetch_splits_of(self, tickers: list[str]) -> Iterator[Split]:
         today = datetime.fromtimestamp(self._clock(), UTC).date()
         query = {
             "symbols": ",".join(tickers),
@@ -137,7 +137,9 @@ class AlpacaSource:
             "end": str(today + timedelta(days=30)),
             "limit": "1000",
         }
-        for part, page in self._service.pages("/v1/corporate-actions", query, f"the splits of {name_some(tickers, 3)}"):
+        for part, page in self._service.fetch_pages(
+            "/v1/corporate-actions", query, f"the splits of {name_some(tickers, 3)}"
+        ):
             actions = page.get("corporate_actions")
             if not isinstance(actions, dict):
                 raise build_untrusted_error(part, "holds no corporate actions")
@@ -163,9 +165,9 @@ def ask_bars(
         "feed": feed,
         "sort": "asc",
     }
-    span = f"{moment(begin)} to {moment(end)}"
+    span = f"{format_moment(begin)} to {format_moment(end)}"
     rows: dict[str, list[dict[str, Any]]] = {ticker: [] for ticker in tickers}
-    for part, page in service.pages("/v2/stocks/bars", query, f"{name_some(tickers, 3)} {span}"):
+    for part, page in service.fetch_pages("/v2/stocks/bars", query, f"{name_some(tickers, 3)} {span}"):
         bars = page.get("bars")
         if bars is None:
             bars = {}
@@ -193,7 +195,7 @@ def stamp(text: object) -> datetime | None:
     return at.astimezone(UTC) if at.tzinfo is not None else None
 
 
-def _frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
+def _build_frame(ticker: str, rows: list[dict[str, Any]], columns: Sequence[str]) -> pl.DataFrame:
     stamps = pl.Series([stamp(row.get("t")) for row in rows], dtype=TS)
     figures = {
         ours: pl.Series([parse_figure(row.get(theirs)) for row in rows], dtype=pl.Float64)

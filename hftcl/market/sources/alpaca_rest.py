@@ -41,9 +41,9 @@ class Keys:
 
 def find_keys(settings: Settings) -> Keys:
     """Return the keys of the environment or the .env file. Raises ConfigError where one is missing."""
-    from hftcl.config import secret
+    from hftcl.config import read_secret
 
-    values = [(secret(variable, settings, os.environ) or "").strip() for variable in KEY_VARIABLES]
+    values = [(read_secret(variable, settings, os.environ) or "").strip() for variable in KEY_VARIABLES]
     if not all(values):
         missing = " and ".join(name for name, value in zip(KEY_VARIABLES, values, strict=True) if not value)
         raise ConfigError(
@@ -99,7 +99,7 @@ class DataService:
         }
         return pools, headers
 
-    def pages(self, path: str, query: Mapping[str, str], what: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def fetch_pages(self, path: str, query: Mapping[str, str], what: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (name, page) until a page names no next one. Raises SourceError: a range is whole or it is none."""
         asked: set[str] = set()
         token, n = "", 1

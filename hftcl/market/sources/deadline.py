@@ -53,7 +53,7 @@ class _Deadline:
         """Return a connected socket. Raises urllib3's errors, as the method that this replaces."""
         host, ends = self._dns_host, time.monotonic() + self.timeout  # type: ignore[attr-defined]
         try:
-            made = self._connect_by(_addresses(host, self.port, ends), ends)  # type: ignore[attr-defined]
+            made = self._connect_by(_find_addresses(host, self.port, ends), ends)  # type: ignore[attr-defined]
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error  # type: ignore[attr-defined, arg-type]
         except TimeoutError as error:
@@ -87,13 +87,13 @@ class _Deadline:
     def getresponse(self) -> Any:
         ends = time.monotonic() + self.timeout  # type: ignore[attr-defined]
 
-        def response(sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+        def build_response(sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
             made = http.client.HTTPResponse(sock, *args, **kwargs)
             made.fp.close()
             made.fp = io.BufferedReader(_BoundedReader(sock, ends))
             return made
 
-        self.response_class = response
+        self.response_class = build_response
         return super().getresponse()  # type: ignore[misc]
 
 
@@ -105,7 +105,7 @@ class _SecureConnection(_Deadline, HTTPSConnection):  # type: ignore[misc]
     pass
 
 
-def _addresses(host: str, port: int, ends: float) -> list[Any]:
+def _find_addresses(host: str, port: int, ends: float) -> list[Any]:
     """Return the addresses of `host` as `socket.getaddrinfo` does; TimeoutError where they are not known by `ends`.
 
     The search cannot be stopped: it goes on in a thread that no one waits for.

@@ -24,8 +24,8 @@ from hftcl.home import Home
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.layouts import Layout, find_layout
-from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, plain_name, ticker_of_path
-from hftcl.market.layouts.sheet import kind
+from hftcl.market.layouts.names import find_ticker, is_copy, is_named_after, read_ticker_of_path, to_plain_name
+from hftcl.market.layouts.sheet import find_kind
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import Split
 from hftcl.market.sources.files_facts import FORMAT, Facts, FileLook, Remembered, find_stat, require_there
@@ -94,7 +94,7 @@ class FilesSource:
         parts = [self._reading]
         for path, facts in self._find_files(ticker).items():
             require_there(path)  # only to tell that it has gone: what identifies the rows kept is how it was when read
-            parts.append(repr((self._within(path), *facts.stat)))
+            parts.append(repr((self._name_within(path), *facts.stat)))
         return "files " + hashlib.sha256("\n".join(parts).encode()).hexdigest()[:24]
 
     def minutes(self, ticker: str, first: date, last: date) -> pl.DataFrame:
@@ -161,7 +161,7 @@ class FilesSource:
         index = Remembered(
             format=FORMAT,
             reading=self._reading,
-            files={self._within(path): facts for path, facts in folder.files.items()},
+            files={self._name_within(path): facts for path, facts in folder.files.items()},
         )
         data = msgspec.json.encode(index)
         with convert_storage_faults("remembering the folder of files"):
@@ -174,7 +174,7 @@ class FilesSource:
         folder = self._index
         return tuple(FileLook(path=path, facts=facts) for path, facts in folder.files.items()), folder.ignored
 
-    def rows(self, path: Path, ticker: str) -> pl.DataFrame:
+    def read_rows(self, path: Path, ticker: str) -> pl.DataFrame:
         """Return every row of `ticker` in one file, as RAW_SCHEMA."""
         return self._reader.read_rows(path, self._index.files[path], ticker).select(RAW_SCHEMA.names())
 
@@ -195,7 +195,7 @@ class FilesSource:
         """Look through the folder once. Raises SourceError where it is missing or holds nothing readable."""
         folder = _Folder()
         for path in self._walk(folder):
-            facts = self._remembered.get(self._within(path))
+            facts = self._remembered.get(self._name_within(path))
             if facts is None or tuple(facts.stat) != find_stat(path):
                 facts = self._reader.look(path)
             if facts.fault and path.name.lower().endswith(".txt") and not facts.columns and not facts.holds_any:
@@ -222,7 +222,7 @@ class FilesSource:
         files = []
         for path in paths:
             original = is_copy(path)
-            if not kind(path):
+            if not find_kind(path):
                 folder.ignored[path] = f"files that end in {path.suffix or 'nothing'} hold no bars"
             elif original is not None and original in paths:
                 folder.ignored[path] = f"a second download of {original.name}"
@@ -245,7 +245,7 @@ class FilesSource:
             names += [(*parts, name) for name in (*files, *links) if not name.startswith(".")]
         return [self._folder.joinpath(*parts) for parts in sorted(names)]
 
-    def _within(self, path: Path) -> str:
+    def _name_within(self, path: Path) -> str:
         """Return the name of a file from the folder on; Path.relative_to takes ten times as long."""
         return str(path).removeprefix(self._prefix)
 
@@ -267,7 +267,7 @@ class FilesSource:
             return self._found[ticker]
         mine = {
             path: facts
-            for path, facts in self._by_name.get(plain_name(ticker), {}).items()
+            for path, facts in self._by_name.get(to_plain_name(ticker), {}).items()
             if find_ticker(ticker, [facts.owner] if facts.owner else facts.tickers)
         }
         self._require_one(ticker, mine)
@@ -279,7 +279,7 @@ class FilesSource:
         for facts in mine.values():
             fault = facts.faults.get(find_ticker(ticker, facts.tickers) or ticker)
             if fault:
-                raise RefusedBarsError(self._with_companion(fault, mine, ticker))
+                raise RefusedBarsError(self._add_companion(fault, mine, ticker))
         self._found[ticker] = mine
         return mine
 
@@ -289,7 +289,7 @@ class FilesSource:
         named: dict[str, dict[Path, Facts]] = {}
         for path, facts in self._index.files.items():
             for name in () if facts.fault else ([facts.owner] if facts.owner else facts.tickers):
-                named.setdefault(plain_name(name), {})[path] = facts
+                named.setdefault(to_plain_name(name), {})[path] = facts
         return named
 
     def _is_of_one(self, named: str, facts: Facts) -> bool:
@@ -316,18 +316,18 @@ class FilesSource:
                 f"{ticker} may be any of {', '.join(sorted(names))} in {self._folder}. Rename the files of one of them."
             )
 
-    def _with_companion(self, fault: str, mine: Mapping[Path, Facts], ticker: str) -> str:
+    def _add_companion(self, fault: str, mine: Mapping[Path, Facts], ticker: str) -> str:
         good = [path for path, facts in mine.items() if not facts.faults.get(find_ticker(ticker, facts.tickers) or "")]
         return f"{fault} ({good[0].name} beside it has minute bars of {ticker}.)" if good else fault
 
-    def tickers(self) -> tuple[str, ...]:
+    def list_tickers(self) -> tuple[str, ...]:
         """Return the tickers of all files that can be used, sorted."""
         files = self._index.files.values()
         return tuple(sorted({name for facts in files for name in ([facts.owner] if facts.owner else facts.tickers)}))
 
     def explain_absence(self, ticker: str) -> str:
         """Return what to tell of a ticker without bars: which ones the folder has, and by which rule."""
-        names = self.tickers()
+        names = self.list_tickers()
         shown = name_some(names, _SHOWN)
         return (
             f"the folder {self._folder} has {shown or 'no ticker'}; a file without a ticker column is named after its "
@@ -335,7 +335,7 @@ class FilesSource:
         )
 
     def _find_ticker(self, path: Path, facts: Facts) -> str:
-        return ticker_of_path(path, self._folder, self._reader.find_layout(facts))
+        return read_ticker_of_path(path, self._folder, self._reader.find_layout(facts))
 
     def _find_span(self, first: date, last: date) -> tuple[datetime, datetime | None] | None:
         """From the extended open of the first session to that of the one after the last; None without a session."""
@@ -349,7 +349,7 @@ class FilesSource:
         return sessions["extended_open"][0], self._list_sessions(after, after)["extended_open"][0]
 
     def _list_sessions(self, first: date, last: date) -> pl.DataFrame:
-        return Calendar(self._calendar_name).sessions(first, last)
+        return Calendar(self._calendar_name).list_sessions(first, last)
 
     @cached_property
     def _splits(self) -> tuple[Split, ...]:

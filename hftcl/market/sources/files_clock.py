@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from hftcl.formats import count, moment
+from hftcl.formats import count, format_moment
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources.files_facts import Facts
 from hftcl.market.zone import OFFSETS, StampClock, Stretch, find_clock, find_stretch, fits
@@ -88,7 +88,7 @@ def _describe_wrong_hour(path: Path, facts: Facts, clock: StampClock, ticker: st
 def _ask_for_zone(path: Path, clock: StampClock, stamps: pl.Series, label: str) -> str:
     """Return the question for the zone of naive stamps, with what the bars say."""
     shown = stamps.drop_nulls()
-    example = f" such as {moment(shown[0])}" if shown.len() else ""
+    example = f" such as {format_moment(shown[0])}" if shown.len() else ""
     head = f"{path}: its time stamps{example} name no time zone, and [files] timezone is not set."
     if clock.zone is None:
         likely = (

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from hftcl.errors import RefusedBarsError, SourceError
-from hftcl.market.layouts.sheet import unreadable
+from hftcl.market.layouts.sheet import explain_unreadable
 
 FORMAT: Final = 3  # of the index: raise it when its entries change, and every file is looked at again
 
@@ -62,24 +62,24 @@ class FileLook:
         return self.facts.fault or next(iter(self.facts.faults.values()), "")
 
 
-def stat(path: Path) -> tuple[int, ...]:
+def read_stat(path: Path) -> tuple[int, ...]:
     """Return what changes with a file's content: size, times of change, and its number on the disk."""
     try:
         status = path.stat()
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise explain_unreadable(path, error) from error
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def require_there(path: Path) -> None:
     try:
-        stat(path)
+        read_stat(path)
     except SourceError as error:
         raise RefusedBarsError(str(error)) from error
 
 
 def find_stat(path: Path) -> tuple[int, ...] | None:
     try:
-        return stat(path)
+        return read_stat(path)
     except SourceError:  # told by the look into it
         return None

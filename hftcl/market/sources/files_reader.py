@@ -18,11 +18,11 @@ from hftcl.market.bars import PRICES, RAW_SCHEMA
 from hftcl.market.columns import extend_schema
 from hftcl.market.layouts import Layout, find_layout, map_columns, recognise
 from hftcl.market.layouts import cells as reading
-from hftcl.market.layouts.names import find_ticker, is_named_after, ticker_in_cell, ticker_of_path
-from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, open_sheet, unreadable
+from hftcl.market.layouts.names import find_ticker, is_named_after, read_ticker_in_cell, read_ticker_of_path
+from hftcl.market.layouts.sheet import OVERFLOW, NoTableError, Sheet, explain_unreadable, open_sheet
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources.files_clock import judge_hours
-from hftcl.market.sources.files_facts import Facts, find_stat, stat
+from hftcl.market.sources.files_facts import Facts, find_stat, read_stat
 from hftcl.market.sources.files_rows import (
     collect_rows,
     count_rows,
@@ -67,7 +67,7 @@ class FileReader:
         """Find out how to read a file, and whose bars it holds."""
         status = find_stat(path) or ()
         try:
-            stat(path)
+            read_stat(path)
             sheet = open_sheet(path)
         except SourceError as error:
             return Facts(stat=status, fault=str(error), holds_any=not isinstance(error, NoTableError))
@@ -94,9 +94,9 @@ class FileReader:
         shape = reading.survey(stamps)
         self._require_stamps(path, shape, stamps, base.columns)
         order = self._order(path, shape, frame, base.columns, layout)
-        zone, guesses = self._zone(layout, shape)
+        zone, guesses = self._find_zone(layout, shape)
         comma = sheet.text and reading.writes_decimal_comma([frame[name] for name in PRICES])
-        named = ticker_of_path(path, self._folder, layout, sheet.inner)
+        named = read_ticker_of_path(path, self._folder, layout, sheet.inner)
         tickers, counts = list_tickers(frame, layout, named)
         owner = None
         if "ticker" in base.columns and is_named_after(path, named) and 2 * counts.get(named, 0) > frame.height:
@@ -190,7 +190,7 @@ class FileReader:
             days = reading.read(join_stamps(frame, columns), "UTC", order).dt.date().drop_nulls().unique()
             if days.len():
                 try:
-                    sessions = calendar.sessions(days.min(), days.max())["session"]  # type: ignore[arg-type]
+                    sessions = calendar.list_sessions(days.min(), days.max())["session"]  # type: ignore[arg-type]
                 except HorizonError:
                     continue
                 shares[order] = int(days.is_in(sessions.implode()).sum()) / days.len()
@@ -202,7 +202,7 @@ class FileReader:
             'decides. Set [files] date_order = "mdy" or "dmy".'
         )
 
-    def _zone(self, layout: Layout, shape: reading.Stamps) -> tuple[str, tuple[str, ...]]:
+    def _find_zone(self, layout: Layout, shape: reading.Stamps) -> tuple[str, tuple[str, ...]]:
         """Return the zone of stamps that name none, "" where it must be asked for; and what is only a guess."""
         guesses = () if layout.label or self._files.label != "auto" else ("label: the start, as with most vendors",)
         total = shape.naive + shape.zoned + shape.epoch
@@ -216,7 +216,7 @@ class FileReader:
     def read_rows(self, path: Path, facts: Facts, ticker: str) -> pl.DataFrame:
         """Return the rows of `ticker` in one file, in the order of the file, as RAW_SCHEMA, columns and `_row`."""
         name = find_ticker(ticker, facts.tickers) or ticker
-        if stat(path) != tuple(facts.stat) and path not in self._kept:
+        if read_stat(path) != tuple(facts.stat) and path not in self._kept:
             raise SourceError(f"{path} changed while it was read. Run this again when it is whole.")
         if path not in self._kept:
             layout = self.find_layout(facts)
@@ -225,8 +225,8 @@ class FileReader:
                 sheet = layout.reshape(sheet) if layout.reshape is not None else sheet
                 frame = collect_rows(split_cells(sheet, facts.columns), path)
             except OSError as error:
-                raise unreadable(path, error) from error
-            named = ticker_of_path(path, self._folder, layout, sheet.inner)
+                raise explain_unreadable(path, error) from error
+            named = read_ticker_of_path(path, self._folder, layout, sheet.inner)
             self._keep(path, self._lay_out(frame, facts, named))
         self._kept.move_to_end(path)
         rows = self._kept[path].get(name)
@@ -255,10 +255,12 @@ class FileReader:
         layout = self.find_layout(facts)
         stamps = join_stamps(frame, facts.columns)
         local = layout.epoch_is_local and facts.kind == "epoch"
-        moments = self._moments(stamps, facts, layout) if known is None or local else known
+        moments = self._parse_moments(stamps, facts, layout) if known is None or local else known
         if facts.label == "end":
             moments = moments.dt.offset_by("-1m")
-        values = [reading.figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in self._figures]
+        values = [
+            reading.parse_figures(frame[name], decimal_comma=facts.decimal_comma).alias(name) for name in self._figures
+        ]
         whole = frame[OVERFLOW].is_null() if OVERFLOW in frame.columns else None
         rows = pl.DataFrame([moments.alias("ts"), *values]).with_row_index("_row", offset=1)
         if whole is not None and not whole.all():
@@ -271,18 +273,18 @@ class FileReader:
         if "ticker" not in facts.columns:
             return rows.with_columns(pl.lit(named).alias("ticker"), pl.lit(named).alias("_holder"))
         texts = frame["ticker"].cast(pl.String)
-        meaning = {text: ticker_in_cell(text, layout) for text in texts.unique().drop_nulls().to_list()}
+        meaning = {text: read_ticker_in_cell(text, layout) for text in texts.unique().drop_nulls().to_list()}
         mark = texts.replace_strict(list(meaning), list(meaning.values()), default=None, return_dtype=pl.String)
         rows = rows.with_columns(mark.alias("ticker"))
         if facts.owner is not None:
             return rows.with_columns(pl.lit(facts.owner).alias("_holder"))
         # a line without a ticker, such as a header in the middle, comes with the line before it
-        header = ticker_in_cell(facts.columns["ticker"], layout)
+        header = read_ticker_in_cell(facts.columns["ticker"], layout)
         stray = (pl.col("ticker") == "") | ((pl.col("ticker") == header) & pl.col("ts").is_null())
         holder = pl.when(~stray).then(pl.col("ticker")).forward_fill().backward_fill()
         return rows.with_columns(holder.alias("_holder"))
 
-    def _moments(self, stamps: pl.Series, facts: Facts, layout: Layout) -> pl.Series:
+    def _parse_moments(self, stamps: pl.Series, facts: Facts, layout: Layout) -> pl.Series:
         moments = reading.read(stamps, facts.zone, facts.order)
         if layout.epoch_is_local and facts.kind == "epoch":
             digits = moments.dt.replace_time_zone(None)

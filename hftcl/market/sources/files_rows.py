@@ -13,12 +13,12 @@ import polars as pl
 
 from hftcl.durable import read_file
 from hftcl.errors import RefusedBarsError, SourceError
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.market.bars import PRICES
 from hftcl.market.layouts import GENERIC, Layout
 from hftcl.market.layouts import cells as reading
-from hftcl.market.layouts.names import ticker_in_cell
-from hftcl.market.layouts.sheet import OVERFLOW, Sheet, unreadable
+from hftcl.market.layouts.names import read_ticker_in_cell
+from hftcl.market.layouts.sheet import OVERFLOW, Sheet, explain_unreadable
 from hftcl.market.sources import Split
 
 _HANDFUL: Final = 10  # minutes in which two rows may differ: corrections; more are two kinds of bars
@@ -51,7 +51,7 @@ def list_tickers(frame: pl.DataFrame, layout: Layout, named: str) -> tuple[dict[
     spellings: dict[str, tuple[str, ...]] = {}
     counts: dict[str, int] = {}
     for text, length in frame.group_by(pl.col("ticker").cast(pl.String)).len().drop_nulls().sort("ticker").iter_rows():
-        ticker = ticker_in_cell(text, layout)
+        ticker = read_ticker_in_cell(text, layout)
         if not ticker:
             continue
         spellings[ticker] = (*spellings.get(ticker, ()), text)
@@ -84,7 +84,7 @@ def count_rows(parts: Mapping[str, pl.DataFrame]) -> int:
 
 def describe_row(rows: pl.DataFrame, day: object) -> str:
     first = rows.filter(pl.col("ts").dt.date() == day).head(1)
-    return f"{first['_row'][0]}, {moment(first['ts'][0])} UTC" if first.height else "1"
+    return f"{first['_row'][0]}, {format_moment(first['ts'][0])} UTC" if first.height else "1"
 
 
 def describe_first(rows: pl.DataFrame) -> str:
@@ -110,7 +110,7 @@ def collect_rows(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise unreadable(path, error) from error
+        raise explain_unreadable(path, error) from error
 
 
 def require_agreement(ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) -> None:
@@ -137,7 +137,7 @@ def require_agreement(ticker: str, frames: Sequence[tuple[Path, pl.DataFrame]]) 
     one, other = frames[worst["one"]][0], frames[worst["other"]][0]
     where = f"{one} and {other.name} disagree" if one != other else f"{one} has rows that disagree"
     raise RefusedBarsError(
-        f"{where} on {groups.height} minutes of {ticker}, the first at {moment(worst['ts'])} UTC (row "
+        f"{where} on {groups.height} minutes of {ticker}, the first at {format_moment(worst['ts'])} UTC (row "
         f"{worst['row']}: close {worst['last']:g}, elsewhere {worst['first']:g}). They are two kinds of bars: "
         "other intervals, adjusted and not, other publishers, or another ticker's. Keep one of them in the folder."
     )
@@ -150,7 +150,7 @@ def read_splits(path: Path) -> tuple[Split, ...]:
         rows = (document.get("splits") or document["results"]) if isinstance(document, dict) else document
         splits = [
             Split(
-                ticker=ticker_in_cell(str(row["ticker"]), GENERIC),
+                ticker=read_ticker_in_cell(str(row["ticker"]), GENERIC),
                 execution_date=date.fromisoformat(row["execution_date"]),
                 split_from=float(row["split_from"]),
                 split_to=float(row["split_to"]),

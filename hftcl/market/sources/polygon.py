@@ -31,7 +31,7 @@ from hftcl.market.sources.polygon_bars import (
 )
 from hftcl.market.sources.polygon_memory import REMEMBERED
 from hftcl.market.sources.polygon_names import Names, fetch_names
-from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, quote_ticker, same_path
+from hftcl.market.sources.polygon_rest import TRIES, Key, Rest, is_same_path, quote_ticker
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.sources.transport import decode, is_number, parse_figure
 from hftcl.market.sources.vendor_time import read_steady_clock
@@ -124,7 +124,7 @@ class PolygonSource:
         except SourceError:
             self._stop_ahead()
             raise
-        bars = self._whole(question) if bars is None else bars
+        bars = self._fetch_whole(question) if bars is None else bars
         if self._remembers:
             REMEMBERED.put(self._place, question, bars, self._clock())
         return bars
@@ -140,7 +140,7 @@ class PolygonSource:
         self._watched = frozenset(tickers)
         self._oldest = first if self._oldest is None else min(first, self._oldest)
         if self._pace >= _BUSY_PLAN and len(questions) > 1:
-            self._ahead = Ahead(self._whole, questions, threads=_THREADS, most=_WAITING)
+            self._ahead = Ahead(self._fetch_whole, questions, threads=_THREADS, most=_WAITING)
 
     def report_steps(self, on_step: Callable[[str], None] | None) -> None:
         """Call `on_step` with the name of each page that is asked for."""
@@ -151,7 +151,7 @@ class PolygonSource:
             self._ahead.stop()
             self._ahead = None
 
-    def _whole(self, question: Question) -> pl.DataFrame:
+    def _fetch_whole(self, question: Question) -> pl.DataFrame:
         """Return the raw bars of a question, those under an earlier name of the ticker included."""
         ticker, first, last = question.ticker, question.first, question.last
         bars = self._fetch_named(ticker, ticker, first, last)
@@ -160,7 +160,7 @@ class PolygonSource:
         if ":" in ticker or (begins - first).days < _NEW_NAME_DAYS:
             return bars
         parts = []
-        for name, since, until in self._names_of(ticker).within(first, last):
+        for name, since, until in self._fetch_names(ticker).iterate_within(first, last):
             if name != ticker:
                 log.info("bars under an earlier name ticker=%r name=%r first=%s last=%s", ticker, name, since, until)
                 parts.append(self._fetch_named(ticker, name, since, until))
@@ -173,7 +173,7 @@ class PolygonSource:
         parts = [build_frame(ticker, rows, self.columns) for rows in pages]
         return pl.concat(parts, rechunk=True) if parts else extend_schema(RAW_SCHEMA, self.columns).to_frame()
 
-    def _names_of(self, ticker: str) -> Names:
+    def _fetch_names(self, ticker: str) -> Names:
         """Return the names that `ticker` had; where the service does not say, that it always had this one."""
         if ticker not in self._names:
             self._names[ticker] = fetch_names(self._rest, ticker)
@@ -250,7 +250,7 @@ class PolygonSource:
         asked: set[tuple[str, str]] = set()
         seen: set[str] = set()
         part = f"page 1 of {what}"
-        page = self._rest.get(path, query, part, decode_body=self._decoder(path))
+        page = self._rest.get(path, query, part, decode_body=self._choose_decoder(path))
         unadjusted = page.get("adjusted") is False
         for n in itertools.count(2):
             rows = _read_results(page, part)
@@ -263,7 +263,7 @@ class PolygonSource:
                 return
             seen |= news
             target = self._rest.parse_next_url(page["next_url"], part)
-            if not same_path(_strip_range(target[0]), _strip_range(path)):
+            if not is_same_path(_strip_range(target[0]), _strip_range(path)):
                 raise _build_untrusted_error(part, "names a next page that answers another question")
             if target in asked:
                 raise _build_untrusted_error(part, "names a next page that was read before")
@@ -271,23 +271,23 @@ class PolygonSource:
             part = f"page {n} of {what}"
             page = self._fetch_next(*target, part, unadjusted=unadjusted)
 
-    def _decoder(self, path: str) -> Callable[[bytes], _Object | None]:
+    def _choose_decoder(self, path: str) -> Callable[[bytes], _Object | None]:
         """Return what reads the answers of a path: those with bars have a quick way."""
         return partial(decode_page, columns=self.columns) if path.startswith("/v2/aggs/") else decode
 
     def _fetch_next(self, path: str, cursor: str, part: str, *, unadjusted: bool) -> _Object:
         """Return the page behind a next_url; ask again where the cursor forgot that prices are wanted unadjusted."""
-        page = self._rest.get(f"{path}?{cursor}", {}, part, decode_body=self._decoder(path))
+        page = self._rest.get(f"{path}?{cursor}", {}, part, decode_body=self._choose_decoder(path))
         if unadjusted and page.get("adjusted") and "adjusted=" not in cursor:
-            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part, decode_body=self._decoder(path))
+            page = self._rest.get(f"{path}?{cursor}&adjusted=false", {}, part, decode_body=self._choose_decoder(path))
         return page
 
 
 def _find_key(settings: Settings) -> Key:
-    from hftcl.config import secret
+    from hftcl.config import read_secret
 
     for variable in KEY_VARIABLES:
-        if value := (secret(variable, settings, os.environ) or "").strip():
+        if value := (read_secret(variable, settings, os.environ) or "").strip():
             return Key(variable, value)
     raise ConfigError(
         f'[market] source = "polygon" needs a key: set {KEY_VARIABLES[0]} in the environment or in the file '

@@ -100,20 +100,20 @@ def build_frame(ticker: str, rows: Sequence[Any], columns: Sequence[str] = ()) -
         }
         if not stamps or (min(stamps) >= 0 and max(stamps) <= _LAST_MS):
             ts = (pl.Series(stamps, dtype=pl.Int64) * 1000).cast(TS)
-            return _frame(ticker, ts, figures)
+            return _build_frame(ticker, ts, figures)
     else:
         stamps = [row["t"] for row in rows]
-        figures = {column: _figures([row.get(name) for row in rows]) for column, name in theirs.items()}
+        figures = {column: _parse_figures([row.get(name) for row in rows]) for column, name in theirs.items()}
     known = [int(stamp) * 1000 if 0 <= stamp <= _LAST_MS else None for stamp in stamps]
-    return _frame(ticker, pl.Series(known, dtype=pl.Int64).cast(TS), figures)
+    return _build_frame(ticker, pl.Series(known, dtype=pl.Int64).cast(TS), figures)
 
 
-def _frame(ticker: str, ts: pl.Series, figures: dict[str, pl.Series]) -> pl.DataFrame:
+def _build_frame(ticker: str, ts: pl.Series, figures: dict[str, pl.Series]) -> pl.DataFrame:
     name = pl.repeat(ticker, len(ts), dtype=pl.String, eager=True)
     return pl.DataFrame({"ticker": name, "ts": ts, **figures})
 
 
-def _figures(values: list[Any]) -> pl.Series:
+def _parse_figures(values: list[Any]) -> pl.Series:
     """Return a column as Float64; what is no number is null."""
     if set(map(type, values)) <= {int, float}:
         try:

@@ -90,11 +90,11 @@ class FlatFilesSource:
         """
         question = Question(ticker, first, last)
         if question not in self._questions:
-            return self._between(self._read_all((question,)).get(ticker, []), question)
+            return self._read_between(self._read_all((question,)).get(ticker, []), question)
         if not self._left:
             self._waiting = self._read_all(self._questions)
             self._left = Counter(each.ticker for each in self._questions)
-        answer = self._between(self._waiting.get(ticker, []), question)
+        answer = self._read_between(self._waiting.get(ticker, []), question)
         self._questions -= {question}
         self._left[ticker] -= 1
         if not self._left[
@@ -132,7 +132,7 @@ class FlatFilesSource:
                     rows.setdefault(str(ticker), []).append(mine)
         return rows
 
-    def _between(self, parts: Sequence[pl.DataFrame], question: Question) -> pl.DataFrame:
+    def _read_between(self, parts: Sequence[pl.DataFrame], question: Question) -> pl.DataFrame:
         """Return the rows of a ticker on the days that are asked for, as RAW_SCHEMA and the columns."""
         bars = pl.concat([extend_schema(RAW_SCHEMA, self.columns).to_frame().drop("ticker"), *parts])
         day = pl.col("ts").dt.convert_time_zone(str(_NEW_YORK)).dt.date()

@@ -23,7 +23,7 @@ class Names:
 
     since: tuple[tuple[date, str], ...]
 
-    def within(self, first: date, last: date) -> Iterator[tuple[str, date, date]]:
+    def iterate_within(self, first: date, last: date) -> Iterator[tuple[str, date, date]]:
         """Yield (name, first day, last day), oldest first, of the names within `first` to `last`, both included."""
         ends = [day for day, _ in self.since[1:]]
         for (begin, name), end in zip(self.since, [*ends, last + timedelta(days=1)], strict=True):

@@ -14,10 +14,19 @@ from urllib.parse import urlencode, urlsplit
 from hftcl.errors import SourceError
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 from hftcl.market.sources.rate_limit import RateLimiter
-from hftcl.market.sources.transport import CONNECTIONS, TRIES, Key, Transport, Vendor, decode, quote_ticker, same_path
+from hftcl.market.sources.transport import (
+    CONNECTIONS,
+    TRIES,
+    Key,
+    Transport,
+    Vendor,
+    decode,
+    is_same_path,
+    quote_ticker,
+)
 from hftcl.market.sources.vendor_time import read_steady_clock
 
-__all__ = ["CONNECTIONS", "TRIES", "Key", "Rest", "quote_ticker", "same_path"]
+__all__ = ["CONNECTIONS", "TRIES", "Key", "Rest", "is_same_path", "quote_ticker"]
 
 _VENDOR_HOSTS: Final = frozenset({"api.polygon.io", "api.massive.com"})
 _VENDOR: Final = Vendor("Polygon", "polygon")

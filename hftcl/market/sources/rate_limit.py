@@ -47,7 +47,7 @@ class _Call:
     planned: float
     until: float
 
-    def at(self, now: float) -> "_Call":
+    def move_to(self, now: float) -> "_Call":
         """Return the call as it stands at `now`; where the clock was set back, it counts as made now."""
         return self if self.planned <= now else _Call(self.ident, now, now)
 
@@ -96,11 +96,11 @@ class RateLimiter:
     def note_arrival(self, ident: str) -> None:
         """Count the call `ident` as made now: it has arrived by this moment, or never will."""
 
-        def arrive(calls: list[_Call], now: float) -> float:
+        def find_arrival(calls: list[_Call], now: float) -> float:
             calls[:] = [_Call(ident, min(call.planned, now), now) if call.ident == ident else call for call in calls]
             return 0.0
 
-        self._change_calls(arrive)
+        self._change_calls(find_arrival)
 
     def _count_or_wait(self, calls: list[_Call], now: float, ident: str, lease_s: float) -> float:
         """Count a call made now and return 0, or leave it uncounted and return the seconds to wait."""
@@ -117,7 +117,7 @@ class RateLimiter:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX)  # the kernel drops it when the descriptor closes or the process dies
                 now = self._clock()
-                calls = [call.at(now) for call in self._read(fd, now)]
+                calls = [call.move_to(now) for call in self._read(fd, now)]
                 calls = [call for call in calls if now - call.until < self._window_s]
                 answer = change(calls, now)
                 self._write(fd, calls)

@@ -161,22 +161,22 @@ class MarketGenerator:
         told: correlation of the column imbalance, which comes too, with the next half hour; None: without it.
         """
         if self._days is None or np.datetime64(last, "D") > self._days.date[-1]:
-            self._days = _Days.from_sessions(calendar.sessions(EPOCH, last))
+            self._days = _Days.from_sessions(calendar.list_sessions(EPOCH, last))
         days = self._days
         wanted = np.array([first, last + timedelta(days=1)], "datetime64[D]")
         begin, end = (int(place) for place in np.searchsorted(days.date, wanted))
         nature = _Nature.draw(self.seed, ticker)
         state = self._advance(ticker, nature, days, end)
-        frames = [self._build_bars(ticker, nature, state, days, part, told) for part in _chunks(days, begin, end)]
+        frames = [self._build_bars(ticker, nature, state, days, part, told) for part in _cut_sessions(days, begin, end)]
         names = ("trades",) if told is None else ("trades", "imbalance")
         return pl.concat([extend_schema(RAW_SCHEMA, names).to_frame(), *frames])
 
     def _advance(self, ticker: str, nature: _Nature, days: _Days, end: int) -> _PathState:
         """Bring the ticker's state up to session `end`: a price is the sum of all that has happened since EPOCH."""
-        for part in _chunks(days, len(self._calm), end):
+        for part in _cut_sessions(days, len(self._calm), end):
             _remember(self._calm, self._draw_nightly(MARKET, "calm", days, part, draw_normal), *_CALM)
         state = self._states.setdefault(ticker, _PathState(close=math.log(nature.price)))
-        for part in _chunks(days, len(state.level), end):
+        for part in _cut_sessions(days, len(state.level), end):
             _remember(state.calm, self._draw_nightly(ticker, "calm", days, part, draw_normal), *_CALM)
             path = np.log1p(self._draw_paths(ticker, nature, state, days, part).move).cumsum(axis=0)
             gaps = self._draw_gaps(ticker, nature, state, days, part)
@@ -201,7 +201,7 @@ class MarketGenerator:
         day = np.hypot(market, own)
         noise = self._draw_minutely(MARKET, "move", days, part, draw_student) * (market / day)
         noise += self._draw_minutely(ticker, "move", days, part, draw_student) * (own / day)
-        usual = _u_shape(days.minutes[part], noise.shape[0], opening=1.3, closing=0.35)
+        usual = _build_u_shape(days.minutes[part], noise.shape[0], opening=1.3, closing=0.35)
         vol = day / math.sqrt(_FULL_DAY) * usual * np.exp(mood)
         return _Paths(move=vol * _add_drift(noise, self.edge * _EDGE), vol=vol, mood=mood)
 
@@ -215,7 +215,7 @@ class MarketGenerator:
         def draw(what: str, sample: Sample) -> FloatArray:
             return self._draw_minutely(ticker, what, days, part, sample)
 
-        trades = nature.trades * _u_shape(days.minutes[part], move.shape[0], opening=2.0, closing=1.2)
+        trades = nature.trades * _build_u_shape(days.minutes[part], move.shape[0], opening=2.0, closing=1.2)
         trades *= np.exp(np.array(state.calm[part]) / 2 + 0.8 * paths.mood) * (0.5 + 0.6 * np.abs(move) / vol)
         trades = np.floor(trades * draw("trades", draw_gamma) + draw("chance", draw_uniform))
         many = trades > 1
@@ -290,7 +290,7 @@ def _build_generator(seed: int, key: str, what: str, number: int) -> np.random.G
     return np.random.Generator(np.random.PCG64(int.from_bytes(address[:16], "little")))
 
 
-def _chunks(days: _Days, begin: int, end: int) -> Iterator[slice]:
+def _cut_sessions(days: _Days, begin: int, end: int) -> Iterator[slice]:
     """Cut the sessions from `begin` to `end` into parts of bounded size."""
     if begin < end:
         size = max(1, _CHUNK_MINUTES // int(days.minutes[begin:end].max()))
@@ -314,7 +314,7 @@ def _make_autoregressive(news: FloatArray, memory: float, scale: float) -> Float
     return series
 
 
-def _u_shape(minutes: IntArray, width: int, *, opening: float, closing: float) -> FloatArray:
+def _build_u_shape(minutes: IntArray, width: int, *, opening: float, closing: float) -> FloatArray:
     """High after the open, low at midday, rising to the close; array (minutes, sessions)."""
     minute = np.arange(width)[:, None]
     left = np.maximum(minutes[None, :] - 1 - minute, 0)

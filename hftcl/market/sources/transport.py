@@ -106,7 +106,7 @@ class Transport:
         use. redact: takes the key out of a text. timeout_s: the total time of one request, from the search for the
         address to the last byte. tries: at most, of one request.
         """
-        self.scheme, self.host, self.port, self.prefix = _address(base_url, vendor)
+        self.scheme, self.host, self.port, self.prefix = _parse_address(base_url, vendor)
         self._vendor = vendor
         self._connect = connect
         self._redact = redact
@@ -162,7 +162,8 @@ class Transport:
         slower = f"Lower {pace} to what the plan allows, or end what else uses the key."
         remedy = slower if answer.status == 429 else "Try again later."
         raise SourceError(
-            f"{self._vendor.name} answered {answer.status} to {what}{_times(self._tries, ' in a row')}. {remedy}"
+            f"{self._vendor.name} answered {answer.status} to "
+            f"{what}{_describe_tries(self._tries, ' in a row')}. {remedy}"
         )
 
     def describe(self, found: dict[str, Any] | None, answer: Answer) -> str:
@@ -222,11 +223,12 @@ class Transport:
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # to urllib3 that is a kind of time-out
         if isinstance(error, urllib3.exceptions.TimeoutError) and not refused:
             return (
-                f"{place} did not send {what} within {self._timeout_s:g} s{_times(min(self._tries, TRIES_UNREACHED))}. "
+                f"{place} did not send {what} within {self._timeout_s:g} "
+                f"s{_describe_tries(min(self._tries, TRIES_UNREACHED))}. "
                 f"Try again later, or raise [{section}] timeout_s."
             )
         return (
-            f"{what} could not be had from {place}: {self._redact(_cause(error))}. "
+            f"{what} could not be had from {place}: {self._redact(_find_cause(error))}. "
             f"Check the network and [{section}] {self._vendor.address}."
         )
 
@@ -318,16 +320,16 @@ def quote_ticker(ticker: str) -> str:
     return quote(ticker, safe="", errors="replace")
 
 
-def same_path(path: str, expected: str) -> bool:
+def is_same_path(path: str, expected: str) -> bool:
     """Whether two paths are the same once unquoted: services differ in which characters they quote."""
     return unquote(path) == unquote(expected)
 
 
-def _times(tries: int, how: str = "") -> str:
+def _describe_tries(tries: int, how: str = "") -> str:
     return f", {tries} times{how}" if tries > 1 else ""
 
 
-def _address(base_url: str, vendor: Vendor) -> tuple[str, str, int, str]:
+def _parse_address(base_url: str, vendor: Vendor) -> tuple[str, str, int, str]:
     """Return (scheme, host, port, path before ours) of `base_url`; warn where the key would travel in the clear."""
     try:
         parts = urlsplit(base_url)
@@ -344,7 +346,7 @@ def _address(base_url: str, vendor: Vendor) -> tuple[str, str, int, str]:
     return scheme, host, port or _PORTS[scheme], parts.path.rstrip("/")
 
 
-def _cause(error: BaseException) -> str:
+def _find_cause(error: BaseException) -> str:
     """Return the innermost reason in the operating system's words: "Connection refused"."""
     inner: BaseException | None = error
     while inner is not None:

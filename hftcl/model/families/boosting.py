@@ -113,7 +113,7 @@ class _Boosting(ABC):
             return Fitted(boosted.model, onnx, engine, None)
         rows = pick_rows(X)
         require_same(onnx, boosted.model.predict, np.vstack([rows, place_on_thresholds(boosted.trees, rows)]))
-        return Fitted(boosted.model, onnx, engine, share_out(boosted.gains))
+        return Fitted(boosted.model, onnx, engine, compute_shares(boosted.gains))
 
     @abstractmethod
     def boost(
@@ -376,7 +376,7 @@ def find_version(name: str) -> str:
     return str(import_module(name).__version__)
 
 
-def share_out(gains: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def compute_shares(gains: npt.NDArray[np.float64]) -> tuple[float, ...]:
     """Return the gains as shares of 1; equal ones where nothing was gained."""
     total = float(gains.sum())
     shares = gains / total if total > 0 else np.full(len(gains), 1 / len(gains))

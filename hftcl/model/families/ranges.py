@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 import msgspec
 import numpy as np
 
-from hftcl.config.tree import leaves
+from hftcl.config.tree import list_all_leaves
 from hftcl.errors import UsageError
 
 
@@ -19,7 +19,7 @@ def require_in_range(kind: type, section: str, name: str, value: object) -> obje
     try:
         return msgspec.convert(plain, _list_types(kind)[name])
     except msgspec.ValidationError as error:
-        allowed = leaves()[f"{section}.{name}"].allowed
+        allowed = list_all_leaves()[f"{section}.{name}"].allowed
         raise UsageError(f"--param {name}: the parameter {name} cannot be {plain!r}; it must be {allowed}.") from error
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hftcl.errors import UsageError
 from hftcl.model.families import Fitted, OnStep
-from hftcl.model.families.boosting import LightGBM, Rows, XGBoost, find_version, require_no_split_rule, share_out
+from hftcl.model.families.boosting import LightGBM, Rows, XGBoost, compute_shares, find_version, require_no_split_rule
 from hftcl.model.families.forest import Forest, clear_padding, list_trees
 from hftcl.model.families.graph import pick_rows, require_same
 from hftcl.model.families.ranges import require_in_range
@@ -128,7 +128,7 @@ class Vote:
             trees=(tuple(list_trees(forest)), *(other.trees for other in others)),
             shares=(
                 tuple(float(share) for share in forest.feature_importances_),
-                *(share_out(other.gains) for other in others),
+                *(compute_shares(other.gains) for other in others),
             ),
             weights=_normalise([float(str(params[f"weight_{name}"])) for name in _MEMBERS]),
         )

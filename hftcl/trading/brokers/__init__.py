@@ -37,7 +37,7 @@ __all__ = [
     "describe_implausible",
     "find_broker",
     "is_plausible",
-    "traits_of",
+    "read_traits",
 ]
 
 LARGEST_AMOUNT: Final = 1e12
@@ -147,7 +147,7 @@ class Traits:
     replays: bool = False
 
 
-def traits_of(broker: object) -> Traits:
+def read_traits(broker: object) -> Traits:
     """Return what a broker, or its factory, says of itself in its attribute `traits`, which it may leave out."""
     traits = getattr(broker, "traits", None)
     return traits if isinstance(traits, Traits) else Traits()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
-from hftcl.config import secret
+from hftcl.config import read_secret
 from hftcl.errors import (
     BrokerAnswerError,
     BrokerBusyError,
@@ -75,7 +75,7 @@ def connect(settings: Settings, *, folder: Path, durable: bool = True) -> "Alpac
 
     It keeps no files. Raises ConfigError where a key is missing.
     """
-    keys = {name: secret(name, settings, os.environ) for name in (KEY_VARIABLE, SECRET_VARIABLE)}
+    keys = {name: read_secret(name, settings, os.environ) for name in (KEY_VARIABLE, SECRET_VARIABLE)}
     missing = [name for name, value in keys.items() if not value]
     if missing:
         raise ConfigError(
@@ -342,7 +342,7 @@ class AlpacaBroker:
             return BrokerBusyError(
                 f"Alpaca takes no more calls this minute (429 {self._quote_error(error)}), and did not take {what}. "
                 f"[alpaca] calls_per_minute is {self.traits.calls_per_minute}: set it to what the plan allows.",
-                self._pace.until(),
+                self._pace.find_end(),
             )
         if error.status_code in (401, 403):
             return BrokerError(

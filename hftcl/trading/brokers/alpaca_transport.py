@@ -61,7 +61,7 @@ class Pace:
         broker_count = self._told
         return min(counted, broker_count[0]) if broker_count is not None and now < broker_count[1] else counted
 
-    def until(self) -> datetime | None:
+    def find_end(self) -> datetime | None:
         """Return when the minute that is used up ends, None where Alpaca has not said so."""
         return datetime.fromtimestamp(self._told[1], UTC) if self._told else None
 

@@ -204,7 +204,7 @@ class PaperBroker:
         with self._write_together():
             made: list[Fill] = []
             for ts, ticker, session, price, _, volume in rows:
-                if ticker in self._by_ticker and is_price(price) and self._near(ticker, price):
+                if ticker in self._by_ticker and is_price(price) and self._is_price_to_trade_at(ticker, price):
                     made += self._fill(self._by_ticker[ticker], ts, session, price, volume, now)
             newest: date = max(row[2] for row in rows)
             done = [name for name, work in self._working.items() if not work.left]
@@ -265,7 +265,7 @@ class PaperBroker:
                 self._doubted[ticker] = close
         return found
 
-    def _near(self, ticker: str, price: float) -> bool:
+    def _is_price_to_trade_at(self, ticker: str, price: float) -> bool:
         """Whether a price is one to trade at: no further from the last close than [risk] price_collar.
 
         One wrong print would be a profit or a loss that no market pays.

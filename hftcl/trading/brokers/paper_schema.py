@@ -7,7 +7,7 @@ from datetime import date, datetime
 from typing import Final
 
 from hftcl.ledger.account import DECIMALS
-from hftcl.ledger.schema import microseconds, moment
+from hftcl.ledger.schema import to_microseconds, to_moment
 from hftcl.sqlite import Database, as_real, seal_row, seal_rows
 from hftcl.trading.brokers import Fill, Order, Status
 
@@ -95,11 +95,11 @@ def read_working_orders(db: sqlite3.Connection) -> Iterator[PaperWorkingOrder]:
             client_order_id=name,
             ticker=ticker,
             quantity=quantity,
-            ts=moment(ts),
+            ts=to_moment(ts),
             reference_price=price,
             session=date.fromisoformat(session),
         )
-        yield PaperWorkingOrder(order, moment(last or ts), number, round(filled or 0.0, DECIMALS), count)
+        yield PaperWorkingOrder(order, to_moment(last or ts), number, round(filled or 0.0, DECIMALS), count)
 
 
 def read_newest_number(db: sqlite3.Connection, table: str) -> int:
@@ -109,7 +109,7 @@ def read_newest_number(db: sqlite3.Connection, table: str) -> int:
 
 def read_newest_bar(db: sqlite3.Connection) -> datetime:
     """Return the start of the newest bar that an order was decided on, the first of times where there is none."""
-    return moment(db.execute("SELECT coalesce(max(ts), 0) FROM orders").fetchone()[0])
+    return to_moment(db.execute("SELECT coalesce(max(ts), 0) FROM orders").fetchone()[0])
 
 
 def build_order_row(number: int, order: Order, status: Status, reason: str) -> tuple[object, ...]:
@@ -121,7 +121,7 @@ def build_order_row(number: int, order: Order, status: Status, reason: str) -> t
             order.client_order_id,
             order.ticker,
             as_real(order.quantity),
-            microseconds(order.ts),
+            to_microseconds(order.ts),
             order.session.isoformat(),
             as_real(order.reference_price),
             status,
@@ -148,8 +148,8 @@ def build_fill_rows(newest: int, fills: Iterable[Fill]) -> list[tuple[object, ..
                 as_real(fill.quantity),
                 as_real(fill.price),
                 as_real(fill.commission),
-                microseconds(fill.ts),
-                microseconds(fill.at),
+                to_microseconds(fill.ts),
+                to_microseconds(fill.at),
             )
             for number, fill in enumerate(fills, newest + 1)
         ),
@@ -175,8 +175,8 @@ def read_fills_after(db: sqlite3.Connection, number: int) -> tuple[tuple[Fill, .
             quantity=quantity,
             price=price,
             commission=commission,
-            ts=moment(ts),
-            at=moment(at),
+            ts=to_moment(ts),
+            at=to_moment(at),
         )
         for _, fill_id, name, ticker, quantity, price, commission, ts, at in rows
     )

@@ -219,7 +219,7 @@ def classify(status: int, text: str) -> Refusal:
     return OTHER
 
 
-def kind_of(code: str) -> Kind:
+def classify_code(code: str) -> Kind:
     """Return the class of a code of the ledger."""
     return BY_CODE.get(code, OTHER).kind
 

@@ -51,7 +51,7 @@ FILLS: Final = {"fair": (0.0, 0.0), "rain": (0.2, 0.3), "storm": (0.5, 0.6)}
 """Shares of fills that are told late, and of orders that fill in parts of one trade time."""
 
 
-def rules_of(settings: Settings) -> AccountRules:
+def build_rules(settings: Settings) -> AccountRules:
     """Return the rules that the settings ask for."""
     options = settings.strict_paper
     late, partial = FILLS[options.weather]
@@ -86,7 +86,7 @@ class StrictPaper:
         self._path, self._durable = locate_strict_paper(folder), durable
         self._weather = WEATHER[settings.strict_paper.weather]
         self._random = random.Random(f"{settings.strict_paper.seed}-weather")  # noqa: S311 - reproducible, not secret
-        rules = rules_of(settings)
+        rules = build_rules(settings)
         self.traits = Traits(calls_per_minute=rules.calls_per_minute, fractional_shorts=False)
         with convert_storage_faults("opening the strict paper account"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -162,18 +162,18 @@ class StrictPaper:
                 except RefusedError as error:
                     refusal = error.refusal
                     raise OrderRefusedError(name, f"{refusal.status} {error.text}", refusal.code) from error
-        return _state(strict_order)
+        return _build_state(strict_order)
 
     def find(self, client_order_id: str) -> OrderState | None:
         """Return what became of an order."""
         with self._count_call(f"the order {client_order_id}"):
             strict_order = self.account_now.orders.get(client_order_id)
-        return None if strict_order is None else _state(strict_order)
+        return None if strict_order is None else _build_state(strict_order)
 
     def open_orders(self) -> tuple[OrderState, ...]:
         """Return the orders that may still fill, oldest first."""
         with self._count_call("the open orders"):
-            return tuple(_state(order) for order in self.account_now.open_orders())
+            return tuple(_build_state(order) for order in self.account_now.open_orders())
 
     def cancel(self, client_order_id: str) -> None:
         """Cancel the rest of an order."""
@@ -231,7 +231,7 @@ class StrictPaper:
                 buying_power=now.buying_power,
                 positions=dict(sorted(now.positions.items())),
                 marks={symbol: now.mark(symbol) for symbol in sorted(now.positions)},
-                flags=flags_of(suspended=now.suspended, blocked=now.blocked, shorting=now.shorting),
+                flags=build_flags(suspended=now.suspended, blocked=now.blocked, shorting=now.shorting),
             )
 
     def on_bars(self, bars: "pl.DataFrame", now: datetime) -> None:
@@ -256,7 +256,7 @@ class StrictPaper:
         self._file.close()
 
 
-def flags_of(*, suspended: bool, blocked: bool, shorting: bool) -> Flags:
+def build_flags(*, suspended: bool, blocked: bool, shorting: bool) -> Flags:
     """Return what keeps an account from trading, in sentences."""
     blocks = [text for said, text in ((suspended, "trading is suspended by the user"), (blocked, "blocked")) if said]
     notes = [] if shorting else [BY_CODE["shorting_disabled"].meaning]
@@ -268,7 +268,7 @@ def _silence(what: str, submits: str) -> BrokerError:
     return BrokerTimeoutError(text) if submits else BrokerError(text)
 
 
-def _state(order: StrictOrder) -> OrderState:
+def _build_state(order: StrictOrder) -> OrderState:
     status: Status = "canceled"
     if order.working:
         status = "partially_filled" if order.filled else "open"

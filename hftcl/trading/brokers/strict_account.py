@@ -93,7 +93,7 @@ class StrictAccount(AccountState):
         """
         self.do(what="split", version=SPLIT_VERSION, symbol=symbol, ratio=ratio, at=at.isoformat())
 
-    def exchange(self, old: str, new: str, at: datetime, *, ratio: float = 1.0, cash: float = 0.0) -> None:
+    def exchange_shares(self, old: str, new: str, at: datetime, *, ratio: float = 1.0, cash: float = 0.0) -> None:
         """Make of each share of `old` `ratio` of `new`, and pay `cash` USD for it: another name, or a merger.
 
         The same page; NC and MA of https://docs.alpaca.markets/docs/activity-sse .
@@ -114,7 +114,7 @@ class StrictAccount(AccountState):
         """Book a dividend, a fee, interest or a borrow charge: + into the account."""
         self.do(what="pay", kind=kind, symbol=symbol, amount=amount, at=at.isoformat())
 
-    def by_hand(self, symbol: str, quantity: float, price: float, now: datetime) -> None:
+    def trade_by_hand(self, symbol: str, quantity: float, price: float, now: datetime) -> None:
         """Trade as a person does in the dashboard: filled at once, by an order with an id of its own."""
         name = make_uuid(f"{self.rules.seed}-hand-{len(self.orders)}")
         self.do(

@@ -74,7 +74,7 @@ def _judge_day_trade(account: AccountState, symbol: str, now: datetime, *, close
     if not account.rules.pdt_check or account.last_equity >= PDT_EQUITY:
         return
     today = account.days.get(now.date(), Day())
-    made = account.day_trades(now.date())
+    made = account.count_day_trades(now.date())
     if closes:
         if today.opened.get(symbol) and made >= PDT_TRADES:
             raise RefusedError(BY_CODE["pattern_day_trading"])

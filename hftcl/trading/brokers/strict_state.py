@@ -121,9 +121,11 @@ class AccountState:
     def buying_power(self) -> float:
         """What may still be opened, USD: open orders that open count as filled."""
         held = math.fsum(abs(shares) * self.mark(symbol) for symbol, shares in self.positions.items())
-        return self.multiplier * self.equity - held - math.fsum(self.value(order) for order in self.working.values())
+        return (
+            self.multiplier * self.equity - held - math.fsum(self.value_order(order) for order in self.working.values())
+        )
 
-    def day_trades(self, today: date) -> int:
+    def count_day_trades(self, today: date) -> int:
         """Return the round trips of the newest five sessions up to `today`."""
         days = sorted(day for day in self.days if day <= today)[-PDT_SESSIONS:]
         return sum(self.days[day].trades for day in days)
@@ -143,7 +145,7 @@ class AccountState:
         """
         return sorted((row for row in self.activities if row.told_at <= now), key=lambda row: row.activity_id)
 
-    def value(self, order: StrictOrder) -> float:
+    def value_order(self, order: StrictOrder) -> float:
         """Return by how much an open order may enlarge what is held, USD."""
         if self.positions.get(order.symbol, 0.0) * order.quantity < 0:
             return 0.0
@@ -237,7 +239,7 @@ class AccountState:
         if symbol in self.marks:
             self.marks[symbol] /= ratio
         if not held:
-            self._activity("SPLIT", symbol, 0.0, 0.0, at)
+            self._note_activity("SPLIT", symbol, 0.0, 0.0, at)
             return
         self.cost[symbol] = self.cost.get(symbol, 0.0) / ratio
         in_cash = (after - kept) * self.mark(symbol)
@@ -245,7 +247,7 @@ class AccountState:
         self.positions[symbol] = kept
         if not kept:
             self.positions.pop(symbol)
-        self._activity("SPLIT", symbol, kept - held, in_cash, at)
+        self._note_activity("SPLIT", symbol, kept - held, in_cash, at)
 
     def _take_action(self, one: Happening) -> None:
         """Make of each share of `old` so many of `new`, "" for none, and some cash; once for each `at`.
@@ -260,7 +262,7 @@ class AccountState:
         held, cost, mark = self.positions.pop(old, 0.0), self.cost.pop(old, 0.0), self.marks.pop(old, 0.0)
         if new != old:
             self.gone.add(old)
-        self._activity(kind, old, -held, 0.0, at, subtype)
+        self._note_activity(kind, old, -held, 0.0, at, subtype)
         if new and mark:
             self.marks[new] = mark / one["ratio"]
         if not held:
@@ -271,22 +273,24 @@ class AccountState:
         if kept:
             self.positions[new] = kept
             self.cost[new] = cost / one["ratio"]
-            self._activity(kind, new, kept, 0.0, at, subtype)
+            self._note_activity(kind, new, kept, 0.0, at, subtype)
         in_cash = held * one["cash"] + (after - kept) * (mark or cost) / one["ratio"]
         if in_cash:
             self.cash += in_cash
-            self._activity(kind, new or old, 0.0, in_cash, at, subtype)
+            self._note_activity(kind, new or old, 0.0, in_cash, at, subtype)
 
     def _take_pay(self, one: Happening) -> None:
         self.cash += one["amount"]
-        self._activity(one["kind"], one["symbol"], 0.0, one["amount"], datetime.fromisoformat(one["at"]))
+        self._note_activity(one["kind"], one["symbol"], 0.0, one["amount"], datetime.fromisoformat(one["at"]))
 
     def _take_flag(self, one: Happening) -> None:
         for name, value in one.items():
             if value is not None:
                 setattr(self, name, value)
 
-    def _activity(self, kind: str, symbol: str, quantity: float, cash: float, at: datetime, subtype: str = "") -> None:
+    def _note_activity(
+        self, kind: str, symbol: str, quantity: float, cash: float, at: datetime, subtype: str = ""
+    ) -> None:
         name = make_uuid(f"{self.rules.seed}-{kind}-{symbol}-{at}-{len(self.activities)}")
         self.activities.append(
             Activity(

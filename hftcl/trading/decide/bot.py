@@ -117,7 +117,7 @@ class Bot:
         self._tell_too_dear(now)
         self.production.desk.splits.tell_awaited(now)
         self.production.desk.book_cash(now)
-        settled = self._ledger.last_equity()["ts"].max()
+        settled = self._ledger.read_last_equity()["ts"].max()
         missed = morning.so_far if settled is None else morning.so_far.filter(pl.col("ts") > settled)
         if missed.height:  # fills that a paper broker owes for minutes in which nobody was there
             context = self._build_context(missed["ts"].max(), now)  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ class Bot:
     def close_if_late(self, now: datetime) -> None:
         """While standing by: close what is held when the close is near."""
         closing = self.production.find_closing_minutes(self._rules.flat_minutes)
-        if self._hours is not None and self._hours.minutes_to_close(now) <= closing:
+        if self._hours is not None and self._hours.count_minutes_to_close(now) <= closing:
             self.flatten(now)
 
     def use(self, in_use: ModelInUse | None, side: Side | None = None) -> None:
@@ -279,7 +279,7 @@ class Bot:
         if text:
             self._tell(Kind.DATA_HOLE, "tickers are held back", text, now)
 
-    def correction_due(self) -> bool:
+    def is_correction_due(self) -> bool:
         """Whether features are to be computed again now, the orders of the minute being out."""
         return self._corrections.is_due()
 
@@ -300,7 +300,7 @@ class Bot:
             "last_bar": newest.isoformat() if newest else "",
             "disputed": json.dumps(self.production.desk.disputed) if self.production.desk.disputed else "",
             "awaited_splits": json.dumps(awaited) if awaited else "",
-            "flatten_minutes": repr(1.0 + self.production.desk.minutes_to_flatten()),
+            "flatten_minutes": repr(1.0 + self.production.desk.count_minutes_to_flatten()),
         }
 
     def _build_context(self, minute: datetime, now: datetime) -> MinuteContext:
@@ -313,7 +313,7 @@ class Bot:
             now=now,
             prices=self._last_prices.prices,
             ages={ticker: max(0.0, (known_until - ts) / MINUTE) for ticker, ts in self._last_prices.last.items()},
-            minutes_to_close=self._hours.minutes_to_close(fills_at),
+            minutes_to_close=self._hours.count_minutes_to_close(fills_at),
             market_open=self._hours.begins <= now < self._hours.ends,
             barred=self.clock_off,
         )
@@ -334,7 +334,7 @@ class Bot:
 
     def _find_hold(self, side: Side, context: MinuteContext) -> Code | None:
         """Return why this side may open nothing at all, whatever the data say; then what it holds is closed."""
-        if self._ledger.latches() or not self.agreed:  # cleared, and not compared yet
+        if self._ledger.read_latches() or not self.agreed:  # cleared, and not compared yet
             return Code.HOLD_HALTED
         return self._rules.find_hold(side.in_use, context.now)
 

@@ -16,7 +16,7 @@ from hftcl.archive.record import find_edge_in_force
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError, IntegrityError
-from hftcl.formats import moment_second
+from hftcl.formats import format_moment_to_second
 
 RULE: Final = "=" * 60  # 60, as docs/trading.md shows the banner: it stands out in a log, and scripts may look for it
 _LOOKS: Final = 5  # a deployment replaces file and registry within milliseconds: five in a row are a fault, not a race
@@ -35,7 +35,7 @@ class ModelInUse:
         """The id in the registry."""
         return self.record.model_id
 
-    def age_days(self, now: datetime) -> float:
+    def compute_age_days(self, now: datetime) -> float:
         """Days since it was trained; negative in a replay of bars older than the model."""
         return (now - self.record.trained_at) / timedelta(days=1)
 
@@ -58,7 +58,7 @@ class ProductionLook:
             RULE,
             "NEW MODEL DETECTED - RELOADING",
             RULE,
-            f"Model reloaded at {moment_second(self.at)} UTC: {change}",
+            f"Model reloaded at {format_moment_to_second(self.at)} UTC: {change}",
             RULE,
         )
 
@@ -90,7 +90,7 @@ class ProductionWatch:
     def features(self) -> FeatureSet:
         """What the bot computes, read once: the model that serves, the shadow and the minutes are of the same file."""
         if self._features is None:
-            self._features = artifact.our_features()
+            self._features = artifact.list_our_features()
         return self._features
 
     def is_due(self, now: datetime) -> bool:

@@ -34,7 +34,7 @@ class Rules:
         """Return why a model may open nothing at all, whatever the data say; None where it may."""
         if in_use is None:
             return Code.HOLD_NO_MODEL
-        if self.max_model_age_days is not None and in_use.age_days(now) > self.max_model_age_days:
+        if self.max_model_age_days is not None and in_use.compute_age_days(now) > self.max_model_age_days:
             return Code.HOLD_MODEL_OLD
         return None if self.may_trade(in_use) else Code.HOLD_STAND_ASIDE
 
@@ -45,7 +45,7 @@ class Rules:
             return "There is no model to trade with. `hftcl retrain` trains one."
         if code is Code.HOLD_MODEL_OLD:
             return (
-                f"Model {in_use.model_id} was trained {in_use.age_days(now):.0f} days ago, and [trade] "
+                f"Model {in_use.model_id} was trained {in_use.compute_age_days(now):.0f} days ago, and [trade] "
                 f"max_model_age_days is {self.max_model_age_days:g}. `hftcl retrain` trains a newer one."
             )
         if code is Code.HOLD_STAND_ASIDE:

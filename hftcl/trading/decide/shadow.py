@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from hftcl.archive.artifact import FeatureSet, our_features
+from hftcl.archive.artifact import FeatureSet, list_our_features
 from hftcl.archive.fitness import MarketKind, load_archived
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
@@ -48,7 +48,7 @@ class Shadow:
             home=Home.of(settings).root,
             broker=find_broker("paper")(settings, folder=folder, durable=durable),
             min_p_better=settings.trade.shadow_min_p_better,
-            features=features or our_features(settings),
+            features=features or list_our_features(settings),
         )
 
     def load_candidate(self, serving: ModelInUse, now: datetime) -> ModelInUse | None:
@@ -61,7 +61,7 @@ class Shadow:
         trades = serving.model.meta
         market = MarketKind(calendar=trades.calendar, synthetic=trades.synthetic, extended_hours=trades.extended_hours)
         unfit: UnfitModelError | None = None
-        for record in list_narrow(registry.models(), serving.record, self.min_p_better):
+        for record in list_narrow(registry.list_models(), serving.record, self.min_p_better):
             try:
                 model = load_archived(registry, record, market, self.features)
             except UnfitModelError as fault:

@@ -55,7 +55,7 @@ class Side:
 
     def find_closing_minutes(self, otherwise: int) -> int:
         """Return how many minutes before the close everything is closed: earlier where the broker takes its time."""
-        return max(self.find_flat_minutes(otherwise), 1) + self.desk.minutes_to_flatten()
+        return max(self.find_flat_minutes(otherwise), 1) + self.desk.count_minutes_to_flatten()
 
     def build_flat_positions(self, context: MinuteContext, purpose: str = REBALANCE) -> dict[str, DesiredPosition]:
         """Return the desired positions that close every position, priced at the last good close."""

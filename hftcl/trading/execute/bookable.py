@@ -73,7 +73,7 @@ def note_refused(
     A broker tells a fill again and again, over a restart too. Those of a person's tickers, and of orders that are not
     ours, are not told: where they moved shares, the shares differ.
     """
-    told = json.loads(ledger.meta().get(Fact.REFUSED_FILLS) or "[]")
+    told = json.loads(ledger.open_meta().get(Fact.REFUSED_FILLS) or "[]")
     new = {
         fill.fill_id: refused[fill.fill_id]
         for fill in fills

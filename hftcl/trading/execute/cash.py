@@ -16,7 +16,7 @@ _SAME_USD: Final = 1.0  # a broker rounds each fill to a cent, up or down: thous
 
 def find_first_day(ledger: Ledger, now: datetime) -> date:
     """Return the day from which on a broker is asked for activities: a bot may have stood still for months."""
-    return date.fromisoformat(ledger.meta().get(Fact.CASH_UNTIL) or now.date().isoformat()) - _TOLD_LATE
+    return date.fromisoformat(ledger.open_meta().get(Fact.CASH_UNTIL) or now.date().isoformat()) - _TOLD_LATE
 
 
 def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
@@ -25,7 +25,7 @@ def book_cash(broker: TellsCash, ledger: Ledger, now: datetime) -> bool:
     Raises BrokerError, BrokerAnswerError for amounts that cannot be true, once the others are booked.
     """
     today = now.date().isoformat()
-    began = date.fromisoformat(ledger.meta().get(Fact.CASH_FROM) or today)
+    began = date.fromisoformat(ledger.open_meta().get(Fact.CASH_FROM) or today)
     moves = broker.cash_moves(max(began, find_first_day(ledger, now)))
     if moves is None:
         return False
@@ -55,7 +55,7 @@ def compare_cash(at_broker: float, capital: float, ledger: Ledger) -> str:
 
     at_broker, capital: USD. "" for nothing to tell. The new difference is kept.
     """
-    stored_gap = ledger.meta().number(Fact.CASH_GAP)
+    stored_gap = ledger.open_meta().number(Fact.CASH_GAP)
     moved = math.fsum(row.amount for row in ledger.list_cash())
     paid = ledger.read_account("production").paid + ledger.read_account("foreign").paid
     gap = at_broker - (capital - paid + moved)

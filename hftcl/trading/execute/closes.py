@@ -20,8 +20,8 @@ def read_closes_before(ledger: Ledger, hours: Hours, ratios: Mapping[str, float]
     None of before the position was begun, which may be of before a split that was never booked; and none of what
     production only began to hold in this session. ratios: by ticker new shares for an old one, of today's splits.
     """
-    moved = ledger.fills("production", hours.begins).group_by("ticker").agg(_MOVED)
-    held = ledger.positions()
+    moved = ledger.read_fills("production", hours.begins).group_by("ticker").agg(_MOVED)
+    held = ledger.read_positions()
     begun = {ticker for ticker, shares in moved.iter_rows() if abs(held.get(ticker, 0.0) - shares) <= SAME}
     since = {ticker: find_begin(ledger, "production", ticker, hours.begins) for ticker in held}
     closes = ledger.read_last_closes(hours.session, ratios, since)
@@ -35,7 +35,7 @@ def find_begin(ledger: Ledger, book: BookName, ticker: str, before: datetime | N
     had met what came before.
     """
     begun, held = date.min, 0.0
-    for row in ledger.fills(book).filter(ticker=ticker).iter_rows(named=True):
+    for row in ledger.read_fills(book).filter(ticker=ticker).iter_rows(named=True):
         if before is not None and row["ts"] >= before:
             break
         if abs(held) <= SAME or row["client_order_id"] == ADOPTED:

@@ -50,7 +50,7 @@ def book_actions(
     a split on the evening before. A broker that tells of none has none booked. What is booked stays to be told, in
     `list_untold`, until `note_told`. Raises BrokerError, before anything is booked.
     """
-    held, foreign = ledger.positions(), ledger.positions("foreign")
+    held, foreign = ledger.read_positions(), ledger.read_positions("foreign")
     differences = {
         ticker: round(at_broker.get(ticker, 0.0) - held.get(ticker, 0.0) - foreign.get(ticker, 0.0), DECIMALS)
         for ticker in sorted(at_broker.keys() | held.keys() | foreign.keys())
@@ -60,7 +60,7 @@ def book_actions(
     if not differences or not isinstance(broker, TellsCash):
         return ()
     moves = broker.cash_moves(find_first_day(ledger, now)) or ()
-    booked: list[str] = json.loads(ledger.meta().get(Fact.CORPORATE_ACTIONS) or "[]")
+    booked: list[str] = json.loads(ledger.open_meta().get(Fact.CORPORATE_ACTIONS) or "[]")
     new = [move for move in moves if move.activity_id not in booked]
     changes = [
         Change(ticker, held.get(ticker, 0.0), shares, found)
@@ -92,7 +92,7 @@ def book_actions(
 
 def list_untold(ledger: Ledger) -> tuple[Action, ...]:
     """Return the actions that are booked and still to be told to a person."""
-    return tuple(Action(**row) for row in json.loads(ledger.meta().get(Fact.UNTOLD_ACTIONS) or "[]"))
+    return tuple(Action(**row) for row in json.loads(ledger.open_meta().get(Fact.UNTOLD_ACTIONS) or "[]"))
 
 
 def note_told(ledger: Ledger) -> None:
@@ -102,8 +102,8 @@ def note_told(ledger: Ledger) -> None:
 
 def read_exchanged_closes(ledger: Ledger) -> dict[str, float]:
     """Return by ticker what a share was worth at the last close of the shares that it came for, USD."""
-    closes: dict[str, float] = json.loads(ledger.meta().get(Fact.EXCHANGED_CLOSES) or "{}")
-    held = ledger.positions()
+    closes: dict[str, float] = json.loads(ledger.open_meta().get(Fact.EXCHANGED_CLOSES) or "{}")
+    held = ledger.read_positions()
     return {ticker: close for ticker, close in closes.items() if ticker in held and math.isfinite(close)}
 
 

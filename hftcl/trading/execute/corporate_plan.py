@@ -125,7 +125,7 @@ def plan(
     return steps
 
 
-def _belong(one: CashMove, other: CashMove) -> bool:
+def _belong_together(one: CashMove, other: CashMove) -> bool:
     """Whether two activities may be of one event: where both name it, of the same; else of one kind and day."""
     if one.group and other.group:
         return one.group == other.group
@@ -137,7 +137,7 @@ def _find_around(out: Change, moves: Sequence[CashMove]) -> list[CashMove]:
 
     Of another name they are one for one. A split of another ticker, its old and new shares told, is whole in itself.
     """
-    around = [move for move in moves if move.shares and any(_belong(move, own) for own in out.moves)]
+    around = [move for move in moves if move.shares and any(_belong_together(move, own) for own in out.moves)]
     if out.kinds <= _OTHER_NAME:
         return [move for move in around if not abs(abs(move.shares) - abs(out.shares)) > SAME]  # NaN stays
     if out.kinds <= SPLITS:
@@ -169,7 +169,7 @@ def _is_end(out: Change, moves: Sequence[CashMove], cost: float) -> bool:
 
 def _sum_paid(out: Change, moves: Sequence[CashMove], tickers: set[str]) -> float:
     """Return the cash that came for shares that went, USD."""
-    rows = (move for move in moves if move.ticker in tickers and any(_belong(move, own) for own in out.moves))
+    rows = (move for move in moves if move.ticker in tickers and any(_belong_together(move, own) for own in out.moves))
     return math.fsum(move.amount for move in rows)
 
 

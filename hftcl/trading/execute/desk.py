@@ -17,12 +17,12 @@ from hftcl.errors import BrokerError
 from hftcl.ledger.rows import BARRED, BookName, Decision, EquityRow, LedgerEvent, OrderRecord
 from hftcl.ledger.writer import Ledger
 from hftcl.strategy.risk import Limits, Order, RiskBook, Ruling, review
-from hftcl.trading.brokers import Account, Broker, KnowsIds, TellsCash, traits_of
+from hftcl.trading.brokers import Account, Broker, KnowsIds, TellsCash, read_traits
 from hftcl.trading.brokers.refusals import BY_CODE
 from hftcl.trading.execute import last_resort
 from hftcl.trading.execute.cash import book_cash, compare_cash
 from hftcl.trading.execute.comparison import Comparison
-from hftcl.trading.execute.dispatch import minutes_to_send
+from hftcl.trading.execute.dispatch import count_minutes_to_send
 from hftcl.trading.execute.faults import BrokerFaults, Tell
 from hftcl.trading.execute.handover import Handover, build_intended
 from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
@@ -81,13 +81,13 @@ class Desk:
             book=book, broker=broker, ledger=ledger, tell=tell, faults=faults, working=working, hands_off=self.hands_off
         )
         self._handover = Handover(
-            book=book, broker=broker, ledger=ledger, tell=tell, faults=faults, working=working, bar=self.bar
+            book=book, broker=broker, ledger=ledger, tell=tell, faults=faults, working=working, bar=self.bar_openings
         )
         self.splits = SplitBook(book=book, broker=broker, ledger=ledger, tell=tell)
         self._sizing = Sizing(
             capital=self.capital,
             fractional=self.fractional,
-            fractional_shorts=traits_of(broker).fractional_shorts,
+            fractional_shorts=read_traits(broker).fractional_shorts,
             turns=broker.turns,
             unshortable=self._handover.refusals.unshortable,
         )
@@ -105,11 +105,11 @@ class Desk:
         before: closes of the session before, USD, in today's shares, by which the day's loss is measured; `prices`
         where they are not known.
         """
-        meta = self.ledger.meta()
+        meta = self.ledger.open_meta()
         self._news.take_up(begins)
         self._handover.take_up(begins)
         if isinstance(self.broker, KnowsIds):
-            self.broker.learn(self.ledger.broker_ids(begins - timedelta(days=8)))
+            self.broker.learn(self.ledger.read_broker_ids(begins - timedelta(days=8)))
         if session != self._session:
             self._faults.begin_session()
             self._handover.refusals.begin_session()
@@ -140,7 +140,7 @@ class Desk:
         day, _, reason = text.partition(" ")
         self.barred = reason if self.book == "production" and day == session.isoformat() else ""
 
-    def bar(self, reason: str, now: datetime) -> None:
+    def bar_openings(self, reason: str, now: datetime) -> None:
         """Open nothing for the rest of the session, and tell it once."""
         if self.barred or self._session is None:
             return
@@ -210,9 +210,9 @@ class Desk:
         """Return the tickers that are not traded: a person's, or of an unknown owner."""
         return self.hands_off | self.disputed.keys() | self._news.foreign.keys() | self.splits.awaited.keys()
 
-    def minutes_to_flatten(self) -> int:
+    def count_minutes_to_flatten(self) -> int:
         """Return how many minutes more than one it takes to send what closes everything."""
-        return max(0, minutes_to_send(len(self.list_touched()), self.broker) - 1)
+        return max(0, count_minutes_to_send(len(self.list_touched()), self.broker) - 1)
 
     # --- what filled ------------------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ class Desk:
         if not account.flags.shorting and self.limits.shorting:
             self.limits = replace(self.limits, shorting=False)
         if account.flags.blocks:
-            self.bar(explain_bar(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
+            self.bar_openings(explain_bar(BY_CODE["account_blocked"], "; ".join(account.flags.blocks)), now)
 
     def _compare(self, account: Account, now: datetime) -> None:
         """Compare what the broker holds with the ledger, and tell what is new once."""
@@ -402,10 +402,10 @@ class Desk:
             buying_power=power,
             recent_orders=self._handover.count_recent(context.now),
             known_ids=self._handover.ids,
-            latches=frozenset(latch.name for latch in self.ledger.latches()),
+            latches=frozenset(latch.name for latch in self.ledger.read_latches()),
             barred=self.barred or differs or context.barred,
             market_open=context.market_open,
             minutes_to_close=context.minutes_to_close,
         )
-        flat_minutes = self.limits.flat_minutes + self.minutes_to_flatten()
+        flat_minutes = self.limits.flat_minutes + self.count_minutes_to_flatten()
         return review(orders, book, replace(self.limits, flat_minutes=flat_minutes))

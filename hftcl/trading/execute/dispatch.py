@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError, WaitEndedError
-from hftcl.trading.brokers import Broker, Order, OrderState, Paced, traits_of
+from hftcl.trading.brokers import Broker, Order, OrderState, Paced, read_traits
 from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.together import act_together
 
@@ -32,15 +32,15 @@ class Sent:
     """Why it was not sent."""
 
 
-def orders_per_minute(broker: Broker) -> int | None:
+def read_orders_per_minute(broker: Broker) -> int | None:
     """Return how many orders a broker takes in a minute, None for any number."""
-    calls = traits_of(broker).calls_per_minute
+    calls = read_traits(broker).calls_per_minute
     return None if calls is None else max(1, calls - RESERVE)
 
 
-def minutes_to_send(count: int, broker: Broker) -> int:
+def count_minutes_to_send(count: int, broker: Broker) -> int:
     """Return how many minutes it takes to send `count` orders."""
-    most = orders_per_minute(broker)
+    most = read_orders_per_minute(broker)
     return 0 if most is None or not count else -(-count // most)
 
 
@@ -68,7 +68,7 @@ def send(broker: Broker, orders: Sequence[Order], closes: Container[str]) -> lis
 
     broken = act_together(broker, send_all)
     if broken is not None:
-        done = [_doubt(sent, broken) for sent in done]
+        done = [_describe_doubt(sent, broken) for sent in done]
     unheard = broken is not None or any(sent.fault is not None and not sent.unsent for sent in done)
     code = "no_answer" if unheard else "rate_limited"
     left = {order.client_order_id for order in ranked} - {sent.order.client_order_id for sent in done}
@@ -77,7 +77,7 @@ def send(broker: Broker, orders: Sequence[Order], closes: Container[str]) -> lis
     return [*done, *(Sent(order=order, fault=fault, unsent=True, code=code) for order in unsent)]
 
 
-def _doubt(sent: Sent, broken: BrokerError) -> Sent:
+def _describe_doubt(sent: Sent, broken: BrokerError) -> Sent:
     """Return what is known of an order where the broker took them together and that failed in the end.
 
     What it refused or had no room for it has not taken in any case.
@@ -87,7 +87,7 @@ def _doubt(sent: Sent, broken: BrokerError) -> Sent:
 
 def _open(broker: Broker, orders: Sequence[Order]) -> list[Sent]:
     done: list[Sent] = []
-    width, again = traits_of(broker).parallel, not traits_of(broker).remote
+    width, again = read_traits(broker).parallel, not read_traits(broker).remote
     for begin in range(0, len(orders), width):
         wave = _send_wave(broker, orders[begin : begin + width], again=again)
         done += wave

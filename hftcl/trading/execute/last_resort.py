@@ -11,7 +11,7 @@ from hftcl.strategy.risk import Order
 from hftcl.trading.brokers import Account, Broker, OrderState, Paced
 from hftcl.trading.execute.dispatch import send
 from hftcl.trading.execute.minute import FLATTEN
-from hftcl.trading.execute.orders import client_order_id, is_ours
+from hftcl.trading.execute.orders import build_client_order_id, is_ours
 from hftcl.trading.execute.patience import PatientBroker
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def build_closing_orders(
     minute = now.replace(second=0, microsecond=0)
     return [
         Order(
-            client_order_id=client_order_id(book, minute, ticker, FLATTEN),
+            client_order_id=build_client_order_id(book, minute, ticker, FLATTEN),
             ticker=ticker,
             quantity=-shares,
             ts=minute,

@@ -23,7 +23,7 @@ from hftcl.trading.brokers import (
 from hftcl.trading.execute.bookable import note_refused, sort_fills
 from hftcl.trading.execute.faults import BrokerFaults, Tell
 from hftcl.trading.execute.fill_opens import FillOpens
-from hftcl.trading.execute.reconciliation import build_stated_fill, fill_record, fills_cursor, order_update
+from hftcl.trading.execute.reconciliation import build_stated_fill, fill_record, name_fills_cursor, order_update
 from hftcl.trading.execute.working import WorkingOrder, WorkingOrders
 
 _LINGERS_S: Final = 90.0
@@ -66,14 +66,14 @@ class OrderNews:
 
     def take_up(self, begins: datetime) -> None:
         """Read from the ledger what may still fill, and what was booked already, for the session that begins then."""
-        self._cursor = self.ledger.meta().get(fills_cursor(self.book))
+        self._cursor = self.ledger.open_meta().get(name_fills_cursor(self.book))
         self.working.replace(
             WorkingOrder(record, self.ledger.sum_filled(record.client_order_id), heard=record.state != "intended")
-            for record in self.ledger.working_orders(self.book)
+            for record in self.ledger.read_working_orders(self.book)
         )
         self.opens.expect(self.ledger.list_unopened(self.book, begins))
         self._stated = set(self.ledger.list_substituted(begins - timedelta(days=5)))
-        self.foreign = dict(self.ledger.positions("foreign")) if self.book == "production" else {}
+        self.foreign = dict(self.ledger.read_positions("foreign")) if self.book == "production" else {}
 
     def collect(self, now: datetime, *, asked: Container[str] = frozenset()) -> list[OrderUpdate]:
         """Book the fills that are new; return what became of the orders that they, or the broker, ended.
@@ -161,7 +161,7 @@ class OrderNews:
             self._tell_refused(text, now)
         records = [fill_record(fill, orders[fill.client_order_id], self.book) for fill in sorted_fills.bookable]
         booked = self.ledger.write_outcomes(
-            fills=records, opens=self.opens.find(records), meta={fills_cursor(self.book): cursor}
+            fills=records, opens=self.opens.find(records), meta={name_fills_cursor(self.book): cursor}
         )
         for record in booked:
             if work := self.working.get(record.client_order_id):
@@ -193,7 +193,7 @@ class OrderNews:
     def _tell_foreign(self, records: Sequence[FillRecord], now: datetime) -> None:
         if not records:
             return
-        self.foreign = dict(self.ledger.positions("foreign"))
+        self.foreign = dict(self.ledger.read_positions("foreign"))
         strange = [record for record in records if record.ticker not in self.hands_off]
         if not strange:
             return

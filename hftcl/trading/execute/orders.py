@@ -21,7 +21,7 @@ _DIGEST: Final = 12  # hexadecimal digits, 48 bits: of a thousand such tickers t
 _OURS: Final = "hftcl-"
 
 
-def client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r", generation: int = 0) -> str:
+def build_client_order_id(book: BookName, ts: datetime, ticker: str, purpose: str = "r", generation: int = 0) -> str:
     """Return the id of the order that `book` decided for `ticker` on the bar `ts`: the same one whenever it is asked.
 
     purpose: one or two lower-case letters, such as "r" to rebalance and "f" to flatten. generation: counts the orders

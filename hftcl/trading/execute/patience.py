@@ -23,7 +23,7 @@ from hftcl.trading.brokers import (
     Paced,
     TellsCash,
     Traits,
-    traits_of,
+    read_traits,
 )
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def wait_for_all(
                 job.error = BrokerTimeoutError(f"There was no answer within {at_most_s:g} s.")
                 job.done = True
         ended = look()
-    return [_outcome(job) for job in jobs]
+    return [_take_outcome(job) for job in jobs]
 
 
-def _outcome(job: "_Job[Any]") -> Any:
+def _take_outcome(job: "_Job[Any]") -> Any:
     if not job.done and job.error is None:
         return WaitEndedError("It was not waited for any longer.")
     if job.error is not None and not isinstance(job.error, HftclError):
@@ -133,7 +133,7 @@ class PatientBroker:
     def __post_init__(self) -> None:
         self.name, self.live_money = self.broker.name, self.broker.live_money
         self.shorting, self.turns = self.broker.shorting, self.broker.turns
-        self.extended_hours, self.traits = self.broker.extended_hours, traits_of(self.broker)
+        self.extended_hours, self.traits = self.broker.extended_hours, read_traits(self.broker)
 
     def begin_minute(self) -> None:
         """Let the broker be asked again."""

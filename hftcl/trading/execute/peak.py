@@ -16,10 +16,10 @@ def find_peak(ledger: Ledger, book: BookName, session: date, equity_at_open: flo
 
     equity_at_open: of `session`, which counts as a close. -inf where there is none.
     """
-    cleared = ledger.meta().get(Fact.DRAWDOWN_FROM, "")
+    cleared = ledger.open_meta().get(Fact.DRAWDOWN_FROM, "")
     closes = [
         equity
-        for day, equity in ledger.last_equities(book, _SESSIONS + 1)
+        for day, equity in ledger.read_last_equities(book, _SESSIONS + 1)
         if day < session and day.isoformat() >= cleared
     ]
     # cleared within this session: the loss up to then is what the person has accepted

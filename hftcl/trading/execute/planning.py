@@ -11,7 +11,7 @@ from hftcl.trading.execute.handover import Handover
 from hftcl.trading.execute.last_resort import find_most_cancellations
 from hftcl.trading.execute.minute import DesiredPosition, MinuteContext
 from hftcl.trading.execute.news import OrderNews
-from hftcl.trading.execute.orders import client_order_id
+from hftcl.trading.execute.orders import build_client_order_id
 from hftcl.trading.execute.sizing import Sizing
 from hftcl.trading.execute.together import act_together
 from hftcl.trading.execute.unwritten import Unwritten
@@ -53,7 +53,7 @@ class Planning:
             missing = {ticker: quantity for ticker, quantity in again.items() if ticker not in still}
         orders = []
         for ticker, quantity in missing.items():
-            name = client_order_id(self.news.book, context.minute, ticker, desired_positions[ticker].purpose)
+            name = build_client_order_id(self.news.book, context.minute, ticker, desired_positions[ticker].purpose)
             if name not in self.handover.ids:  # else it was decided in this minute before a restart, and is done with
                 orders.append(
                     Order(
@@ -83,7 +83,7 @@ class Planning:
             work.record.client_order_id
             for work in self.news.working
             if work.left
-            and _opens(work.left, holdings.get(work.record.ticker, 0.0))
+            and _may_open(work.left, holdings.get(work.record.ticker, 0.0))
             and not context.ages.get(work.record.ticker, 0.0) <= stale_bars
         ]
         if stale:  # what is beyond the most waits for the next minute: a halt lasts five or more
@@ -109,6 +109,6 @@ class Planning:
         return self.news.collect(context.now, asked=frozenset(names))
 
 
-def _opens(left: float, held: float) -> bool:
+def _may_open(left: float, held: float) -> bool:
     """Whether what may still fill of an order opens something: all of it, or by turning a position what is beyond."""
     return held * left >= 0 or abs(left) > abs(held)

@@ -20,7 +20,7 @@ from hftcl.ledger.rows import (
     OrderUpdate,
     State,
 )
-from hftcl.ledger.schema import microseconds, moment
+from hftcl.ledger.schema import to_microseconds, to_moment
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import MINUTE
 from hftcl.trading.brokers import Account, Broker, Fill, KnowsIds, OrderState
@@ -70,7 +70,7 @@ class Reconciliation:
         return summary
 
 
-def fills_cursor(book: BookName) -> str:
+def name_fills_cursor(book: BookName) -> str:
     """Return under which name the ledger's meta holds up to where the broker's fills were taken over."""
     return f"fills_cursor_{book}"
 
@@ -199,9 +199,9 @@ def _write_report(ledger: Ledger, report: Reconciliation, gap: "_Gap", now: date
 def _begin(ledger: Ledger, broker: Broker, book: BookName, hands_off: frozenset[str], now: datetime) -> None:
     """Let the broker know our ids, and take over what a person has handed to the bot."""
     if isinstance(broker, KnowsIds):
-        broker.learn(ledger.broker_ids(now - _IDS_KEPT))
-    if book == "production" and ledger.meta().get(HANDED):
-        ledger.adopt_foreign(ledger.positions("foreign").keys() - hands_off)
+        broker.learn(ledger.read_broker_ids(now - _IDS_KEPT))
+    if book == "production" and ledger.open_meta().get(HANDED):
+        ledger.adopt_foreign(ledger.read_positions("foreign").keys() - hands_off)
         ledger.set_meta(**{HANDED: ""})
 
 
@@ -232,12 +232,12 @@ def _take_fills(
     """Book the fills that are new; return how many, what others traded in tickers that are not theirs, and what cannot
     be true and is not booked.
     """
-    name = fills_cursor(book)
-    since = ledger.meta().get(name)
+    name = name_fills_cursor(book)
+    since = ledger.open_meta().get(name)
     fills, cursor = broker.fills(since)
     orders = {fill.client_order_id: ledger.order(fill.client_order_id) for fill in fills}
     # Before the first start others may have traded in the account; what they left shows as a difference.
-    stated = ledger.list_substituted(_earliest(fills))
+    stated = ledger.list_substituted(_find_earliest(fills))
     own_fills = [
         fill
         for fill in fills
@@ -256,8 +256,8 @@ def _take_fills(
     return len(new), strange, note_refused(ledger, own_fills, sorted_fills.refused, hands_off)
 
 
-def _earliest(fills: Sequence[Fill]) -> datetime:
-    return min((fill.ts for fill in fills), default=moment(0)) - timedelta(days=1)
+def _find_earliest(fills: Sequence[Fill]) -> datetime:
+    return min((fill.ts for fill in fills), default=to_moment(0)) - timedelta(days=1)
 
 
 def _ask_orders(
@@ -268,7 +268,7 @@ def _ask_orders(
     """
     updates: list[OrderUpdate] = []
     unfilled: dict[str, _Untold] = {}
-    for order in ledger.working_orders(book):
+    for order in ledger.read_working_orders(book):
         name = order.client_order_id
         order_state = broker.find(name)
         update = order_update(order_state, name, now)
@@ -293,8 +293,8 @@ def _compare(
     unfilled: "Mapping[str, _Untold]",
     hands_off: frozenset[str],
 ) -> _Gap:
-    account, positions = broker.account(), ledger.positions(book)
-    foreign = ledger.positions("foreign") if book == "production" else {}
+    account, positions = broker.account(), ledger.read_positions(book)
+    foreign = ledger.read_positions("foreign") if book == "production" else {}
     tickers = sorted((positions.keys() | account.positions.keys() | foreign.keys()) - hands_off)
     shares = {
         ticker: round(
@@ -305,7 +305,7 @@ def _compare(
     expected: dict[str, float] = {}
     for untold in unfilled.values():
         expected[untold.ticker] = expected.get(untold.ticker, 0.0) + untold.shares
-    working_ids = {order.client_order_id for order in ledger.working_orders(book)}
+    working_ids = {order.client_order_id for order in ledger.read_working_orders(book)}
     strangers = tuple(
         f"the order {state.client_order_id} is open at the broker, and not in the ledger"
         for state in broker.open_orders()
@@ -335,7 +335,7 @@ class _Untold:
 
 def _is_cleared(ledger: Ledger, gap: _Gap, book: BookName) -> bool:
     """Whether a person was shown these very shares and cleared the latch, which nothing has set again."""
-    shown = ledger.meta().get(_UNEXPLAINED)
+    shown = ledger.open_meta().get(_UNEXPLAINED)
     latched = ledger.is_latched(LATCH)
     return book == "production" and bool(gap.shares) and not latched and shown == json.dumps(gap.shares, sort_keys=True)
 
@@ -344,12 +344,12 @@ def _give_to_person(ledger: Ledger, account: Account, hands_off: frozenset[str],
     """Let what the bot holds of `hands_off` be the person's: out of its book and into that of others, as if it sold
     them to the person at the price of now, so that neither its profit nor its risk hangs on them any more.
     """
-    held, cost = ledger.positions(), ledger.read_account().average_price
+    held, cost = ledger.read_positions(), ledger.read_account().average_price
     kept = sorted(held.keys() & hands_off)
     sides: tuple[tuple[BookName, int], ...] = (("production", -1), ("foreign", 1))
     fills = [
         FillRecord(
-            fill_id=f"{KEPT}-{microseconds(now)}-{ticker}-{book}",
+            fill_id=f"{KEPT}-{to_microseconds(now)}-{ticker}-{book}",
             client_order_id=KEPT,
             book=book,
             ts=now.replace(second=0, microsecond=0),
@@ -377,7 +377,7 @@ def _adopt(ledger: Ledger, gap: _Gap, now: datetime, book: BookName) -> tuple[st
     for ticker, shares in gap.shares.items():
         price = gap.account.marks.get(ticker) or cost[ticker]
         fill = Fill(
-            fill_id=f"{ADOPTED}-{microseconds(now)}-{ticker}",
+            fill_id=f"{ADOPTED}-{to_microseconds(now)}-{ticker}",
             client_order_id=ADOPTED,
             ticker=ticker,
             quantity=shares,

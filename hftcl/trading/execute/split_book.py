@@ -40,7 +40,7 @@ class SplitBook:
 
         prices: of the close before, USD, in new shares. What is booked already is not booked again.
         """
-        held = self.ledger.positions(self.book)
+        held = self.ledger.read_positions(self.book)
         if not isinstance(self.broker, SplitsShares):
             for ticker in splits.keys() - self.awaited.keys():
                 self._since[ticker] = session
@@ -59,9 +59,9 @@ class SplitBook:
         The shares that it holds tell it, without those that others traded in the account. Parts of a share it pays out
         in cash: what is booked is what it holds.
         """
-        held = self.ledger.positions(self.book)
+        held = self.ledger.read_positions(self.book)
         self._forget_settled(held)
-        foreign = self.ledger.positions("foreign") if self.awaited and self.book == "production" else {}
+        foreign = self.ledger.read_positions("foreign") if self.awaited and self.book == "production" else {}
         ours = {ticker: at_broker.get(ticker, 0.0) - foreign.get(ticker, 0.0) for ticker in self.awaited}
         done = {
             ticker: (ratio, ours[ticker] / held[ticker])
@@ -99,7 +99,7 @@ class SplitBook:
         """Wait no longer where nothing is held, or where a person has taken the broker's shares for true since."""
         if self.awaited:
             first = datetime.combine(min(self._since[ticker] for ticker in self.awaited), datetime.min.time(), UTC)
-            rows = self.ledger.fills(self.book, first).filter(client_order_id=ADOPTED)
+            rows = self.ledger.read_fills(self.book, first).filter(client_order_id=ADOPTED)
             adopted = {(row["ticker"], row["ts"].date()) for row in rows.iter_rows(named=True)}
             self.awaited = {
                 ticker: ratio
@@ -122,7 +122,7 @@ class SplitBook:
     def restate(self, positions: Mapping[str, float]) -> Mapping[str, float]:
         """Return `positions` in the shares of today, in which prices are: what is awaited counts as done."""
         if self.awaited:
-            self._forget_settled(self.ledger.positions(self.book))
+            self._forget_settled(self.ledger.read_positions(self.book))
         return {ticker: held * self.awaited.get(ticker, 1.0) for ticker, held in positions.items()}
 
     def list_ratios(self, session: date) -> dict[str, float]:
@@ -134,13 +134,13 @@ class SplitBook:
         the source of the bars knows none of them, or another ratio.
         """
         begins = datetime.combine(session, datetime.min.time(), UTC)
-        rows = self.ledger.fills(self.book, begins, begins + _DAY).filter(client_order_id=ACTION)
+        rows = self.ledger.read_fills(self.book, begins, begins + _DAY).filter(client_order_id=ACTION)
         return _find_ratios(rows)
 
     def _list_booked(self, session: date) -> dict[str, float]:
         """Return by ticker what the splits that are booked in `session` made of an old share."""
         begins = datetime.combine(session, datetime.min.time(), UTC)
-        rows = self.ledger.fills(self.book, begins - _DAY, begins + 2 * _DAY).filter(client_order_id=SPLIT)
+        rows = self.ledger.read_fills(self.book, begins - _DAY, begins + 2 * _DAY).filter(client_order_id=SPLIT)
         own = rows.filter(pl.col("fill_id").str.contains(f"-{session:%Y%m%d}-{self.book}-", literal=True))
         return self.list_by_broker(session) | _find_ratios(own)
 

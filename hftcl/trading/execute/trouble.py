@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from hftcl.formats import clock_time
+from hftcl.formats import format_clock
 from hftcl.trading.brokers.refusals import BY_CODE, OTHER, Refusal
 
 CALM: Final = timedelta(minutes=10)
@@ -48,7 +48,7 @@ class Outages:
         """Note that all is well; return what to note of an outage that is over with this, "" for nothing."""
         if self._last is None or self._since is None or now - self._last <= CALM:
             return ""
-        first, last = clock_time(self._since), clock_time(self._last)
+        first, last = format_clock(self._since), format_clock(self._last)
         text = f"it answers again; {self.count} calls failed from {first} to {last} UTC"
         self._last = self._since = None
         return text
@@ -94,10 +94,10 @@ class Refusals:
         """Say what was refused, how often, and what to do."""
         parts = [f"{count} x {code} ({BY_CODE.get(code, OTHER).meaning})" for code, count in self._row.most_common()]
         code, _ = self._row.most_common(1)[0]
-        return f"{self._row.total()} orders in a row were refused: {', '.join(parts)}. {remedy_of(code)}"
+        return f"{self._row.total()} orders in a row were refused: {', '.join(parts)}. {find_remedy(code)}"
 
 
-def remedy_of(code: str) -> str:
+def find_remedy(code: str) -> str:
     """Return what a person may do about refusals of that code."""
     return BY_CODE.get(code, OTHER).remedy
 

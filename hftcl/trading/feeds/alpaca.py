@@ -63,7 +63,7 @@ class _AlpacaSpeech:
     def hear(self, message: dict[str, Any], tickers: tuple[str, ...]) -> Reaction:
         kind = message.get("T")
         if kind in _BARS:
-            return Reaction(row=_bar(message, self._columns))
+            return Reaction(row=_build_bar(message, self._columns))
         if kind == "success" and message.get("msg") == "connected":
             words = {"action": "auth", "key": self._keys.ident.value, "secret": self._keys.secret.value}
             return Reaction(send=(words,))
@@ -109,7 +109,7 @@ def _read_halt(message: dict[str, Any], redact: Callable[[str], str]) -> Halt | 
     return Halt(ticker=str(message.get("S", "")), at=at, why=why if code in _HALTED else "")
 
 
-def _bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:
+def _build_bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:
     """Return a bar of the service as a row of RAW_SCHEMA and the columns; what is no number or stamp is null."""
     names = ("o", "h", "l", "c", "v", *(FURTHER[name] for name in columns))
     return str(message.get("S", "")), stamp(message.get("t")), *(parse_figure(message.get(name)) for name in names)
@@ -147,7 +147,7 @@ class AlpacaFeed(WebsocketFeed):
         )
 
 
-def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+def build_alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
     """Return the feed. extended: whether extended hours are traded, asked at each session.
 
     Raises ConfigError where a key is missing.
@@ -158,7 +158,7 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
     # Bars of another source lie in the usual place: each would throw the other's away.
     shared = settings.market.source == source.name
     home = Home.of(settings)
-    store = BarStore(home.bars if shared else home.feed_bars(source.name), source, calendar)
+    store = BarStore(home.bars if shared else home.locate_feed_bars(source.name), source, calendar)
     service = DataService(settings, keys, timeout_s=min(settings.alpaca.timeout_s, _TIMEOUT_S), sleep=sleep)
 
     def backfill(tickers: tuple[str, ...], first: datetime, last: datetime) -> list[RawBar]:
@@ -166,7 +166,7 @@ def alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], b
         for place in range(0, len(tickers), _MOST_SYMBOLS):
             part = list(tickers[place : place + _MOST_SYMBOLS])
             for ticker, bars in ask_bars(service, settings.alpaca.data_feed, part, first, last).items():
-                rows += [_bar({**bar, "S": ticker}, source.columns) for bar in bars]
+                rows += [_build_bar({**bar, "S": ticker}, source.columns) for bar in bars]
         return rows
 
     url = f"{settings.alpaca.stream_url.rstrip('/')}/{settings.alpaca.data_feed}"

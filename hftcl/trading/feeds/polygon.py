@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from hftcl.config import secret
+from hftcl.config import read_secret
 from hftcl.errors import SourceError
 from hftcl.events import OnEvent
 from hftcl.home import Home
@@ -36,17 +36,19 @@ _AT_ONCE: Final = 8
 def rest_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
     """Return the feed `polygon-rest`; see `FeedFactory`."""
     stop = threading.Event()
-    begin = _beginning(settings, calendar, extended, on_event, stop)
+    begin = _build_beginning(settings, calendar, extended, on_event, stop)
     require_pace(settings)
     columns = choose_columns(settings.market.columns, tuple(FURTHER), f"the feed {PolygonRestFeed.name!r}")
     return PolygonRestFeed(begin, _build_rest(settings, stop)[0], stop, columns=columns)
 
 
-def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:
+def build_websocket_feed(
+    settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent
+) -> Feed:
     """Return the feed `polygon-websocket`; see `FeedFactory`."""
     columns = choose_columns(settings.market.columns, DELIVERED, f"the feed {PolygonWebsocketFeed.name!r}")
     stop = threading.Event()
-    begin = _beginning(settings, calendar, extended, on_event, stop)
+    begin = _build_beginning(settings, calendar, extended, on_event, stop)
     rest, key = _build_rest(settings, stop)
     return PolygonWebsocketFeed(
         begin,
@@ -60,7 +62,7 @@ def websocket_feed(settings: Settings, calendar: Calendar, extended: Callable[[]
     )
 
 
-def _beginning(
+def _build_beginning(
     settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent, stop: threading.Event
 ) -> Callable[[Hours, datetime], Morning]:
     """Return what prepares a session; its waits end when `stop` is set. Raises ConfigError where there is no key."""
@@ -68,13 +70,13 @@ def _beginning(
     # Bars of another source lie in the usual place: each would throw the other's away.
     home = Home.of(settings)
     shared = settings.market.source == source.name
-    store = BarStore(home.bars if shared else home.feed_bars(source.name), source, calendar)
+    store = BarStore(home.bars if shared else home.locate_feed_bars(source.name), source, calendar)
     return prepare_sessions(store, source, calendar, settings.market, extended, on_event)
 
 
 def _build_rest(settings: Settings, stop: threading.Event) -> tuple[Rest, Key]:
     """Return the service, whose waits end when `stop` is set, and the key; the calls count with those of the source."""
-    keys = {name: (secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
+    keys = {name: (read_secret(name, settings, os.environ) or "").strip() for name in KEY_VARIABLES}
     name = next(name for name, value in keys.items() if value)
     key = Key(name, keys[name])
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from hftcl.errors import ConfigError, SourceError
-from hftcl.formats import clock_time, count, name_some
+from hftcl.formats import count, format_clock, name_some
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.polygon_bars import FURTHER
@@ -142,7 +142,7 @@ def fetch_minutes(
     begin, end = (int(at.timestamp() * 1000) for at in (first, last))
     path = f"/v2/aggs/ticker/{quote_ticker(ticker)}/range/1/minute/{begin}/{end}"
     query = {"adjusted": "false", "sort": "asc", "limit": "50000"}
-    page = rest.get(path, query, f"the minutes {clock_time(first)} to {clock_time(last)} UTC of {ticker}")
+    page = rest.get(path, query, f"the minutes {format_clock(first)} to {format_clock(last)} UTC of {ticker}")
     rows = page.get("results") or []
     if page.get("ticker", ticker) != ticker or not isinstance(rows, list):
         raise SourceError(f"Polygon answered {ticker} with something else. The minutes are not used; they come later.")

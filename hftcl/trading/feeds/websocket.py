@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from hftcl.errors import SourceError
-from hftcl.formats import clock_time
+from hftcl.formats import format_clock
 from hftcl.market.bars import MINUTE
 from hftcl.market.hours import Hours
 from hftcl.market.sources.vendor_time import VendorTime
@@ -201,7 +201,7 @@ class WebsocketFeed:
         if self._filling is None:
             self._filling = lost, self._filler.submit(self._backfill, self._tickers, lost, minute)
         elif lost < minute:
-            self._still_lost(lost)  # another gap: asked for when this one is filled
+            self._note_lost(lost)  # another gap: asked for when this one is filled
         since, future = self._filling
         done, _ = wait([future], timeout=_PATIENCE_S)
         if not done:
@@ -211,16 +211,16 @@ class WebsocketFeed:
             return future.result(0)
         except SourceError as error:
             log.warning("the gap was not filled from=%s error=%s", since.isoformat(), error)
-            self._still_lost(since)
+            self._note_lost(since)
             return []
 
     def _look_again(self, rows: list[RawBar], minute: datetime) -> None:
         """Have a gap's newest minute asked for once more, where no bar of it came: REST may not know them yet."""
         if self._filling is None and self._again != minute - MINUTE and all(row[1] != minute for row in rows):
             self._again = minute  # once: it may be a minute without a trade
-            self._still_lost(minute)
+            self._note_lost(minute)
 
-    def _still_lost(self, since: datetime) -> None:
+    def _note_lost(self, since: datetime) -> None:
         with self._lock:
             self._lost = min(self._lost or since, since)
 
@@ -237,7 +237,7 @@ class WebsocketFeed:
             if self._delayed:
                 return "the plan of the key delivers delayed bars; nothing is traded on them"
             halts = [
-                f"{name} is halted since {clock_time(halt.at)} UTC: {halt.why}" for name, halt in self._halts.items()
+                f"{name} is halted since {format_clock(halt.at)} UTC: {halt.why}" for name, halt in self._halts.items()
             ]
             said = "; ".join([*([f"the service says: {self._complaint}"] if self._complaint else []), *halts])
             if not self._fault:
@@ -313,7 +313,7 @@ class WebsocketFeed:
                     text = socket.recv(timeout=0.5)
                 except TimeoutError:
                     continue
-                for message in _messages(text):
+                for message in _parse_messages(text):
                     self._react(socket, self._speech.hear(message, self._tickers))
             with contextlib.suppress(OSError):
                 socket.close()
@@ -351,7 +351,7 @@ class WebsocketFeed:
             (self._delayed.add if late_s > _DELAY_S else self._delayed.discard)(ticker)
 
 
-def _messages(text: str | bytes) -> list[dict[str, Any]]:
+def _parse_messages(text: str | bytes) -> list[dict[str, Any]]:
     """Return the messages of a frame; what is not JSON of that form holds none."""
     try:
         found = json.loads(text)

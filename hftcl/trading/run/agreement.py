@@ -20,7 +20,7 @@ from hftcl.trading.run import STAGE
 from hftcl.trading.run.present import Present
 from hftcl.trading.run.session_loop import Loop
 from hftcl.trading.run.splits import DueSplits, SplitWatch
-from hftcl.trading.run.wiring import trades_extended
+from hftcl.trading.run.wiring import is_trading_extended
 
 _TRIES: Final = 5
 """How often in a row activities may fail to be told before what they might explain is taken for unexplained: in a
@@ -73,7 +73,9 @@ def _build_settler(
         if isinstance(broker, SplitsShares):  # it hears of splits from the bot
             return False
         try:
-            hours = find_next_hours(calendar, loop.clock.now(), extended_hours=trades_extended(settings, loop.serving))
+            hours = find_next_hours(
+                calendar, loop.clock.now(), extended_hours=is_trading_extended(settings, loop.serving)
+            )
         except HorizonError:
             return False
         desk, now = loop.bot.production.desk, loop.clock.now()

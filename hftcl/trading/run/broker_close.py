@@ -69,10 +69,10 @@ def wait_for_account(broker: Broker, clock: Clock, hours: Hours | None) -> Accou
         except BrokerError:
             if clock.now() >= until:
                 raise
-            clock.wait_until(_next_minute(clock.now()))
+            clock.wait_until(_find_next_minute(clock.now()))
 
 
-def _next_minute(now: datetime) -> datetime:
+def _find_next_minute(now: datetime) -> datetime:
     return now.replace(second=0, microsecond=0) + MINUTE
 
 
@@ -113,7 +113,7 @@ class BrokerClose:
             if not (problem or self._left or self._to_cancel or self._unheard) or clock.now() >= until:
                 return self._conclude(problem)
             # an order without an answer has arrived in the minute after the next, or never will
-            clock.wait_until(_next_minute(now) + (MINUTE if self._unheard else timedelta()))
+            clock.wait_until(_find_next_minute(now) + (MINUTE if self._unheard else timedelta()))
 
     @property
     def _left(self) -> list[str]:

@@ -10,7 +10,7 @@ from hftcl.events import Event, Level
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Account, Broker, traits_of
+from hftcl.trading.brokers import Account, Broker, read_traits
 from hftcl.trading.decide.bot import KILL_SWITCH
 from hftcl.trading.execute.patience import Look, PatientBroker
 from hftcl.trading.run import STAGE
@@ -34,7 +34,7 @@ class Around:
         """Return whether not to wait any longer."""
         if self.loop is not None:
             return self.loop.look_around()
-        self.present.service.alive()
+        self.present.service.tell_alive()
         reason = self.present.controls.read_halt()
         if reason:
             self.ledger.latch(KILL_SWITCH, reason, self.present.clock.now())
@@ -42,9 +42,9 @@ class Around:
         return self.present.controls.stop
 
 
-def patient(broker: Broker, look: Look, settings: Settings) -> Broker:
+def make_patient(broker: Broker, look: Look, settings: Settings) -> Broker:
     """Return `broker`; one whose calls travel so that they are waited for while the bot looks around."""
-    if not traits_of(broker).remote:
+    if not read_traits(broker).remote:
         return broker
     return PatientBroker(broker, look, settings.alpaca.timeout_s + _SPARE_S)
 

@@ -4,12 +4,12 @@ The bot itself never reads a clock: it is handed `now`.
 """
 
 import os
-import select
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from hftcl.market.sources.vendor_time import LEAST_SET_S, read_steady_clock
+from hftcl.waiting import wait_until_readable
 
 _GLANCE_S = 1.0  # how long a clock that was put, or a switched-off bot, can stay unnoticed
 
@@ -53,10 +53,8 @@ class SystemClock:
     def wait_until(self, moment: datetime) -> bool:
         """Wait at most a second; return whether `moment` has come."""
         left = (moment - self.now()).total_seconds()
-        if left > 0:
-            ready, _, _ = select.select([self._read], [], [], min(left, _GLANCE_S))
-            if ready:
-                os.read(self._read, 4096)
+        if left > 0 and wait_until_readable(self._read, min(left, _GLANCE_S)):
+            os.read(self._read, 4096)
         return self.now() >= moment
 
     def was_set(self) -> bool:

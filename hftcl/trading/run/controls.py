@@ -15,7 +15,7 @@ class Controls:
     look: bool = False
     halt: bool = False
 
-    def urgent(self) -> bool:
+    def is_urgent(self) -> bool:
         """Whether a person wants something that nothing may be waited for: a stop, or the kill switch."""
         return self.stop or bool(self.read_halt())
 

@@ -34,7 +34,7 @@ def require_same_account(ledger: Ledger, settings: Settings, broker: Broker, acc
     account_id: what the broker calls the account, "" where it has not been asked or has but one. Fills and profits of a
     ledger mean nothing in another account, and every target and limit is a share of its capital.
     """
-    meta, path = ledger.meta(), ledger.path
+    meta, path = ledger.open_meta(), ledger.path
     remedy = (
         f"Close what it holds, then move {path} away with its -wal and -shm files and the folder decisions: the next "
         "start begins a new one. `hftcl report` reads the old one where it is moved back."

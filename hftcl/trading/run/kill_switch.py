@@ -109,7 +109,7 @@ def flatten(settings: Settings, *, clock: Clock, reason: str, on_event: OnEvent 
                 with Ledger(home.ledger) as ledger:
                     return _flatten_without_bot(settings, home, ledger, clock, reason, on_event)
             except (IntegrityError, StorageError, NewerVersionError) as error:
-                return _without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
+                return _halt_without_ledger(settings, home, clock, f"The ledger cannot be had ({error}).")
     except LockHeldError:
         text = f"the bot that runs closes everything; waiting at most {WAIT.total_seconds():.0f} s for it"
         on_event(Event(STAGE, text=text, level=Level.NOTE))
@@ -141,7 +141,7 @@ def _flatten_with_bot(home: Home, clock: Clock) -> HaltReport:
     while clock.now() < until:
         with LedgerReader(home.ledger) as ledger:
             latched = ledger.is_latched(KILL_SWITCH)
-            positions, working = ledger.positions(), ledger.working_orders()
+            positions, working = ledger.read_positions(), ledger.read_working_orders()
             if latched and not positions and not working:
                 break
         clock.wait_until(min(until, clock.now() + timedelta(seconds=1)))
@@ -200,10 +200,10 @@ def _close_what_is_held(
             account = wait_for_account(broker, clock, hours)
             require_same_account(ledger, settings, broker, account.account_id)
             why = f"Ledger and broker could not be compared ({error})."
-            return _close_at_broker(settings, broker, clock, _ours(settings, ledger), why)
+            return _close_at_broker(settings, broker, clock, _list_ours(settings, ledger), why)
         if not report.agrees:
             why = f"Ledger and broker do not agree: {report.text}."
-            return _close_at_broker(settings, broker, clock, _ours(settings, ledger), why)
+            return _close_at_broker(settings, broker, clock, _list_ours(settings, ledger), why)
         sent = _close_all(settings, ledger, broker, clock)
         return _report_without_bot(settings, ledger, sent, is_open=hours is not None)
     except ConfigError as error:  # the account may be another one
@@ -211,15 +211,15 @@ def _close_what_is_held(
             halted=True,
             by_bot=False,
             orders=0,
-            positions=ledger.positions(),
+            positions=ledger.read_positions(),
             note=f"Trading is halted, but nothing was sent: {error}",
             shortfall=f"Not everything is closed. Nothing was sent: {error}",
         )
 
 
 def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, *, is_open: bool) -> HaltReport:
-    positions, foreign = ledger.positions(), _list_foreign(settings, ledger)
-    working = ledger.working_orders()
+    positions, foreign = ledger.read_positions(), _list_foreign(settings, ledger)
+    working = ledger.read_working_orders()
     if not positions:
         note = "Nothing is held."
     elif sent.orders or sent.text:
@@ -246,7 +246,7 @@ def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, 
     )
 
 
-def _without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
+def _halt_without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
     broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
     try:
         return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist), why)
@@ -254,15 +254,15 @@ def _without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> H
         broker.close()
 
 
-def _ours(settings: Settings, ledger: Ledger) -> frozenset[str]:
+def _list_ours(settings: Settings, ledger: Ledger) -> frozenset[str]:
     """Return the tickers that are the bot's: those of the watchlist that no other trades, and what it holds."""
-    held = ledger.positions().keys()
-    return frozenset(settings.market.watchlist) - ledger.positions("foreign").keys() | held
+    held = ledger.read_positions().keys()
+    return frozenset(settings.market.watchlist) - ledger.read_positions("foreign").keys() | held
 
 
 def _list_foreign(settings: Settings, ledger: Ledger) -> dict[str, float]:
     """Return the shares by ticker that others traded, and of which it is not said yet whose they are."""
-    foreign = ledger.positions("foreign")
+    foreign = ledger.read_positions("foreign")
     return {ticker: shares for ticker, shares in foreign.items() if ticker not in spell(settings.trade.hands_off)}
 
 
@@ -323,7 +323,7 @@ def _close_all(settings: Settings, ledger: Ledger, broker: Broker, clock: Clock)
         refused |= {row.ticker: f"{row.ticker}: {row.reason}" for row in rows if row.state in ("rejected", "refused")}
         # one that never left is canceled, to be sent with the next minute; one without an answer is as it was
         left = tuple(sorted(row.ticker for row in rows if row.state in ("canceled", "intended")))
-        unheard = tuple(sorted({row.ticker for row in ledger.working_orders() if row.state == "intended"}))
+        unheard = tuple(sorted({row.ticker for row in ledger.read_working_orders() if row.state == "intended"}))
         if not (left or unheard) or clock.now() >= until:
             break
         clock.wait_until(clock.now().replace(second=0, microsecond=0) + MINUTE)
@@ -334,7 +334,7 @@ def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tupl
     """Take what has filled, and send the orders that close the rest; return them as they were decided."""
     closes = read_closes_before(desk.ledger, hours, desk.splits.list_ratios(hours.session))
     costs = desk.ledger.read_account().average_price
-    prices = {order.ticker: order.reference_price for order in desk.ledger.working_orders()}
+    prices = {order.ticker: order.reference_price for order in desk.ledger.read_working_orders()}
     prices |= costs | closes | _ask_marks(broker)
     context = MinuteContext(
         session=hours.session,
@@ -342,7 +342,7 @@ def _close_once(desk: Desk, broker: Broker, hours: Hours, now: datetime) -> tupl
         now=now,
         prices=prices,
         ages={},
-        minutes_to_close=hours.minutes_to_close(now),
+        minutes_to_close=hours.count_minutes_to_close(now),
     )
     before = prices | read_exchanged_closes(desk.ledger) | closes
     desk.open(hours.session, hours.begins, prices, before)  # the day's loss counts from the close before
@@ -386,8 +386,8 @@ def clear(settings: Settings, *, by: str, now: datetime) -> ClearReport:
     if not home.ledger.exists():
         return ClearReport(cleared=(), file=has_file)
     with Ledger(home.ledger) as ledger:
-        cleared = tuple(latch.name for latch in ledger.latches() if ledger.clear(latch.name, by, now))
-        meta, foreign = ledger.meta(), _list_foreign(settings, ledger)
+        cleared = tuple(latch.name for latch in ledger.read_latches() if ledger.clear(latch.name, by, now))
+        meta, foreign = ledger.open_meta(), _list_foreign(settings, ledger)
         if Code.DRAWDOWN in cleared:
             ledger.set_meta(**{Fact.DRAWDOWN_FROM: meta.read_open("production")[0]})
         if meta.get(BARRED):

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.alerts import Alert, Kind
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.errors import BrokerError, LockHeldError, NoDataError, SourceError, WaitEndedError
 from hftcl.events import Event, Level, OnEvent, keep_from_ending
-from hftcl.formats import clock_time, moment, span
+from hftcl.formats import format_clock, format_moment, span
 from hftcl.home import Home
 from hftcl.ledger import rows
 from hftcl.ledger.writer import Ledger
@@ -25,7 +25,7 @@ from hftcl.trading.feeds import Feed, require_columns
 from hftcl.trading.feeds.context import watch_context
 from hftcl.trading.run import STAGE
 from hftcl.trading.run.agreement import build_agreement, find_splits
-from hftcl.trading.run.broker_start import Around, await_account, compare_at_start, patient, tell_flags
+from hftcl.trading.run.broker_start import Around, await_account, compare_at_start, make_patient, tell_flags
 from hftcl.trading.run.guards import require_agreement_on_money, require_hours, require_same_account
 from hftcl.trading.run.present import Present
 from hftcl.trading.run.reserve import Reserve
@@ -35,10 +35,10 @@ from hftcl.trading.run.trade_report import MinuteCount, TradeReport, build_repor
 from hftcl.trading.run.wiring import (
     Parts,
     assemble,
+    find_home,
     hold_lock,
-    home_of,
+    is_trading_extended,
     open_shadow,
-    trades_extended,
     watch_production,
 )
 
@@ -59,7 +59,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     home, present = Home.of(settings), replace(present, on_event=keep_from_ending(present.on_event))
     with hold_lock(home, "bot"), Ledger(home.ledger) as ledger:
         around = Around(ledger, present)
-        broker = patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)
+        broker = make_patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)
         feed: Feed | None = None
         try:
             require_agreement_on_money(settings, broker, real_money=real_money, synthetic=source.synthetic)
@@ -70,12 +70,12 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
                 return report_no_begin(ledger, broker, present.clock.now())
             require_same_account(ledger, settings, broker, account.account_id)
             tell_flags(account, broker, ledger, present)
-            features = our_features(settings)
+            features = list_our_features(settings)
             hours = None if broker.extended_hours else False
             market = MarketKind(calendar=calendar.name, synthetic=source.synthetic, extended_hours=hours)
             serving = watch_production(settings, market, features)
             shadow = open_shadow(settings, home, ledger, broker, features)
-            feed = present.feed(calendar, lambda: trades_extended(settings, serving), _build_listener(present))
+            feed = present.feed(calendar, lambda: is_trading_extended(settings, serving), _build_listener(present))
             require_columns(feed, settings)
             feed = watch_context(feed, settings, list_columns(features.table))
             count = MinuteCount()
@@ -104,7 +104,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             note = _run(loop, settings, present, calendar, broker, count if once else None)
             return build_report(loop, count, note)
         finally:
-            present.service.stopping()
+            present.service.tell_stopping()
             if feed is not None:
                 feed.close()  # else a call that waits keeps the process from its end
             broker.close()
@@ -114,7 +114,7 @@ def _give_the_present(
     loop: Loop, settings: Settings, present: Present, source: BarSource, calendar: Calendar, broker: Broker
 ) -> None:
     """Give `loop` what a replay has no need of: a watchdog, patience, room on the disk, splits, a real broker."""
-    loop.alive, loop.patiently, loop.reserve = present.service.alive, wait_for, Reserve(home_of(settings))
+    loop.alive, loop.patiently, loop.reserve = present.service.tell_alive, wait_for, Reserve(find_home(settings))
     watch = SplitWatch(loop.ledger, lambda ticker: wait_for(lambda: source.splits(ticker), loop.look_around))
     loop.splits = lambda session: find_splits(loop, watch, session)
     loop.note_splits = lambda: watch.note(loop.bot.production.desk.splits.awaited)
@@ -127,7 +127,7 @@ def _build_listener(present: Present) -> OnEvent:
     """Return who hears of the feed: to collect a month at five calls a minute takes longer than a watchdog waits."""
 
     def hear(event: Event) -> None:
-        present.service.alive()
+        present.service.tell_alive()
         present.on_event(event)
 
     return hear
@@ -148,24 +148,26 @@ def _run(
     loop.compare_clocks()
     loop.ledger.write_event(rows.LedgerEvent(at=clock.now(), kind="started", text=f"{broker.name}, process started"))
     loop.look_if_due()
-    present.service.ready()
+    present.service.tell_ready()
     try:
         while not controls.stop:
             try:
-                hours = find_next_hours(calendar, clock.now(), extended_hours=trades_extended(settings, loop.serving))
+                hours = find_next_hours(
+                    calendar, clock.now(), extended_hours=is_trading_extended(settings, loop.serving)
+                )
             except HorizonError as error:
                 note = _wait_without_calendar(loop, present, error)
                 if once:
                     return note
                 continue
             if once and clock.now() < hours.begins:
-                return f"The market is closed; session {hours.session} begins at {moment(hours.begins)} UTC."
+                return f"The market is closed; session {hours.session} begins at {format_moment(hours.begins)} UTC."
             _tell_wait(loop, settings, present, broker, hours)
             if not loop.wait_until(hours.begins - LEAD):
                 continue  # by the clock as it was put, another session may be the next
             if controls.stop:
                 break
-            present.service.status(f"trading session {hours.session}")
+            present.service.tell_status(f"trading session {hours.session}")
             has_traded = _trade_session(loop, hours, clock.now(), once=once)
             if count is not None and has_traded and not controls.stop:
                 return f"{'One' if count.minutes else 'No'} minute of session {hours.session} was decided."
@@ -181,9 +183,9 @@ def _tell_wait(loop: Loop, settings: Settings, present: Present, broker: Broker,
     model = f"model {in_use.model_id}" if in_use else "no model"
     who = f"{money}, {model}, broker {broker.name}, feed {settings.trade.feed}"
     if now < hours.begins - LEAD:
-        when = f"session {hours.session} begins at {moment(hours.begins)} UTC, in {span(hours.begins - now)}"
+        when = f"session {hours.session} begins at {format_moment(hours.begins)} UTC, in {span(hours.begins - now)}"
         present.on_event(Event(STAGE, text=f"the market is closed; {when}; {who}", level=Level.NOTE))
-    present.service.status(f"waiting for session {hours.session}, {clock_time(hours.begins)} UTC; {who}")
+    present.service.tell_status(f"waiting for session {hours.session}, {format_clock(hours.begins)} UTC; {who}")
 
 
 def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> bool:
@@ -194,7 +196,7 @@ def _trade_session(loop: Loop, hours: Hours, now: datetime, *, once: bool) -> bo
     prepared, because source or broker fails or another process collects, is tried again.
     """
     newest = now.replace(second=0, microsecond=0) - MINUTE
-    minutes = hours.minutes(newest)
+    minutes = hours.list_minutes(newest)
     try:
         loop.compare()
         has_traded = loop.trade_session(hours, minutes[:1] if once else minutes)

@@ -12,7 +12,7 @@ from typing import Final
 
 from hftcl import sqlite
 from hftcl.alerts import Alert
-from hftcl.archive.artifact import our_features
+from hftcl.archive.artifact import list_our_features
 from hftcl.archive.fitness import MarketKind
 from hftcl.config.plugins import is_ours
 from hftcl.durable import convert_storage_faults, make_folder
@@ -26,7 +26,7 @@ from hftcl.market.hours import find_hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, open_source
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, find_broker, traits_of
+from hftcl.trading.brokers import Broker, find_broker, read_traits
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds.replay import StoredFeed
@@ -36,7 +36,7 @@ from hftcl.trading.run.controls import Controls
 from hftcl.trading.run.replay_report import ReplayReport, Tally, build_report
 from hftcl.trading.run.replay_window import ReplayWindow, collect_window, is_unseen, parse_span
 from hftcl.trading.run.session_loop import Loop
-from hftcl.trading.run.wiring import Parts, assemble, hold_lock, home_of, open_shadow, watch_production
+from hftcl.trading.run.wiring import Parts, assemble, find_home, hold_lock, open_shadow, watch_production
 
 REHEARSAL: Final = "strict-paper"
 
@@ -62,7 +62,7 @@ def replay(
     began = stopwatch()
     first, last = parse_span(span)
     source, calendar = open_source(settings), Calendar(settings.market.calendar)
-    features = our_features(settings)
+    features = list_our_features(settings)
     market = MarketKind(calendar=calendar.name, synthetic=source.synthetic)
     serving = watch_production(settings, market, features)
     look = serving.look(now)
@@ -71,7 +71,7 @@ def replay(
     window = collect_window(settings, serving.in_use, source, calendar, first, last, now, on_event, features)
     seen = not is_unseen(serving.in_use, calendar, window.days[0], settings.exam.embargo_sessions)
     _warn(serving, window, seen=seen, on_event=on_event)
-    home = Home.replay(home_of(settings))
+    home = Home.replay(find_home(settings))
     with hold_lock(home, "replay"):
         loop, tally = _empty_and_assemble(
             settings, home, serving, window, source, controls, on_event, on_alert, rehearse=rehearse
@@ -153,7 +153,7 @@ def _open_broker(settings: Settings, home: Home, *, rehearse: bool) -> Broker:
     """
     name = settings.trade.broker
     configured = None if rehearse or is_ours(name) else find_broker(name)
-    if configured is None or not traits_of(configured).replays:
+    if configured is None or not read_traits(configured).replays:
         return find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
     with convert_storage_faults("emptying the folder of the broker"):
         if home.plugin_broker.exists():
@@ -177,7 +177,7 @@ def _play(
         on_event(Event(STAGE, done, len(window.days), str(day)))
         hours = find_hours(calendar, day, extended_hours=extended)
         loop.wait_until(hours.begins)
-        loop.trade_session(hours, hours.minutes(hours.begins))
+        loop.trade_session(hours, hours.list_minutes(hours.begins))
         tally.count_session(loop.ledger, hours.begins, hours.ends)
         if loop.controls.stop:
             return

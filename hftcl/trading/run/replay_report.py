@@ -15,7 +15,7 @@ from hftcl.errors import BrokerError
 from hftcl.ledger.account import SAME
 from hftcl.ledger.writer import Ledger
 from hftcl.market.sources import BarSource
-from hftcl.strategy.positions import positions_sha256
+from hftcl.strategy.positions import hash_positions
 from hftcl.trading.decide.bot import CLEAR, Minute
 from hftcl.trading.run.replay_window import ReplayWindow
 from hftcl.trading.run.session_loop import Loop
@@ -116,7 +116,7 @@ class Tally:
 
     def count_session(self, ledger: Ledger, first: datetime, last: datetime) -> None:
         """Count what was decided on the minutes from `first` to `last`, UTC."""
-        made = ledger.decisions("production", first, last)
+        made = ledger.read_decisions("production", first, last)
         self.codes.update(made["code"].to_list())
         self.positions.append(made.select("ticker", "ts", pl.col("target").alias("position")).drop_nulls())
 
@@ -126,9 +126,9 @@ def build_report(
 ) -> ReplayReport:
     """Return what `loop` did on the bars of `window`; `seconds`: how long it took."""
     ledger, capital = loop.ledger, loop.bot.production.desk.capital
-    by_session = compute_pnl_by_session(ledger.equity(), window.days, capital)
-    orders, in_use = ledger.orders(), loop.serving.in_use
-    latches = ledger.latches()
+    by_session = compute_pnl_by_session(ledger.read_equity(), window.days, capital)
+    orders, in_use = ledger.read_orders(), loop.serving.in_use
+    latches = ledger.read_latches()
     return ReplayReport(
         model_id=in_use.model_id if in_use else "",
         from_=window.days[0],
@@ -142,11 +142,11 @@ def build_report(
         edge=loop.serving.edge,
         decisions=sum(tally.codes.values()),
         orders=orders.filter(pl.col("state") != "refused").height,
-        fills=ledger.fills_by_order().height,
+        fills=ledger.read_fills_by_order().height,
         reloads=loop.reloads,
         pnl=float(sum(by_session.values())),
         pnl_by_session=by_session,
-        positions_sha256=positions_sha256(pl.concat(tally.positions)),
+        positions_sha256=hash_positions(pl.concat(tally.positions)),
         latency_ms=compute_percentiles(tally.latencies),
         refusals=ledger.count_refusals(),
         codes=dict(sorted(tally.codes.items())),
@@ -154,14 +154,14 @@ def build_report(
         halted="; ".join(f"{latch.name}: {latch.reason}" for latch in latches) or None,
         broker=loop.bot.production.desk.broker.name,
         alerts=tuple(tally.alerts.values()),
-        apart=_apart(loop),
+        apart=_list_differences(loop),
         seconds=seconds,
     )
 
 
-def _apart(loop: Loop) -> dict[str, float]:
+def _list_differences(loop: Loop) -> dict[str, float]:
     """Return the shares by which the broker holds more than the ledger, without those of none."""
-    broker, in_ledger = loop.bot.production.desk.broker, loop.ledger.positions()
+    broker, in_ledger = loop.bot.production.desk.broker, loop.ledger.read_positions()
     for _ in range(_LAST_LOOKS):
         try:
             at_broker = broker.account().positions

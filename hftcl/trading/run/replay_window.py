@@ -65,7 +65,7 @@ def collect_window(
         raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {extent}.")
     if whole < last:
         on_event(Event(STAGE, text=f"the bars end on {whole}, before {last}; so does the replay", level=Level.WARNING))
-    table = calendar.sessions(first, min(last, whole))
+    table = calendar.list_sessions(first, min(last, whole))
     if table.is_empty():
         raise NoDataError(f"There is no session from {first} to {last} in the calendar {calendar.name}.")
     days = tuple(table["session"].to_list())

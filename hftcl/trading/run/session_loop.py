@@ -50,7 +50,7 @@ class Patiently(Protocol):
         ...
 
 
-def _at_once(call: Callable[[], _T], look: LookAround) -> _T:
+def _call_at_once(call: Callable[[], _T], look: LookAround) -> _T:
     return call()
 
 
@@ -73,7 +73,7 @@ class Loop:
     """Make ledger and broker agree, and say whether they do; in a replay the account is the bot's alone."""
     alive: Callable[[], None] = lambda: None
     """Called whenever the loop has looked around: at least each second while it waits."""
-    patiently: Patiently = _at_once
+    patiently: Patiently = _call_at_once
     """Does what takes long, and looks around meanwhile; at once in a replay."""
     splits: Callable[[date], DueSplits] = lambda _: {}
     """(session) -> the splits that what is held has not met yet."""
@@ -112,7 +112,7 @@ class Loop:
         self.compare_clocks()
         self._look_at_disk()
         self._models.choose_shadow(self.shadow, self.clock.now())
-        if self.patiently is not _at_once:
+        if self.patiently is not _call_at_once:
             self.stand_by(hours)  # bars may take long to collect, and the kill switch does not wait for them
         # what ended before the first of them is history; the first itself is decided on, be it just over
         known_at = min(first, self.clock.now())
@@ -163,7 +163,7 @@ class Loop:
         if not hours.begins <= now < hours.ends:
             return
         self.bot.stand_by(hours)
-        if self.ledger.latches():
+        if self.ledger.read_latches():
             self.bot.flatten(now)
         else:
             self.bot.close_if_late(now)
@@ -230,7 +230,7 @@ class Loop:
 
     def _catch_up(self) -> None:
         """Compute again from corrected bars, the orders of the minute being out."""
-        if self.bot.correction_due():
+        if self.bot.is_correction_due():
 
             def look() -> bool:  # what has begun is finished: it takes seconds, and the kill switch acts meanwhile
                 self._glance()
@@ -269,7 +269,7 @@ class Loop:
 
     def _take_clearance(self) -> None:
         """Take what a person has cleared or handed over while the bot runs."""
-        meta, desk = self.ledger.meta(), self.bot.production.desk
+        meta, desk = self.ledger.open_meta(), self.bot.production.desk
         if meta.get(HANDED):
             desk.adopt_foreign(self.clock.now())
             self.ledger.set_meta(**{HANDED: ""})

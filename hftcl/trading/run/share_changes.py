@@ -59,13 +59,13 @@ class ShareChanges:
     def split_simulated(self) -> None:
         """Let a simulated broker, which hears of splits from the bot alone, do those that came since it ran."""
         if isinstance(self.broker, SplitsShares) and self.hours is not None and self.hours.begins <= self.now:
-            self._take_splits(self.hours, self.ledger.positions())
+            self._take_splits(self.hours, self.ledger.read_positions())
 
     def settle(self, at_broker: Mapping[str, float]) -> bool:
         """Book splits that the broker has done, and other actions of its own word; return whether it was any."""
         is_done = False
         if self.hours is not None and not isinstance(self.broker, SplitsShares):
-            held, foreign = self.ledger.positions(), self.ledger.positions("foreign")
+            held, foreign = self.ledger.read_positions(), self.ledger.read_positions("foreign")
             apart = {
                 ticker: at_broker.get(ticker, 0.0) - foreign.get(ticker, 0.0) - shares
                 for ticker, shares in held.items()
@@ -88,7 +88,7 @@ class ShareChanges:
 
     def _take_splits(self, hours: Hours, tickers: Collection[str]) -> None:
         """Take the splits of `tickers` that the ledger has not met."""
-        held = self.ledger.positions()
+        held = self.ledger.read_positions()
         if not tickers:
             return
         found = self._found = self._look_up(hours) if self._found is None else self._found
@@ -105,7 +105,7 @@ class ShareChanges:
         A real broker's shares are closed all the same. A simulated account waits longer: of the shares that are held
         there nothing but the source knows.
         """
-        held = sorted(self.ledger.positions())
+        held = sorted(self.ledger.read_positions())
         most_s = _MOST_SIMULATED_S if isinstance(self.broker, SplitsShares) else _MOST_S
         found: dict[str, tuple[Split, ...]] = {}
         faults: dict[str, str] = {}
@@ -136,7 +136,7 @@ class ShareChanges:
 
     def _tell_splits(self, before: Mapping[str, float]) -> None:
         """Note what became of what was held."""
-        after = self.ledger.positions()
+        after = self.ledger.read_positions()
         self.texts += [
             f"{ticker} was split: {held:g} shares became {after[ticker]:g}."
             for ticker, held in before.items()

@@ -38,7 +38,7 @@ class SplitWatch:
     def find(self, session: date) -> DueSplits:
         """Return what is due, as `find_due_splits`. Raises what `fetch` raises."""
         self._looked = None
-        if not self.ledger.meta().get(Fact.SPLITS_LOOKED_UP):  # else a session that is traded now would hide it
+        if not self.ledger.open_meta().get(Fact.SPLITS_LOOKED_UP):  # else a session that is traded now would hide it
             self.ledger.set_meta(**{Fact.SPLITS_LOOKED_UP: find_last(self.ledger).isoformat()})
         due = find_due_splits(self.ledger, self.fetch, session)
         self._looked = session
@@ -60,7 +60,7 @@ def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], ses
     since = find_last(ledger)
     if since >= session:
         return {}
-    held = {book: sorted(ledger.positions(book)) for book in _BOOKS}
+    held = {book: sorted(ledger.read_positions(book)) for book in _BOOKS}
     splits = {ticker: list(fetch(ticker)) for ticker in sorted({*held["production"], *held["shadow"]})}
     due: dict[BookName, dict[str, float]] = {}
     for book, tickers in held.items():
@@ -77,10 +77,12 @@ def find_due_splits(ledger: Ledger, fetch: Callable[[str], Iterable[Split]], ses
 
 def find_last(ledger: Ledger) -> date:
     """Return the session up to which splits are met; of a ledger that does not say, the last that was valued."""
-    meta = ledger.meta()
+    meta = ledger.open_meta()
     said = meta.get(Fact.SPLITS_LOOKED_UP)
     looked = (
-        [date.fromisoformat(said)] if said else [day for book in _BOOKS for day, _ in ledger.last_equities(book, 1)]
+        [date.fromisoformat(said)]
+        if said
+        else [day for book in _BOOKS for day, _ in ledger.read_last_equities(book, 1)]
     )
     by_older = [meta.get(name) for name in (Fact.SPLITS_PRODUCTION, Fact.SPLITS_SHADOW)]
     return max([*looked, *(date.fromisoformat(day) for day in by_older if day)], default=date.min)
@@ -88,7 +90,7 @@ def find_last(ledger: Ledger) -> date:
 
 def _find_action(ledger: Ledger, ticker: str) -> date | None:
     """Return the day of the newest split of `ticker` that was booked by the broker's word, None where none was."""
-    rows = ledger.fills("production").filter(ticker=ticker, client_order_id=ACTION)
+    rows = ledger.read_fills("production").filter(ticker=ticker, client_order_id=ACTION)
     days = (
         rows.group_by("ts").len().filter(pl.col("len") > 1)["ts"]
     )  # shares out and in; another action has one of both

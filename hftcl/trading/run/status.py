@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hftcl import sqlite
 from hftcl.archive.schema import find_fault
 from hftcl.durable import read_stamp
-from hftcl.formats import moment
+from hftcl.formats import format_moment
 from hftcl.home import Home
 from hftcl.ledger.meta import LedgerMeta
 from hftcl.ledger.reader import LedgerReader
@@ -96,13 +96,13 @@ class StatusReport(Value):
     books: tuple[BookStatus, ...]
 
 
-def status(settings: Settings) -> StatusReport:
+def read_status(settings: Settings) -> StatusReport:
     """Return what the bot of this home does or did last; of a replay where only that runs, or none ever traded.
 
     A registry that cannot be believed is its last error: a bot that runs keeps its model, one that starts finds none.
     """
     home = Home.of(settings)
-    report = status_at(choose_home(home.root))
+    report = read_status_at(choose_home(home.root))
     hands_off = spell(settings.trade.hands_off)
     known = {ticker: shares for ticker, shares in report.left_alone.items() if ticker not in hands_off}
     report = replace(report, left_alone=known)
@@ -128,20 +128,20 @@ def read_stamps(settings: Settings) -> tuple[object, ...]:
     return (*stamps, *(_find_holder(bot.lock) for bot in bots))
 
 
-def status_at(home: Home) -> StatusReport:
+def read_status_at(home: Home) -> StatusReport:
     """Return what the bot or the replay of these very files does or did last."""
     with LedgerReader(home.ledger) as ledger, ledger.snapshot():
         return _build_report(ledger, _find_holder(home.lock), home)
 
 
 def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusReport:
-    meta = ledger.meta()
-    latches = ledger.latches()
-    halted = "; ".join(f"{latch.name} since {moment(latch.since)} UTC: {latch.reason}" for latch in latches)
+    meta = ledger.open_meta()
+    latches = ledger.read_latches()
+    halted = "; ".join(f"{latch.name} since {format_moment(latch.since)} UTC: {latch.reason}" for latch in latches)
     if not halted and home.halt_file.exists():
         halted = f"the file {home.halt_file.name} exists"
-    heartbeat = meta.moment("heartbeat")
-    events = ledger.events(200)
+    heartbeat = meta.read_moment("heartbeat")
+    events = ledger.read_events(200)
     recent = [
         event
         for event in events
@@ -150,7 +150,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
     ]
     production = _build_book_status(ledger, "production", meta)
     shadow = _build_book_status(ledger, "shadow", meta)
-    last_bar, capital = meta.moment("last_bar"), meta.number("capital")
+    last_bar, capital = meta.read_moment("last_bar"), meta.number("capital")
     return StatusReport(
         running=pid is not None,
         mode=meta.get("mode"),
@@ -160,7 +160,7 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
         model_id=production.model_id,
         since=production.since,
         last_decision=ledger.find_last_decided(),
-        last_minute=meta.moment("minute"),
+        last_minute=meta.read_moment("minute"),
         data_lag_s=(heartbeat - last_bar).total_seconds() - 60 if heartbeat and last_bar else None,
         session=meta.read_open("production")[0] or None,
         positions=production.positions,
@@ -170,12 +170,12 @@ def _build_report(ledger: LedgerReader, pid: int | None, home: Home) -> StatusRe
         limits=_measure_limits(ledger, meta, production),
         halted=halted or None,
         reloads=meta.count("reloads"),
-        codes=ledger.codes("production", opened) if (opened := meta.moment("session_opened")) else {},
-        left_alone=dict(sorted((ledger.positions("foreign") | _read_numbers(meta, "disputed")).items())),
+        codes=ledger.count_codes("production", opened) if (opened := meta.read_moment("session_opened")) else {},
+        left_alone=dict(sorted((ledger.read_positions("foreign") | _read_numbers(meta, "disputed")).items())),
         awaited_splits=_read_numbers(meta, "awaited_splits"),
         barred=meta.get(BARRED, "").partition(" ")[2] or None,
         flatten_minutes=meta.number("flatten_minutes"),
-        errors=tuple(f"{moment(event.at)} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
+        errors=tuple(f"{format_moment(event.at)} UTC {event.text}" for event in recent[-_ERRORS_SHOWN:]),
         strange_months=ledger.list_strange_months(newest_only=True),
         books=(production, *([shadow] if shadow.model_id else [])),
     )
@@ -195,14 +195,14 @@ def _read_numbers(meta: LedgerMeta, name: str) -> dict[str, float]:
 def _build_book_status(ledger: LedgerReader, book: "BookName", meta: LedgerMeta) -> BookStatus:
     prefix = "" if book == "production" else "shadow_"
     day, at_open = meta.read_open(book)
-    newest = ledger.newest_equity(book)
-    opened = meta.moment("session_opened")
+    newest = ledger.read_newest_equity(book)
+    opened = meta.read_moment("session_opened")
     cost = ledger.measure_fills(book, opened) if opened else None
     return BookStatus(
         book=book,
         model_id=meta.get(f"{prefix}model_id"),
-        since=meta.moment(f"{prefix}model_since"),
-        positions=ledger.positions(book),
+        since=meta.read_moment(f"{prefix}model_since"),
+        positions=ledger.read_positions(book),
         pnl_today=_compute_earnings(newest, day, at_open),
         equity=newest.equity if newest is not None else None,
         orders=ledger.count_sent(book, opened) if opened else 0,
@@ -222,7 +222,7 @@ def _compute_earnings(newest: "EquityRow | None", day: str, at_open: float | Non
 
 
 def _measure_limits(ledger: LedgerReader, meta: LedgerMeta, production: BookStatus) -> dict[str, Usage]:
-    newest = ledger.newest_equity()
+    newest = ledger.read_newest_equity()
     used = {
         "gross": newest.gross if newest is not None else 0.0,
         "net": abs(newest.net) if newest is not None else 0.0,

@@ -54,12 +54,12 @@ class MinuteCount:
 def build_report(loop: Loop, count: MinuteCount, note: str) -> TradeReport:
     """Return what `loop` did; `note`: why it ended, for a person."""
     ledger, desk = loop.ledger, loop.bot.production.desk
-    meta, row = ledger.meta(), ledger.last_equity()
-    latches = ledger.latches()
+    meta, row = ledger.open_meta(), ledger.read_last_equity()
+    latches = ledger.read_latches()
     return TradeReport(
         mode=meta["mode"],
         model_id=meta.get("model_id"),
-        started_at=meta.moment("started_at") or loop.clock.now(),
+        started_at=meta.read_moment("started_at") or loop.clock.now(),
         stopped_at=loop.clock.now(),
         decisions=count.decisions,
         orders=count.orders,
@@ -81,8 +81,8 @@ def report_no_begin(ledger: Ledger, broker: Broker, now: datetime) -> TradeRepor
         decisions=0,
         orders=0,
         reloads=0,
-        positions=dict(ledger.positions()),
+        positions=dict(ledger.read_positions()),
         equity=0.0,
-        halted="; ".join(f"{latch.name}: {latch.reason}" for latch in ledger.latches()) or None,
+        halted="; ".join(f"{latch.name}: {latch.reason}" for latch in ledger.read_latches()) or None,
         note=f"Stopped as asked, before the broker {broker.name} answered.",
     )

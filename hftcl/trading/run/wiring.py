@@ -64,7 +64,7 @@ class Parts:
 
     def tell(self, kind: Kind, subject: str, text: str, at: datetime) -> None:
         """Tell a person, the log and the ledger."""
-        self._tell(Alert(kind, subject, text, at, self.ledger.meta().get("model_id")))
+        self._tell(Alert(kind, subject, text, at, self.ledger.open_meta().get("model_id")))
 
     def _tell(self, alert: Alert) -> None:
         self.ledger.write_event(rows.LedgerEvent(at=alert.at, kind="error", text=alert.text))
@@ -88,7 +88,7 @@ def hold_lock(home: Home, what: str) -> Iterator[None]:
         yield
 
 
-def interval_s(settings: Settings) -> float:
+def read_interval_s(settings: Settings) -> float:
     """Return how often the production file is looked at, seconds."""
     trade = settings.trade
     return 60.0 * trade.reload_interval_minutes or 3600.0 * trade.reload_interval_hours
@@ -100,7 +100,7 @@ def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
     It stays what it was, so that profits are not reinvested and sessions add up, as in the exam. Raises ConfigError
     where a paper account does not hold it.
     """
-    stored_capital = ledger.meta().number("capital")
+    stored_capital = ledger.open_meta().number("capital")
     if stored_capital is not None:
         return stored_capital
     asked, equity = settings.trade.capital, broker.account().equity
@@ -115,15 +115,15 @@ def read_capital(ledger: Ledger, settings: Settings, broker: Broker) -> float:
 def watch_production(settings: Settings, market: MarketKind, features: FeatureSet) -> ProductionWatch:
     """Return the watch of the production model of `settings`, which has not looked yet."""
     return ProductionWatch(
-        home_of(settings),
+        find_home(settings),
         market,
         policy=hash_policy(settings, features=features),
-        interval_s=interval_s(settings),
+        interval_s=read_interval_s(settings),
         features=features,
     )
 
 
-def trades_extended(settings: Settings, serving: ProductionWatch) -> bool:
+def is_trading_extended(settings: Settings, serving: ProductionWatch) -> bool:
     """Return whether extended hours are traded: those of the model, where there is one."""
     return serving.in_use.model.meta.extended_hours if serving.in_use else settings.market.extended_hours
 
@@ -195,7 +195,7 @@ def _note_what_runs(settings: Settings, parts: Parts, capital: float) -> None:
 def _find_limits(settings: Settings, broker: Broker, capital: float) -> Callable[[int, int], Limits]:
     """Return what says for (tickers, flat minutes before the close) what no order may lead beyond."""
 
-    def limits(tickers: int, flat_minutes: int) -> Limits:
+    def build_limits(tickers: int, flat_minutes: int) -> Limits:
         return Limits.from_settings(
             settings.risk,
             capital=capital,
@@ -204,7 +204,7 @@ def _find_limits(settings: Settings, broker: Broker, capital: float) -> Callable
             shorting=broker.shorting,
         )
 
-    return limits
+    return build_limits
 
 
 def _build_desk(
@@ -240,6 +240,6 @@ def _explain_lack(shadow: Desk, capital: float) -> str:
     )
 
 
-def home_of(settings: Settings) -> Path:
+def find_home(settings: Settings) -> Path:
     """Return the folder of all that hftcl keeps."""
     return Home.of(settings).root
