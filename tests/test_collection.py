@@ -201,3 +201,15 @@ def test_only_the_fixture_of_the_session_starts_a_browser() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "launch"
     ]
     assert set(starters) == {"conftest.py", "test_collection.py"}, "the latter where there is none to be had"
+
+
+LEFT_OPEN = re.compile(r"(?:with|,) sqlite3\.connect\(")
+"""A connection as a context commits, and stays open: https://docs.python.org/3/library/sqlite3.html#how-to-use-the-connection-context-manager"""
+
+
+def test_each_connection_of_a_test_is_closed() -> None:
+    """A test that asked a file fifty times a second left a worker with more open ones than select takes."""
+    assert LEFT_OPEN.search("with sqlite3.connect(path) as db:")
+    assert not LEFT_OPEN.search("with closing(sqlite3.connect(path)) as db, db:")
+    others = (path for path in (ROOT / "tests").rglob("*.py") if path != Path(__file__))
+    assert [str(path) for path in others if LEFT_OPEN.search(path.read_text(encoding="utf-8"))] == []

@@ -1,5 +1,6 @@
 """The recipes of docs/plugins.md are true: each block, as it stands there, is installed as a stranger's and used."""
 
+import contextlib
 import json
 import os
 import re
@@ -90,11 +91,10 @@ def write_database(path: Path, tickers: tuple[str, ...], first: date, last: date
     """Write the table that the source reads, from the synthetic market."""
     market = SyntheticSource(small(Path()))
     frame = pl.concat(market.minutes(ticker, first, last) for ticker in tickers)
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         database.execute("CREATE TABLE bars (ticker, ts, open, high, low, close, volume)")
         rows = frame.with_columns(pl.col("ts").dt.epoch("s")).iter_rows()
         database.executemany("INSERT INTO bars VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-    database.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 For test_disk_faults and for the command that measures the hazards. Needs strace.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -86,7 +87,7 @@ def _has_begun_over(home: Path, _: str) -> bool:
 
 def _damage_a_row(home: Path) -> None:
     """Change one row of the registry behind its seal, as a rotten disk does."""
-    with sqlite3.connect(home / "models" / "registry.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(home / "models" / "registry.sqlite")) as db, db:
         db.execute("UPDATE models SET reason = 'changed' WHERE rowid = 1")
     db.close()
 

@@ -1,5 +1,6 @@
 """`backtest --search`: a week's search is the one that could have been run at its end; nothing later decides it."""
 
+import contextlib
 import json
 import signal
 import sqlite3
@@ -78,7 +79,7 @@ def backtest(settings: Settings, on_event: OnEvent = ignore) -> BacktestReport:
 
 def read_trials(home: Path) -> dict[str, list[tuple[object, ...]]]:
     """Return the kept trials of each week's search, by the close that ends its bars."""
-    with sqlite3.connect(home / "backtest" / "search.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(home / "backtest" / "search.sqlite")) as db, db:
         rows = db.execute(
             "SELECT as_of, number, choice, sharpe, net, positions FROM trials JOIN studies USING (study) "
             "ORDER BY as_of, number"
@@ -127,10 +128,10 @@ def test_a_week_is_searched_as_the_command_would_have_done_it_at_its_end(
     report: BacktestReport, home: Path, by_hand: tuple[Path, SearchReport]
 ) -> None:
     other, found = by_hand
-    with sqlite3.connect(other / "search.sqlite") as db:
+    with contextlib.closing(sqlite3.connect(other / "search.sqlite")) as db, db:
         columns = "study, number, choice, policy, sharpe, net, turnover, trades, positions, fault"
         theirs = db.execute(f"SELECT {columns} FROM trials ORDER BY number").fetchall()  # noqa: S608 - our own names
-        with sqlite3.connect(home / "backtest" / "search.sqlite") as mine:
+        with contextlib.closing(sqlite3.connect(home / "backtest" / "search.sqlite")) as mine, mine:
             ours = mine.execute(
                 f"SELECT {columns} FROM trials JOIN studies USING (study) WHERE as_of LIKE '{WEEK}%' ORDER BY number"  # noqa: S608
             ).fetchall()

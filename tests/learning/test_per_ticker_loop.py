@@ -1,5 +1,6 @@
 """A model a ticker in record, backtest and search: what each ticker's own model would have done, to the bit."""
 
+import contextlib
 import shutil
 import signal
 import sqlite3
@@ -178,7 +179,7 @@ def test_a_record_of_a_model_a_ticker_goes_on_with_it_and_is_none_of_one_model_f
 def read_trials(file: Path, as_of: str) -> list[tuple[object, ...]]:
     """Return the trials of the search whose bars end with the session `as_of`, all that a trial is."""
     try:
-        with sqlite3.connect(file) as db:
+        with contextlib.closing(sqlite3.connect(file)) as db, db:
             return db.execute(
                 "SELECT study, number, choice, policy, sharpe, net, turnover, trades, positions, fault "
                 "FROM trials JOIN studies USING (study) WHERE as_of LIKE ? ORDER BY number",

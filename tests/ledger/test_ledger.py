@@ -283,9 +283,8 @@ def test_a_fill_without_a_number_is_refused_and_takes_the_whole_minute_with_it(p
 def test_a_newer_a_foreign_and_a_damaged_file_are_named_and_left_alone(tmp_path: Path) -> None:
     newer, foreign, damaged = (tmp_path / name for name in ("newer.sqlite", "foreign.sqlite", "damaged.sqlite"))
     for path, statement in ((newer, "PRAGMA user_version = 99"), (foreign, "CREATE TABLE stocks (name TEXT)")):
-        with sqlite3.connect(path) as db:
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
             db.execute(statement)
-        db.close()
     damaged.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     for path, error in ((newer, NewerVersionError), (foreign, IntegrityError), (damaged, IntegrityError)):
         before = path.read_bytes()

@@ -3,6 +3,7 @@
 python -m tests.trading.crash_driver FOLDER COMMAND [STEP]. What a command finds wrong ends it with a traceback.
 """
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -100,12 +101,11 @@ def ledger_points(folder: Path, step: int) -> int:
         for file in folder.iterdir():
             file.unlink()
         done = in_child(lambda number=number: write(number))  # type: ignore[misc]
-        with sqlite3.connect(path) as db:
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
             decided, ordered, fills, equity = (
                 db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
                 for table in ("decisions", "orders", "fills", "equity")
             )
-        db.close()
         assert decided == ordered
         assert decided % len(TICKERS) == fills % len(TICKERS) == 0
         assert fills == equity * len(TICKERS)
@@ -153,7 +153,10 @@ def trading_points(folder: Path, step: int) -> int:
         home = folder / str(number)
         done = in_child(lambda home=home, number=number: trade(home, number))  # type: ignore[misc]
         in_child(lambda home=home: trade(home, 0))  # type: ignore[misc]
-        with sqlite3.connect(home / "ledger.sqlite") as ours, sqlite3.connect(home / "paper.sqlite") as theirs:
+        with (
+            contextlib.closing(sqlite3.connect(home / "ledger.sqlite")) as ours,
+            contextlib.closing(sqlite3.connect(home / "paper.sqlite")) as theirs,
+        ):
             sums = "SELECT ticker, sum(quantity) FROM fills GROUP BY ticker ORDER BY ticker"
             assert ours.execute(sums).fetchall() == theirs.execute(sums).fetchall() == [("AAPL", 0.0), ("AMD", 0.0)]
             fills = "SELECT fill_id, client_order_id, quantity, price FROM fills ORDER BY fill_id"

@@ -290,9 +290,8 @@ def test_without_a_ledger_what_the_broker_holds_is_closed_at_its_prices(bot: Sta
     bot.close()
     path = Home.live(bot.home).ledger
     if damage is None:
-        with sqlite3.connect(path) as db:
+        with contextlib.closing(sqlite3.connect(path)) as db, db:
             db.execute("PRAGMA user_version = 99")
-        db.close()
     else:
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
