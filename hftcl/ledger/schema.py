@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -197,8 +198,11 @@ class LedgerTable(Value):
         first: of a numbered table the number of the first row. Column by column: hundreds of rows stand between a bar
         and its orders, and most of their columns are one and the same value. Raises as `values` does.
         """
+        if not rows:  # then there are no columns either
+            return []
         numbers = [] if first is None else [range(first, first + len(rows))]
-        columns = [_SEALED[column.kind]([getattr(row, column.name) for row in rows]) for column in self.columns]
+        given = zip(*map(attrgetter(*(column.name for column in self.columns)), rows), strict=True)
+        columns = [_SEALED[column.kind](values) for column, values in zip(self.columns, given, strict=True)]
         return seal_rows(self.name, zip(*numbers, *columns, strict=True))
 
     def read(self, columns: Sequence[Any]) -> Any:
@@ -286,6 +290,7 @@ LEDGER: Final = Database(
     sync="FULL",  # an order that was sent must be known after a power cut
     upgrades={2: tuple(table.create for table in _SINCE_3), 3: (BLOCKS.create,)},
     sealed={**{table.name: table.key or (table.columns[0].name,) for table in TABLES}, "meta": ("key",)},  # since 2
+    comes_sealed={table.name: ("INSERT",) for table in (DECISIONS, ORDERS, FILLS, EQUITY, OPENS)},  # see `seal`
     remedy="Restore it and the folder decisions from one backup; or move both away, and hftcl begins a new one: "
     "positions that the broker still holds then have to be closed there.",
 )

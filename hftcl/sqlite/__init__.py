@@ -4,7 +4,7 @@ A row of a sealed table carries a hash over its other columns. SQLite has no che
 another number to it, and its own integrity check says "ok". Only the standard library is imported.
 """
 
-from hftcl.sqlite.database import Database, Journal, Sync, build_damage_error, faults, guard_rows
+from hftcl.sqlite.database import Change, Database, Journal, Sync, build_damage_error, faults, guard_rows
 from hftcl.sqlite.opening import (
     ask_version,
     find_page_fault,
@@ -31,6 +31,7 @@ from hftcl.sqlite.transactions import snapshot, transaction
 
 __all__ = [
     "SEAL_BYTES",
+    "Change",
     "Database",
     "Journal",
     "Sync",

@@ -36,6 +36,8 @@ Sync = Literal["EXTRA", "FULL", "NORMAL", "OFF"]
 whatever was committed before; EXTRA also when the journal is a file that is deleted; after NORMAL a power cut may
 forget commits, after OFF it may damage the file."""
 
+Change = Literal["INSERT", "UPDATE"]
+
 
 @value_class(frozen=True, slots=True, kw_only=True)
 class Database(Value):
@@ -45,6 +47,8 @@ class Database(Value):
     statements that lead to the next one; `version` rises where `sealed` grows. remedy: what a person does about a
     damaged file, and what is lost by it.
     sealed: the tables whose rows carry a seal, for each the columns that name a row to a person.
+    comes_sealed: for some of them the changes that always bring the row's seal, as of `seal_row`: of these no trigger
+    looks for rows without one, which takes half as long as the change itself.
     small: so small that each opening checks its whole structure.
     """
 
@@ -56,6 +60,7 @@ class Database(Value):
     remedy: str
     upgrades: Mapping[int, Sequence[str]] = field(default_factory=dict)
     sealed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    comes_sealed: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     small: bool = False
 
     @property

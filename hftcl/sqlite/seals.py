@@ -80,7 +80,7 @@ def _make_function(db: sqlite3.Connection) -> None:
 def seal_changes(db: sqlite3.Connection, database: Database) -> None:
     """Let this connection seal each row that it writes, unless it comes with its seal, as of `seal_row`.
 
-    The triggers are its own: the file knows nothing of them.
+    The triggers are its own: the file knows nothing of them. Changes of `Database.comes_sealed` have none.
     """
     if not database.sealed:
         return
@@ -91,12 +91,13 @@ def seal_changes(db: sqlite3.Connection, database: Database) -> None:
         key = _list_key(db, table)
         where = " AND ".join(f"{name} = new.{name}" for name in key) or "true"
         seal = f"UPDATE {table} SET seal = {_seal_expression(table, columns)} WHERE {where}"  # noqa: S608 - our names
-        for event, unsealed in (
-            ("INSERT", "new.seal IS NULL"),
-            (f"UPDATE OF {', '.join(columns)}", "new.seal IS old.seal"),
+        for change, of, unsealed in (
+            ("INSERT", "", "new.seal IS NULL"),
+            ("UPDATE", f" OF {', '.join(columns)}", "new.seal IS old.seal"),
         ):
-            name = f"seal_{event.split()[0].lower()}_{table}"
-            db.execute(f"CREATE TEMP TRIGGER {name} AFTER {event} ON main.{table} WHEN {unsealed} BEGIN {seal}; END")
+            if change not in database.comes_sealed.get(table, ()):
+                trigger = f"seal_{change.lower()}_{table} AFTER {change}{of} ON main.{table} WHEN {unsealed}"
+                db.execute(f"CREATE TEMP TRIGGER {trigger} BEGIN {seal}; END")
 
 
 def _list_key(db: sqlite3.Connection, table: str) -> list[str]:

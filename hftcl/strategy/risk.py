@@ -252,17 +252,18 @@ class _Standing:
         if malformed is not None:
             return Ruling(allowed=False, code=malformed[0], text=malformed[1])
         before = self._compute_exposure(order.ticker)
+        after = before.add(order.quantity)
         closes = max(0.0, -before.high) if order.quantity > 0 else min(0.0, -before.low)
         refused = None
         if abs(order.quantity) > abs(closes):
-            refused = self._find_prohibition(order) or self._find_excess(order, before)
+            refused = self._find_prohibition(order) or self._find_excess(order, before, after)
         if refused is None:
-            self._take(order, before)
+            self._take(order, before, after)
             return ALLOWED
         code, text = refused
         if not closes:
             return Ruling(allowed=False, code=code, text=text)
-        self._take(replace(order, quantity=closes), before)
+        self._take(replace(order, quantity=closes), before, before.add(closes))
         return Ruling(allowed=True, code=code, text=f"{text}; only what closes the position goes", quantity=closes)
 
     def _compute_exposure(self, ticker: str) -> _Exposure:
@@ -308,9 +309,9 @@ class _Standing:
             )
         return None
 
-    def _find_excess(self, order: Order, before: _Exposure) -> tuple[Code, str] | None:
+    def _find_excess(self, order: Order, before: _Exposure, after: _Exposure) -> tuple[Code, str] | None:
         """Return which limit would be passed if this order and whatever is open filled."""
-        limits, after = self.limits, before.add(order.quantity)
+        limits = self.limits
         price = max(order.reference_price, before.price)
         growth = (after.worst - before.worst) * price
         turns = before.high < 0 if order.quantity > 0 else before.low > 0
@@ -331,8 +332,7 @@ class _Standing:
                 return code, f"{value:,.2f} USD, at most {most:,.2f}"
         return None
 
-    def _take(self, order: Order, before: _Exposure) -> None:
-        after = before.add(order.quantity)
+    def _take(self, order: Order, before: _Exposure, after: _Exposure) -> None:
         price = max(order.reference_price, before.price)
         growth = max(0.0, after.worst - before.worst) * price
         self.exposures[order.ticker] = after

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 
 from hftcl.errors import IntegrityError, LockHeldError, NewerVersionError, StorageError
 from hftcl.sqlite import (
+    Change,
     Database,
     Sync,
     as_real,
@@ -263,6 +264,26 @@ def test_each_row_that_is_written_or_changed_is_sealed_again(book: Path) -> None
         assert db.execute("SELECT seal FROM orders WHERE day = 'thu'").fetchone() == (row[-1],)
         db.execute("INSERT INTO orders VALUES ('fri', 1, 1.5, 12345)")
         assert list_damage(db, FIRST) == ("orders fri 1",), "a row that comes with a seal keeps it, right or wrong"
+
+
+def test_a_change_that_always_brings_its_seal_is_not_sealed_again(book: Path) -> None:
+    def make(changes: Sequence[Change]) -> Database:
+        return replace(FIRST, comes_sealed={"orders": changes})
+
+    with writing(book, make(["INSERT"])) as db:
+        db.execute("UPDATE orders SET price = 9.0 WHERE day = 'mon'")
+        db.execute("INSERT INTO orders VALUES (?, ?, ?, ?)", seal_row("orders", ("thu", 7, 1.5)))
+        require_whole(db, book, FIRST)
+        db.execute("INSERT INTO orders (day, number) VALUES ('fri', 1)")
+        assert list_damage(db, FIRST) == ("orders fri 1",), "what its writer forgot to seal does not pass for whole"
+    with writing(book, make(["UPDATE"])) as db:
+        db.execute("INSERT OR REPLACE INTO orders (day, number) VALUES ('fri', 1)")
+        db.execute(
+            "UPDATE orders SET price = 1.0, seal = ? WHERE day = 'tue'", seal_row("orders", ("tue", 1, 1.0))[-1:]
+        )
+        require_whole(db, book, FIRST)
+        db.execute("UPDATE orders SET price = 9.0 WHERE day = 'fri'")
+        assert list_damage(db, FIRST) == ("orders fri 1",)
 
 
 def test_a_seal_is_of_the_table_and_of_each_value_in_its_place() -> None:

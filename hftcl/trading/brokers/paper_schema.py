@@ -39,6 +39,7 @@ PAPER: Final = Database(
         "marks": ("ticker",),
         "opening": ("cash",),
     },  # since 2
+    comes_sealed={"orders": ("INSERT", "UPDATE"), "fills": ("INSERT",), "marks": ("INSERT", "UPDATE")},
     remedy="Restore it from a backup; or move it and the ledger away: the account then begins again with [paper] cash.",
 )
 

@@ -39,12 +39,12 @@ class HeldBack:
                 continue
             newest = self._codes.setdefault(ticker, deque(maxlen=WINDOW))
             newest.append(code)
-            counts = Counter(code for code in newest if code not in _FREE)
-            if counts.total() >= MOST and ticker not in self._told:
+            held_back = [code for code in newest if code not in _FREE]
+            if len(held_back) >= MOST and ticker not in self._told:
                 self._told.add(ticker)
-                shares = ", ".join(f"{count} x {code}" for code, count in counts.most_common())
+                shares = ", ".join(f"{count} x {code}" for code, count in Counter(held_back).most_common())
                 news.append(f"{ticker} ({shares})")
-            elif counts.total() <= _QUIET:
+            elif len(held_back) <= _QUIET:
                 self._told.discard(ticker)
         if not news:
             return ""

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError, WaitEndedError
+from hftcl.errors import BrokerBusyError, BrokerError, BrokerTimeoutError, HftclError, OrderRefusedError
 from hftcl.trading.brokers import Broker, Order, OrderState, Paced, read_traits
 from hftcl.trading.execute.patience import PatientBroker
 from hftcl.trading.execute.together import act_together
@@ -123,14 +123,10 @@ def _submit(broker: Broker, orders: Sequence[Order]) -> list[OrderState | HftclE
 
 
 def _build_sent(order: Order, outcome: OrderState | HftclError) -> Sent:
+    if not isinstance(outcome, HftclError):
+        return Sent(order=order, state=outcome)
     if isinstance(outcome, OrderRefusedError):
         return Sent(order=order, refused=outcome)
-    if isinstance(outcome, BrokerBusyError):
-        return Sent(order=order, fault=outcome, unsent=True)
-    if isinstance(outcome, WaitEndedError):
-        return Sent(order=order, fault=outcome)
     if isinstance(outcome, BrokerError):
-        return Sent(order=order, fault=outcome)
-    if isinstance(outcome, HftclError):
-        raise outcome
-    return Sent(order=order, state=outcome)
+        return Sent(order=order, fault=outcome, unsent=isinstance(outcome, BrokerBusyError))
+    raise outcome

@@ -34,7 +34,8 @@ class Sizing:
         """Return by how many shares holding and orders miss each desired position; a ticker with none is not there."""
         quantities = {}
         for ticker, desired_position in desired_positions.items():
-            held, under_way = positions.get(ticker, 0.0), math.fsum(work.left for work in working.get(ticker, ()))
+            held, orders = positions.get(ticker, 0.0), working.get(ticker)
+            under_way = math.fsum(work.left for work in orders) if orders else 0.0
             desired = self._compute_desired(ticker, desired_position)
             quantity = compute_order_quantity(
                 desired,
