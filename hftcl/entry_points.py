@@ -1,13 +1,11 @@
-"""What the installed packages register in a group of entry points, and their versions; the import of a plug-in."""
+"""What the installed packages register in a group of entry points, and their versions."""
 
 import os
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from hftcl.interrupts import let_out
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -26,14 +24,6 @@ def list_entry_points(group: str) -> Mapping[str, "EntryPoint"]:
     ['alpaca', 'paper']
     """
     return _read_installed(tuple((folder, _find_age(folder)) for folder in sys.path)).get(group, {})
-
-
-def load_plug_in(point: "EntryPoint") -> Any:
-    """Return what an entry point names. Its import runs code of others, and raises what that raises; a stop that comes
-    meanwhile is raised whatever the code makes of it, see `let_out`.
-    """
-    with let_out():
-        return point.load()
 
 
 def find_version(package: str) -> str:

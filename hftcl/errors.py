@@ -30,6 +30,7 @@ where a class has the exit status of the one above it unless it says:
             BrokerBusyError
             WaitEndedError
             OrderRefusedError
+        PlugInError
         UndefinedStatisticError
         NewerVersionError (exit 78)
         LockHeldError (exit 75)
@@ -185,6 +186,10 @@ class OrderRefusedError(BrokerError):
         super().__init__(f"The broker refused the order {client_order_id}: {reason}.")
         self.reason = reason
         self.code = code
+
+
+class PlugInError(HftclError):
+    """The code of a plug-in, which is not ours, failed, or cannot be called as it promises."""
 
 
 class UndefinedStatisticError(HftclError):

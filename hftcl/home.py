@@ -149,6 +149,11 @@ class Home(Value):
         """How the model that serves did on each session that it has not seen; it may be deleted at any time."""
         return self.models / ".session-scores.json"
 
+    @property
+    def folds(self) -> Path:
+        """The folds of a record's walk-forward that came back before another one failed."""
+        return self.models / "folds"
+
     def claim(self, model_id: str) -> Path:
         """Return the file that reserves a model's id while it is trained."""
         return self.models / f".model_{model_id}.claim"

@@ -93,8 +93,10 @@ def has_raised(error: BaseException) -> bool:
     return _raised is not None and _raised.error is error
 
 
-def find_replaced_stop(error: BaseException) -> BaseException | None:
+def find_replaced_stop(error: BaseException, *, by_others: bool = False) -> BaseException | None:
     """Return what a signal handler has raised where a library made `error` of it; None where `error` is its own.
+
+    by_others: whether it came out of code that may make anything of what it catches, such as a plug-in's.
 
     Code in Rust that calls Python, such as polars where it first loads NumPy, makes a panic of whatever is raised
     there, https://docs.rs/pyo3/latest/pyo3/panic/struct.PanicException.html; code in C that loads a module an
@@ -104,7 +106,7 @@ def find_replaced_stop(error: BaseException) -> BaseException | None:
         return None
     if not isinstance(error, Exception | KeyboardInterrupt | SystemExit):
         return _raised.error
-    if not isinstance(error, ImportError | SystemError):
+    if not (by_others or isinstance(error, ImportError | SystemError)):
         return None
     reason: BaseException | None = error
     while reason is not None and reason is not _raised.error:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.archive.sample_models import archive_in, deployed
 from tests.ledger.ledger_cases import write_ledger
-from tests.schedule.new_york import of_the_installed_library
+from tests.schedule.new_york import write_table
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("sklearn", "pandas", "polars", "scipy", "onnxruntime", "onnx", "exchange_calendars", "numpy", "pydantic")
@@ -80,13 +80,14 @@ def test_the_help_waits_for_no_settings(tmp_path: Path) -> None:
     assert loaded.isdisjoint({"hftcl.settings", "msgspec", "zoneinfo", "sqlite3", "socket", "rich"})
 
 
-@of_the_installed_library
 @pytest.mark.parametrize("in_a_home", [True, False])
 def test_the_first_preview_of_the_schedule_waits_for_no_calendar(
     looked_at: Path, tmp_path: Path, *, in_a_home: bool
 ) -> None:
     look = "import contextlib\nsys.argv = ['hftcl', 'schedule', '--preview', '30']\nfrom hftcl.cli import main\n"
-    run_it = f"{look}with contextlib.suppress(SystemExit):\n    main()"
+    imports = "from pathlib import Path\nfrom hftcl.schedule import new_york\n"
+    table = f"{imports}new_york.TABLE = Path({str(write_table(tmp_path))!r})\n"
+    run_it = f"{look}{table}with contextlib.suppress(SystemExit):\n    main()"
     loaded = loaded_after(run_it, looked_at if in_a_home else tmp_path)
     assert "hftcl.schedule.plan" in loaded
     assert loaded.isdisjoint({*HEAVY, "typer", "importlib.metadata", "logging", "email", "hftcl.alerts"})

@@ -20,6 +20,7 @@ from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.reports import CheckReport, ExamReport, FeaturesReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
+from hftcl.plug_ins import name_plug_ins
 from hftcl.settings import Settings
 from hftcl.views.progress import build_listener, end_display_after
 
@@ -50,7 +51,7 @@ def _show(
 
     @wraps(method)
     def show(self: "ContinuousLearning", /, *words: _Given.args, **options: _Given.kwargs) -> _Told:
-        with end_display_after(self._on_event):
+        with end_display_after(self._on_event), name_plug_ins():
             return method(self, *words, **options)
 
     return show

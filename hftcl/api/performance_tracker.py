@@ -10,6 +10,7 @@ from hftcl.api import load_settings
 from hftcl.errors import NoDataError
 from hftcl.home import Home
 from hftcl.market.calendar_file import keep_calendars
+from hftcl.plug_ins import name_plug_ins
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,13 +57,14 @@ class PerformanceTracker:
         from hftcl.performance.reports import TRADES_SHOWN
         from hftcl.performance.story import measure_performance
 
-        return measure_performance(
-            self.settings,
-            replay=self._replay,
-            since=None if start_date is None else parse_day("The first day", start_date),
-            until=None if end_date is None else parse_day("The last day", end_date),
-            most_trades=None if all_trades else TRADES_SHOWN,
-        )
+        with name_plug_ins():
+            return measure_performance(
+                self.settings,
+                replay=self._replay,
+                since=None if start_date is None else parse_day("The first day", start_date),
+                until=None if end_date is None else parse_day("The last day", end_date),
+                most_trades=None if all_trades else TRADES_SHOWN,
+            )
 
     def print_report(self, start_date: date | str | None = None, end_date: date | str | None = None) -> None:
         """Print the same: tables on a terminal, one line a row elsewhere; a sentence where nothing was traded.

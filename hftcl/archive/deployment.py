@@ -61,7 +61,8 @@ class ModelArchive(Registry):
 
     A change waits at most `wait_s` for another one to end, then raises LockHeldError. Everything raises StorageError
     where the disk is full, forbidden or failing; then what was live still is. `on_note` hears of each thing that
-    recovery mended, also when the change itself is refused.
+    recovery mended, also when the change itself is refused, and of each copy of what is committed that could not be
+    written; of the same once.
     """
 
     def __init__(
@@ -76,7 +77,12 @@ class ModelArchive(Registry):
         self._verify = verify
         self._wait_s = wait_s
         self._on_note = on_note
+        self._told: set[str] = set()
         self._claims: dict[str, contextlib.ExitStack] = {}
+
+    def hear_notes(self, on_note: Callable[[str], None]) -> None:
+        """From now on, tell `on_note` what there is to tell."""
+        self._on_note = on_note
 
     def claim_id(self, now: datetime) -> str:
         """Reserve and return the id of a model trained at `now`, or the next second that is free.
@@ -163,9 +169,20 @@ class ModelArchive(Registry):
                     db.execute(f"INSERT INTO models ({', '.join(row)}) VALUES ({placeholders})", row)  # noqa: S608 - our names
                     record.insert_sessions(db, sessions)
                     record.delete_sessions(db, dropped)
-            state = self.read_state_in(db)
-            export.refresh(self, state, mending=False)
-            return state.find_record(model.model_id)
+            self._refresh_copies(db)
+            return self.read_state_in(db).find_record(model.model_id)
+
+    def _refresh_copies(self, db: sqlite3.Connection) -> None:
+        """Write the copies of what is committed; what keeps them from it is told, and undoes nothing."""
+        self._tell(export.refresh(self, self.read_state_in(db), mending=False))
+
+    def _tell(self, notes: Iterable[str]) -> tuple[str, ...]:
+        """Let `on_note` hear of what it has not heard yet; return that."""
+        news = tuple(note for note in dict.fromkeys(notes) if note not in self._told)
+        self._told.update(news)
+        for note in news:
+            self._on_note(note)
+        return news
 
     @contextlib.contextmanager
     def hold_id(self, db: sqlite3.Connection, model_id: str) -> Iterator[None]:
@@ -199,7 +216,7 @@ class ModelArchive(Registry):
                 raise UsageError(f"Model {model_id} has served; its outcome stays {state.rows[model_id]['outcome']!r}.")
             with transaction(db):
                 db.execute("UPDATE models SET outcome = ?, reason = ? WHERE model_id = ?", (outcome, reason, model_id))
-            export.refresh(self, self.read_state_in(db), mending=False)
+            self._refresh_copies(db)
 
     def record_attempt(
         self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
@@ -320,7 +337,7 @@ class ModelArchive(Registry):
         data = self.read_intact(state, model_id)
         self._verify(self.locate_onnx(model_id), state.rows[model_id]["sha256"])
         done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
-        return dataclasses.replace(done, notes=(*notes, *done.notes))
+        return dataclasses.replace(done, notes=(*notes, *self._tell(done.notes)))
 
     def unpin(self, *, now: datetime) -> Pin | None:
         """Let models deploy by themselves again; return the pin that was there, None if there was none."""
@@ -356,7 +373,7 @@ class ModelArchive(Registry):
             for model_id in gone:
                 self.locate_onnx(model_id).unlink(missing_ok=True)
                 self.locate_pkl(model_id).unlink(missing_ok=True)
-            export.refresh(self, self.read_state_in(db), mending=False)
+            self._refresh_copies(db)
             return gone
 
     def verify_all(self) -> tuple[tuple[str, str], ...]:
@@ -393,9 +410,7 @@ class ModelArchive(Registry):
             if damage and not damaged:
                 raise build_damage_error(f"the row {damage[0]} is not what was written")
             notes = (f"{build_damage_error(f'the row {damage[0]}')}",) if damage else production.recover(self, db, now)
-            for note in notes:
-                self._on_note(note)
-            yield db, notes
+            yield db, self._tell(notes)
 
 
 def _list_plan_ids(plan: RollbackPlan) -> tuple[str | None, str]:

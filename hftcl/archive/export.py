@@ -6,12 +6,15 @@ Both are copies that hftcl itself never reads, rewritten whole from the registry
 import csv
 import io
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from hftcl import durable
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
+
+Refresh = Callable[[Registry, RegistryState], Path | None]
 
 COLUMNS: Final = (  # what a person asks first comes first; scripts read the CSV by these names, so they stay
     "model_id",
@@ -80,25 +83,34 @@ def _write_cell(value: object) -> object:
 def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple[str, ...]:
     """Bring both copies up to date; return a line about each that could not be, and when `mending` about each that was.
 
-    Raises OSError.
+    What the registry says is committed by then: a copy that cannot be written is no reason to take it for undone.
     """
     if state.damage:
         return (f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged.",)
-    kept = _keep_foreign_pkl(registry, state)
-    kept_csv = _keep_foreign_csv(registry, state)
-    written = [path for path in (_refresh_csv(registry, state), _refresh_pkl(registry, state)) if path is not None]
-    copies = {registry.production_pkl: kept, registry.csv: kept_csv}
-    notes = []
-    for path in written:
-        if (copy := copies.get(path)) is not None:
-            notes.append(describe_kept(path, copy))
-        elif mending:
-            notes.append(f"{path} was not what the registry says; it has been written again.")
-    if state.live_id and compute_digest(registry.production_pkl) != state.rows[state.live_id]["pkl_sha256"]:
-        notes.append(
-            f"{registry.locate_pkl(state.live_id)} is missing or altered: {registry.production_pkl} is out of date."
-        )
-    return tuple(notes)
+    return (
+        *_tell_refresh(registry.csv, _keep_foreign_csv, _refresh_csv, registry, state, mending=mending),
+        *_tell_refresh(registry.production_pkl, _keep_foreign_pkl, _refresh_pkl, registry, state, mending=mending),
+    )
+
+
+def _tell_refresh(
+    path: Path, keep: Refresh, write: Refresh, registry: Registry, state: RegistryState, *, mending: bool
+) -> Iterator[str]:
+    """Keep what is a stranger's, write the copy, and yield what is to be told of it."""
+    try:
+        kept = keep(registry, state)
+        is_written = write(registry, state) is not None
+        is_old = path == registry.production_pkl and not is_written and _is_old_pkl(registry, state)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield f"{path} could not be written ({reason}). It is a copy: the next change of the archive writes it again."
+        return
+    if is_written and kept is not None:
+        yield describe_kept(path, kept)
+    elif is_written and mending:
+        yield f"{path} was not what the registry says; it has been written again."
+    if is_old:
+        yield f"{registry.locate_pkl(str(state.live_id))} is missing or altered: {path} is out of date."
 
 
 def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:
@@ -140,6 +152,12 @@ def _keep_foreign_pkl(registry: Registry, state: RegistryState) -> Path | None:
 def describe_kept(path: Path, copy: Path) -> str:
     """Say where the content of a file of the user's is now."""
     return f"{path} was not written by hftcl; what it held is kept as {copy.name}."
+
+
+def _is_old_pkl(registry: Registry, state: RegistryState) -> bool:
+    """Whether the copy is not that of the model that serves."""
+    live_id = state.live_id
+    return live_id is not None and compute_digest(registry.production_pkl) != state.rows[live_id]["pkl_sha256"]
 
 
 def _refresh_pkl(registry: Registry, state: RegistryState) -> Path | None:

@@ -19,7 +19,7 @@ from hftcl.errors import ConfigError, HftclError, IntegrityError, StorageError, 
 from hftcl.formats import name_kind, name_some
 from hftcl.home import Home
 from hftcl.market.sessions import Calendar
-from hftcl.market.sources import find_source
+from hftcl.market.sources import find_source, make_source
 from hftcl.settings import Settings
 
 _SHOWN_TICKERS: Final = 10  # one line of a terminal; of a watchlist of 500 the number says more than the names
@@ -50,7 +50,7 @@ def find_market_kind(settings: Settings) -> MarketKind:
     declared_synthetic = getattr(
         factory, "synthetic", None
     )  # a class says it without being made: one may ask for a key
-    synthetic = declared_synthetic if isinstance(declared_synthetic, bool) else factory(settings).synthetic
+    synthetic = declared_synthetic if isinstance(declared_synthetic, bool) else make_source(settings).synthetic
     market = settings.market
     return MarketKind(calendar=market.calendar, synthetic=synthetic, extended_hours=market.extended_hours)
 

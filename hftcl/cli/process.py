@@ -107,12 +107,15 @@ def run() -> Never:
     try:
         code = _run_words(arguments)
     except SystemExit as ended:
-        if not isinstance(ended.__context__, BrokenPipeError):
+        cause = ended.__context__ if isinstance(ended.__context__, BrokenPipeError) else ended
+        fault = _find_plug_in_fault(cause)  # a plug-in has pipes of its own, and may call exit()
+        if fault is None and cause is ended:
             if ended.code == 128 + signal.SIGTERM:
                 told.print_document(_TERMINATED, 128 + signal.SIGTERM)
             _flush_errors()
             raise
-        code = _discard(sys.stdout)  # the library ends with 1 where a reader leaves
+        # where it is our reader that left, the library ends with 1
+        code, is_told = (told.report(fault), True) if fault is not None else (_discard(sys.stdout), False)
     except BaseException as error:  # noqa: BLE001 - told, a panic of a library too
         code, is_told = told.report(error), True
     if code == 130 and not is_told:
@@ -142,13 +145,22 @@ def _run_words(arguments: Sequence[str]) -> int | None:
                 progress.end_displays()
             _flush_output()  # before an error is told, which comes after the report
     except BaseException as error:
-        stop = find_replaced_stop(error)
+        stop = find_replaced_stop(error, by_others=_find_plug_in_fault(error) is not None)
         if isinstance(stop or error, KeyboardInterrupt):
             return 128 + signal.SIGINT
         if stop is not None:
             raise stop from None
         raise
     return None
+
+
+def _find_plug_in_fault(error: BaseException) -> HftclError | None:
+    """Return what to tell of an error that came out of the code of a plug-in, None for any other."""
+    if isinstance(error, HftclError):
+        return None
+    from hftcl.plug_ins import find_plug_in_fault
+
+    return find_plug_in_fault(error)
 
 
 def _end_line() -> None:
@@ -206,6 +218,7 @@ class _Told(Value):
 
         from hftcl.durable import NO_ROOM, describe_storage_fault
 
+        error = _find_plug_in_fault(error) or error
         if isinstance(error, BrokenPipeError):
             return _discard(sys.stdout)  # the reader has left, as `head` does: there is nobody to tell
         if isinstance(error, typer.Abort):

@@ -50,8 +50,11 @@ def tell_failures(settings: "Settings", given_up: str = "") -> frozenset[str]:
 @contextlib.contextmanager
 def tell_errors(settings: "Settings", doing: str) -> Iterator[None]:
     """Tell an error that ends `doing`, such as "the retrain"; wrong usage and a lock that is held are none."""
+    from hftcl.plug_ins import name_plug_ins
+
     try:
-        yield
+        with name_plug_ins():
+            yield
     except (UsageError, LockHeldError):
         raise
     except Exception as error:

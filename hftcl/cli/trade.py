@@ -192,7 +192,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
     from hftcl.alerts import Alerts
     from hftcl.home import Home
     from hftcl.systemd import Notifier
-    from hftcl.trading.feeds import find_feed
+    from hftcl.trading.feeds import open_feed
     from hftcl.trading.feeds.context import widen
     from hftcl.trading.run.clock import SystemClock
     from hftcl.trading.run.controls import Controls
@@ -222,9 +222,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
 
     present = Present(
         clock=clock,
-        feed=lambda calendar, extended, hears: find_feed(settings.trade.feed)(
-            widen(settings), calendar, extended, hears
-        ),
+        feed=lambda calendar, extended, hears: open_feed(widen(settings), calendar, extended, hears),
         service=service,
         controls=controls,
         on_event=listener,

@@ -10,7 +10,7 @@ import pickle
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -317,7 +317,7 @@ class _Watch:
     def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
         left = iter(enumerate(tasks))
         try:
-            yield from self._begin_next(left, self._most_sent)
+            self._begin_next(left, self._most_sent)
             while self._begun:
                 try:
                     future = self._ended.get(timeout=_GLANCE_S)
@@ -328,39 +328,31 @@ class _Watch:
                     self._hear(*future)
                     self._look()  # by the clock: tasks may tell something all the time
                     continue
-                ended = self._begun[future.key]
+                ended = self._begun.pop(future.key)
                 result = self._fetch(ended)
-                del self._begun[future.key]
                 self._worked_at = self._heard_at = time.monotonic()
                 if isinstance(result, _Lost):
-                    yield from self._begin_each([(ended.number, ended.task, ended.tries + 1)])
+                    self._begin(ended.number, ended.task, ended.tries + 1)
                     continue
                 try:
-                    yield from self._begin_next(left, 1)  # before the caller does its part with the result
+                    self._begin_next(left, 1)  # before the caller does its part with the result
                 except Exception:
                     yield ended.number, result
                     raise
                 yield ended.number, result
+        except Exception:
+            yield from self._take_ended()  # what one fault ends is not to cost what others came to before it
+            raise
         finally:
             self._engine.cancel([begun.future for begun in self._begun.values()])
 
-    def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> Iterator[tuple[int, Any]]:
-        yield from self._begin_each((number, task, 1) for number, task in islice(left, most))
-
-    def _begin_each(self, tries: Iterable[tuple[int, Task[Any], int]]) -> Iterator[tuple[int, Any]]:
-        """Begin tasks, each with the number of its try. Where one cannot be sent, yield what has ended meanwhile before
-        that is raised.
-        """
-        try:
-            for one in tries:
-                self._begin(*one)
-        except Exception:
-            yield from self._take_ended()
-            raise
+    def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> None:
+        for number, task in islice(left, most):
+            self._begin(number, task, 1)
 
     def _take_ended(self) -> Iterator[tuple[int, Any]]:
-        """Yield the results that are there, up to the first one that fails: a fault ends the work already."""
-        for ended in [begun for begun in self._begun.values() if begun.future.done()]:
+        """Yield the results that are there, up to the first one that cannot be had: a fault ends the work already."""
+        for ended in [begun for begun in self._begun.values() if begun.future.status == "finished"]:
             del self._begun[ended.future.key]
             try:
                 result = self._fetch(ended)

@@ -1,19 +1,24 @@
 """The way to a Dask cluster: its address, certificates, and what is refused before any task."""
 
+import asyncio
 import json
 import logging
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from hftcl.compute.on_worker import refuse
 from hftcl.compute.versions import describe_difference, describe_versions
 from hftcl.errors import ComputeError, split_remedy
 from hftcl.settings import Compute
+from hftcl.waiting import GLANCE_S
+
+R = TypeVar("R")
 
 _LOGGERS: Final = ("distributed", "distributed.client", "tornado", "tornado.application")  # that Dask sets a level of
 _SILENT: Final = logging.CRITICAL + 1  # above every level: what these would say, one sentence of ours says
@@ -120,34 +125,68 @@ def _silence() -> Iterator[None]:
 def require_fit_workers(client: Any, url: str, wait_s: float) -> dict[str, int]:
     """Return the threads of each worker, by address, all of them of the same versions as this process.
 
-    Raises ComputeError where there is none after `wait_s`, and for each that is of other versions, by name.
+    Raises ComputeError where there is none after `wait_s`, and, by name, for each that is of other versions or does not
+    answer within as long: Dask itself takes one that stands still for dead after five minutes.
     """
     try:
-        client.wait_for_workers(1, timeout=wait_s)
+        threads = _wait_for_workers(client, url, wait_s)
+        complaints = [*_judge_scheduler(client, url, wait_s), *_judge_workers(client, threads, wait_s)]
     except TimeoutError:
         raise ComputeError(
-            f"The Dask scheduler {url} has no worker. Start one, such as `dask worker {url}`, or set [compute] "
-            'backend = "local".'
+            f"The Dask scheduler {url} has not answered for {wait_s:g} s ([compute] wait_s). Start it again, or set "
+            '[compute] backend = "local".'
         ) from None
-    complaints = [*_judge_scheduler(client, url), *_judge_workers(client)]
     if complaints:
         first, remedy = split_remedy(complaints[0])
         others = f" So have {len(complaints) - 1} more." if len(complaints) > 1 else ""
         raise ComputeError(f"{first}{others} {remedy}".rstrip())
-    return {str(address): int(threads) for address, threads in client.nthreads().items()}
+    return threads
 
 
-def _judge_workers(client: Any) -> Iterator[str]:
-    for address, found in client.run(describe_versions, on_error="return").items():
-        complaint = _judge(f"worker {address}", found)
-        if complaint:
+def _wait_for_workers(client: Any, url: str, wait_s: float) -> dict[str, int]:
+    """Return the threads of each worker, once there is one. Raises TimeoutError where the scheduler does not answer."""
+    until = time.monotonic() + wait_s
+    while not (threads := _ask(client, client.nthreads(asynchronous=True), wait_s)):
+        if time.monotonic() > until:
+            raise ComputeError(
+                f"The Dask scheduler {url} has no worker. Start one, such as `dask worker {url}`, or set [compute] "
+                'backend = "local".'
+            )
+        time.sleep(GLANCE_S)
+    return {str(address): int(number) for address, number in threads.items()}
+
+
+def _ask(client: Any, question: Coroutine[Any, Any, R], wait_s: float) -> R:
+    """Return what the client's own loop comes to. Raises TimeoutError where that takes longer than `wait_s`."""
+    coming = asyncio.run_coroutine_threadsafe(question, client.loop.asyncio_loop)
+    try:
+        return coming.result(wait_s)
+    finally:
+        coming.cancel()  # of one that is done it says nothing
+
+
+def _judge_workers(client: Any, addresses: Iterable[str], wait_s: float) -> Iterator[str]:
+    async def ask(address: str) -> Any:
+        asked = client.run(describe_versions, workers=[address], on_error="return", asynchronous=True)
+        return (await asyncio.wait_for(asked, wait_s))[address]
+
+    async def ask_all() -> list[Any]:
+        return await asyncio.gather(*map(ask, addresses), return_exceptions=True)
+
+    for address, found in zip(addresses, _ask(client, ask_all(), 2 * wait_s), strict=True):
+        if isinstance(found, TimeoutError):
+            yield (
+                f"The worker {address} has not answered for {wait_s:g} s ([compute] wait_s). Stop it, or start it "
+                "again, and run this again."
+            )
+        elif complaint := _judge(f"worker {address}", found):
             yield complaint
 
 
-def _judge_scheduler(client: Any, url: str) -> Iterator[str]:
+def _judge_scheduler(client: Any, url: str, wait_s: float) -> Iterator[str]:
     """Yield what is wrong with the scheduler, which has to load what a task names, but computes nothing."""
     try:
-        client.run_on_scheduler(describe_versions)
+        _ask(client, client.run_on_scheduler(describe_versions, asynchronous=True), wait_s)
     except ImportError as error:
         yield _judge(f"scheduler {url}", error)
 

@@ -1,7 +1,7 @@
 """Tasks on this machine: in threads, each with a training process of its own, as many as cores and memory allow."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import InitVar, dataclass, field
@@ -117,9 +117,13 @@ class _Shift:
                     heard = self._take()
                     self._require_wanted()
                     if isinstance(heard, Future):
-                        yield running.pop(heard), heard.result(0)
+                        number = running.pop(heard)
+                        yield number, heard.result(0)
                     elif heard is not None and self._on_told is not None:
                         self._on_told(*heard)
+            except Exception:
+                yield from _list_done(running)  # what one fault ends is not to cost what others came to before it
+                raise
             finally:
                 try:
                     self._end(running)
@@ -167,6 +171,12 @@ class _Shift:
         while working := [future for future in left if not future.done()]:
             self._team.pool.kill()
             wait(working, timeout=GLANCE_S)
+
+
+def _list_done(running: Mapping[Future[Any], int]) -> list[tuple[int, Any]]:
+    """Return (number, result) of the tasks that have ended well."""
+    ended = [future for future in running if future.done() and not future.cancelled()]
+    return [(running[future], future.result(0)) for future in ended if future.exception(0) is None]
 
 
 class _OverError(Exception):

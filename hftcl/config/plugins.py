@@ -8,9 +8,9 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hftcl.config.tree import Plugins, find_refusals, list_leaves, list_sections
-from hftcl.durable import is_passing
-from hftcl.entry_points import list_entry_points, load_plug_in
-from hftcl.errors import ConfigError, StorageError
+from hftcl.entry_points import list_entry_points
+from hftcl.errors import ConfigError
+from hftcl.plug_ins import is_strange, load_plug_in, name_plug_in
 from hftcl.values import Value, value_class
 
 if TYPE_CHECKING:
@@ -66,32 +66,20 @@ def find_plugins(chosen: Mapping[str, object], written: frozenset[str], *, load:
     points = {
         key: installed[key][name]
         for key, name in strangers.items()
-        if name in installed[key] and not installed[key][name].value.startswith("hftcl.")
+        if name in installed[key] and is_strange(installed[key][name])
     }
     if points and not load:
         return Found(unjudged=None)
     kinds: dict[str, type[Any]] = {}
-    for key, point in points.items():
-        _add_section(kinds, key, point)
+    for point in points.values():
+        _add_section(kinds, point)
     # Of a plug-in that waits for its day, or is not installed, which is told where it is looked for.
     names = {name for found in installed.values() for name in found} | set(strangers.values())
     return Found(tuple(kinds.items()), frozenset(names - set(kinds)))
 
 
-def _add_section(kinds: dict[str, type[Any]], key: str, point: "EntryPoint") -> None:
-    section, name = key.split(".")
-    plugin = f"The plug-in {point.name!r} of [{section}] {name}"
-    try:
-        brought = load_plug_in(point)
-    except Exception as error:  # a stranger's import may raise anything
-        if isinstance(error, OSError) and is_passing(error):
-            raise StorageError(
-                f"{plugin} cannot be imported ({error.strerror or error}). Check the health of the disk, "
-                "and run it again."
-            ) from error
-        raise ConfigError(
-            f"{plugin} cannot be imported ({type(error).__name__}: {error}). Install what it needs, or name another."
-        ) from error
+def _add_section(kinds: dict[str, type[Any]], point: "EntryPoint") -> None:
+    plugin, brought = name_plug_in(point), load_plug_in(point)
     kind = getattr(brought, "SETTINGS", None)
     if kind is None:
         return

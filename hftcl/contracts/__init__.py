@@ -6,6 +6,7 @@ nothing is wrong where the tuple is empty. What the promises are for is in the P
 
 from hftcl.contracts.layout import check_layout
 from hftcl.contracts.model import check_family, check_feature
-from hftcl.contracts.trading import check_broker, check_feed, check_source
+from hftcl.contracts.source import check_source
+from hftcl.contracts.trading import check_broker, check_feed
 
 __all__ = ["check_broker", "check_family", "check_feature", "check_feed", "check_layout", "check_source"]

@@ -41,7 +41,7 @@ def check_layout(layout: Layout, sample: Path, bars: pl.DataFrame, *, timezone: 
     promises.check(layout.zone in {"", *available_timezones()}, "zone is a name of the zone database, or empty")
     if promises.broken or not promises.check(_compiles(layout), "files and suffix are patterns"):
         return tuple(promises.broken)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, promises.hear(layout):
         stranger = Path(folder) / "others" / "AAPL.csv"
         stranger.parent.mkdir()
         stranger.write_text("ts,open,high,low,close,volume\n2026-01-06T14:30:00Z,1.5,2,1,1.75,100\n")

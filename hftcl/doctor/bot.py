@@ -10,7 +10,7 @@ from hftcl.errors import StorageError
 from hftcl.formats import count, format_moment
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
-from hftcl.trading.brokers import find_broker
+from hftcl.trading.brokers import open_broker
 from hftcl.trading.execute.dispatch import count_minutes_to_send
 from hftcl.trading.run.status import read_status_at
 
@@ -21,7 +21,7 @@ def check_broker(context: Context) -> Iterator[Row]:
     if name == "paper":
         yield report_ok("broker", "paper, which needs no key and no money")
         return
-    broker = find_broker(name)(context.settings, folder=Home.of(context.settings).root)
+    broker = open_broker(name, context.settings, folder=Home.of(context.settings).root)
     try:
         account = broker.account()
     finally:

@@ -6,6 +6,7 @@ from typing import Final
 from hftcl.doctor import archive, bot, cluster, machine, market, outside
 from hftcl.doctor.row import Context, Row, build_fault, is_stop
 from hftcl.events import Event, OnEvent, ignore
+from hftcl.plug_ins import find_plug_in_fault
 
 Check = Callable[[Context], Iterable[Row]]
 
@@ -49,7 +50,7 @@ def examine(context: Context, on_event: OnEvent = ignore) -> tuple[Row, ...]:
         try:
             rows += check(context)
         except BaseException as error:  # what is damaged can make a library raise anything: a panic of polars
-            if is_stop(error):
+            if is_stop(error) and find_plug_in_fault(error) is None:
                 raise
             rows.append(build_fault(name, error))
     on_event(Event("doctor", len(checks), len(checks)))

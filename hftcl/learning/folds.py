@@ -14,12 +14,13 @@ import polars as pl
 from hftcl.archive.artifact import Model
 from hftcl.compute import Bench, Engine, Rows, Table, Task, Team, Wanted, open_engine
 from hftcl.compute.crew import count_cores
-from hftcl.errors import IntegrityError, NoDataError
+from hftcl.errors import HftclError, IntegrityError, NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Unarchived, require_unchanged, train_unarchived
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.inside import measure_targets
+from hftcl.learning.kept_folds import KeptFolds
 from hftcl.learning.orders import TaskOrder, select_settings
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingPool
@@ -86,13 +87,41 @@ class FoldTrainer:
     model_id: str
 
     def train(self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress") -> dict[ExamSplit, Model]:
-        """Return the model of each part.
+        """Return the model of each part. Where one fails, those that came back are kept for the next time.
 
         Raises NoDataError where one has too few rows, FeatureError where a file of features was changed since the rows
         were computed, ComputeError where the cluster cannot go on, IntegrityError where the model that came back is
         that of another part, and as `TrainingPool.train`.
         """
+        kept = KeptFolds(data=self.data, settings=self.settings, params=self.params, model_id=self.model_id)
+        models = kept.find(parts)
+        progress.skip(len(models))
+        lacking = [part for part in parts if part not in models]
         results: dict[int, FoldResult] = {}
+        try:
+            if lacking:
+                self._train(lacking, engine, progress, results)
+                require_unchanged(self.settings, self.data.features)
+            models |= {part: _open(results[number], part) for number, part in enumerate(lacking)}
+        except BaseException:
+            self._keep(kept, {lacking[number]: result for number, result in results.items()}, progress)
+            raise
+        kept.delete()
+        return models
+
+    def _keep(self, kept: KeptFolds, results: Mapping[ExamSplit, FoldResult], progress: "FoldProgress") -> None:
+        """Keep what came back; where that fails it is told, for what ended the others is the fault to raise."""
+        returned = {part: result.trained for part, result in results.items() if result.trained is not None}
+        try:
+            kept.keep({part: one for part, one in returned.items() if one.meta.exam_from == part.exam_days[0]})
+        except HftclError as fault:
+            text = f"the folds that are trained are not kept: {fault}"
+            progress.on_event(Event(STAGE, text=text, level=Level.WARNING))
+
+    def _train(
+        self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress", results: dict[int, FoldResult]
+    ) -> None:
+        """Train each part, and put what came of it into `results`, by its number. Raises as `train`."""
         wanted = Wanted(
             tasks=len(parts),
             rows_bytes=self._measure_rows(parts),
@@ -111,8 +140,6 @@ class FoldTrainer:
                 told = progress.warnings.get(number, {})
                 for warning in results[number].warnings if number in results else told:
                     progress.on_event(warning)
-        require_unchanged(self.settings, self.data.features)
-        return {part: _open(results[number], part) for number, part in enumerate(parts)}
 
     def _build_task(self, part: ExamSplit, table: Table) -> Task[FoldResult]:
         order = FoldOrder(
@@ -219,6 +246,12 @@ class FoldProgress:
     def _tell(self, done: int, total: int, text: str = "") -> None:
         self._told = Event(STAGE, done, total, text=f"walk-forward, {text}" if text else "walk-forward")
         self.on_event(self._told)
+
+    def skip(self, folds: int) -> None:
+        """Count so many more as done: their models are here already."""
+        self.done += folds
+        if folds:
+            self._tell(self.done, self.folds)
 
     def finish(self, number: int) -> None:
         """Count fold `number` as trained, whatever it has told."""

@@ -65,13 +65,17 @@ class Promotion:
             self._archive(candidate, report, record)
         except HftclError as fault:
             with contextlib.suppress(HftclError):  # a disk that takes no model may take no row: `fault` is told
-                self._record_attempt("failed", str(fault), self._find_archived(candidate))
+                self._record_attempt("failed", str(fault), None)
             raise
 
-    def _find_archived(self, candidate: Candidate) -> str | None:
-        """Return the id of a model that is archived though that raised, as where only a copy of the registry failed."""
+    def _is_archived(self, candidate: Candidate) -> bool:
+        """Whether a model is archived though that raised: a commit may have reached the disk, or what came after it
+        failed.
+        """
         own = candidate.model.meta.model_id, hashlib.sha256(candidate.onnx).hexdigest()  # its id may be another's
-        return own[0] if own in {(model.model_id, model.sha256) for model in self.archive.list_models()} else None
+        with contextlib.suppress(HftclError):
+            return own in {(model.model_id, model.sha256) for model in self.archive.list_models()}
+        return False
 
     def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
         """model_id: None where there is no such model."""
@@ -89,32 +93,40 @@ class Promotion:
         """Add the model with its verdict and what that changes in the record; a refit with the verdict of the model
         that was examined, whose exam it is, and whose record: None.
         """
+        try:
+            self.archive.add(
+                self._describe(candidate, report),
+                candidate.onnx,
+                candidate.pkl,
+                now=self.now,
+                sessions=record.added if record else (),
+                dropped=record.dropped if record else (),
+            )
+        except HftclError as fault:
+            if not self._is_archived(candidate):
+                raise
+            self._warn(f"model {candidate.model.meta.model_id} is archived; what came after that failed: {fault}")
+
+    def _describe(self, candidate: Candidate, report: RetrainReport) -> NewModel:
         meta, exam = candidate.model.meta, report.exam
-        self.archive.add(
-            NewModel(
-                model_id=meta.model_id,
-                trained_at=self.now,
-                outcome=report.outcome,  # type: ignore[arg-type]
-                reason=report.reason,
-                source=meta.source,
-                synthetic=meta.synthetic,
-                family=meta.family,
-                rows=meta.rows,
-                sessions=candidate.sessions,
-                tickers=meta.tickers,
-                trained_from=meta.trained_from,
-                trained_to=meta.trained_to,
-                label_end=meta.label_end,
-                exam_from=exam.from_ if exam else None,
-                exam_to=exam.to if exam else None,
-                val_sharpe=report.challenger.sharpe if report.challenger else None,
-                report=build_document(report),
-            ),
-            candidate.onnx,
-            candidate.pkl,
-            now=self.now,
-            sessions=record.added if record else (),
-            dropped=record.dropped if record else (),
+        return NewModel(
+            model_id=meta.model_id,
+            trained_at=self.now,
+            outcome=report.outcome,  # type: ignore[arg-type]
+            reason=report.reason,
+            source=meta.source,
+            synthetic=meta.synthetic,
+            family=meta.family,
+            rows=meta.rows,
+            sessions=candidate.sessions,
+            tickers=meta.tickers,
+            trained_from=meta.trained_from,
+            trained_to=meta.trained_to,
+            label_end=meta.label_end,
+            exam_from=exam.from_ if exam else None,
+            exam_to=exam.to if exam else None,
+            val_sharpe=report.challenger.sharpe if report.challenger else None,
+            report=build_document(report),
         )
 
     def _refit(self, candidate: Candidate, report: RetrainReport) -> RetrainReport:
@@ -154,7 +166,7 @@ class Promotion:
     def _deploy(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
         try:
-            switched = self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
+            self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
         except PinnedError:  # rolled back while this trained
             for model_id in filter(None, (report.model_id, report.twin)):
                 self.archive.set_outcome(model_id, "rejected", "pinned", now=self.now)
@@ -162,8 +174,6 @@ class Promotion:
         except SupersededError as void:
             self._record_attempt("failed", str(void), report.model_id)
             raise
-        for note in switched.notes:
-            self._warn(note)
         return replace(report, serves=report.model_id)
 
     def _warn(self, text: str) -> None:

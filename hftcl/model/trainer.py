@@ -14,6 +14,7 @@ import pickle
 import socket
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from hftcl.model.families.per_ticker import PerTicker
 from hftcl.model.file_size import require_small
 from hftcl.model.sampling import Sampler, scale_weights
 from hftcl.model.serving import Predictor, load_runtime
+from hftcl.plug_ins import find_plug_in_fault
 
 _ORDER_BYTES: Final = 1 << 20  # parameters and paths take a few thousand
 _BLOCK_ROWS: Final = 65_536  # 8 MB of 31 features: what is copied at a time
@@ -71,6 +73,13 @@ def main() -> None:
             sys.exit(1)
         except MemoryError:
             say({"failed": "ran out of memory; use fewer tickers, days or trees"})
+            sys.exit(1)
+        except (Exception, SystemExit) as error:
+            fault = find_plug_in_fault(error)
+            if fault is None:
+                raise
+            traceback.print_exc()
+            say({"failed": f"gave up: {str(fault).rstrip('.')}"})
             sys.exit(1)
         finally:
             for file in files.values():

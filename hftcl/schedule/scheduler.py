@@ -16,6 +16,7 @@ from hftcl.errors import ConfigError, HftclError, LockHeldError, NewerVersionErr
 from hftcl.events import Event, Level, hold_signals_by
 from hftcl.formats import format_moment
 from hftcl.learning.alert_texts import build_error_alert
+from hftcl.plug_ins import name_plug_ins
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import JobFunction, JobResult, Observer, Teller
 from hftcl.schedule.rules import Job, Occurrence, Rule, find_due, list_upcoming
@@ -159,7 +160,7 @@ class Scheduler:
         self._notifier.tell_status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
             with self._observer.surround(), self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
-                done = self._jobs[occurrence.job](occurrence, self._hear)
+                done = self._do(occurrence)
         except StopRequest:
             self._give_back(claim)
             raise
@@ -172,6 +173,10 @@ class Scheduler:
             self._conclude(claim, "failed", self._build_fault(error, occurrence), records)
         else:
             self._conclude(claim, "done", done, records)
+
+    def _do(self, occurrence: Occurrence) -> JobResult:
+        with name_plug_ins():
+            return self._jobs[occurrence.job](occurrence, self._hear)
 
     def _build_fault(self, error: Exception, occurrence: Occurrence) -> JobResult:
         alert = build_error_alert(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())

@@ -99,6 +99,13 @@ def die(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
     os._exit(1)
 
 
+def fail(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
+    """Leave a file, and raise what a family may."""
+    add_up(rows, order, bench)
+    (order.folder / "failed").touch()
+    raise ValueError("a feature without variation")
+
+
 def lose_its_training(rows: pl.DataFrame, order: Order, bench: Bench) -> str:
     """Be killed as by the kernel's killer the first time."""
     first = not list(order.folder.glob("begun_*"))

@@ -1,6 +1,7 @@
 """Tasks on real schedulers and workers of Dask: each counts once, whoever dies, and what cannot work says so."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from hftcl.archive.policy import complete_params
 from hftcl.compute import Rows, Table, Task, Wanted, open_engine
 from hftcl.compute.cluster import ClusterEngine, ClusterTeam
 from hftcl.compute.code_digest import list_versions
+from hftcl.compute.connection import require_fit_workers
 from hftcl.compute.parcels import StoredBlock, divide, join, keep_block
 from hftcl.compute.tasks import cut_sessions
 from hftcl.compute.versions import describe_difference
@@ -41,6 +43,7 @@ from tests.compute.orders import (
     always_lose_its_training,
     ask_often,
     die,
+    fail,
     fill_the_disk,
     find_unknown_family,
     lack_room_once,
@@ -479,6 +482,26 @@ def test_rows_on_their_way_to_workers_that_stand_still_are_waited_for_no_longer_
     assert list(tmp_path.glob("begun_1_*")) == []
 
 
+def test_a_worker_that_stands_still_is_named_after_the_time_that_may_be_waited(cluster: Cluster) -> None:
+    """As long as it takes a person to lose patience: Dask itself waits for five minutes."""
+    with ClusterEngine(configured(cluster.url)) as engine:
+        addresses = sorted(engine.list_workers(lambda: None))
+    told = r"The worker (tcp://[\d.:]+) has not answered for 5 s \(\[compute\] wait_s\)\. Stop it, or start it again, "
+    with stand_still(cluster.workers[0]), pytest.raises(ComputeError, match=told) as failed:
+        ClusterEngine(configured(cluster.url, wait_s=5.0)).__enter__()
+    named = re.search(told, str(failed.value))
+    assert named is not None
+    assert named[1] in addresses
+    assert str(failed.value).count("tcp://") == 1, "the other one answers"
+
+
+def test_a_scheduler_that_stands_still_is_told_when_it_is_joined(cluster: Cluster) -> None:
+    with distributed.Client(cluster.url, set_as_default=False) as client, stand_still(cluster.scheduler):
+        told = r"The Dask scheduler tcp://\S+ has not answered for 3 s"
+        with pytest.raises(ComputeError, match=told):
+            require_fit_workers(client, cluster.url, 3.0)
+
+
 def test_a_scheduler_that_stands_still_is_asked_for_its_workers_no_longer_than_is_wanted(cluster: Cluster) -> None:
     with ClusterEngine(configured(cluster.url)) as engine:
         engine.gather(WANTED)
@@ -762,6 +785,38 @@ def test_all_results_that_are_here_are_given_before_it_is_told_that_the_next_tas
     with Watched(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
         take()
     assert sorted(given) == list(range(len(tasks)))
+
+
+def test_all_results_that_are_here_are_given_before_the_fault_of_another_task_is_raised(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """As the trainings of a backtest, each of which is kept as soon as it is given."""
+    here: list[threading.Event] = []
+
+    class Watched(ClusterEngine):
+        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
+            future = super().submit(task, topic, look)
+            here.append(threading.Event())
+            future.add_done_callback(lambda _, one=here[-1]: one.set())
+            return future
+
+    tasks = [
+        task_of(0, tmp_path),
+        task_of(1, tmp_path, fail, wait_for="go"),
+        task_of(2, tmp_path, wait_for="failed", seconds=1.0),  # its result comes after the fault, mostly
+    ]
+    given: list[int] = []
+
+    def take() -> None:
+        # the last one is sent once the first has come back: else it might keep a worker from that
+        for number, _ in ClusterTeam(engine=engine, at_once=1, most_sent=2).run(tasks):
+            given.append(number)
+            (tmp_path / "go").touch()
+            assert all(one.wait(PATIENCE_S) for one in here)
+
+    with Watched(configured(cluster.url)) as engine, pytest.raises(ValueError, match="a feature without variation"):
+        take()
+    assert sorted(given) == [0, 2]
 
 
 def test_all_results_that_are_here_are_given_where_a_task_that_was_lost_cannot_be_sent_again(

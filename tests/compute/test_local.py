@@ -17,7 +17,7 @@ from hftcl.compute import Rows, Table, Task, Wanted
 from hftcl.compute.local import LocalEngine
 from hftcl.events import ignore
 from hftcl.settings import Compute, Settings
-from tests.compute.orders import Order, ask_often, train_late
+from tests.compute.orders import Order, add_up, ask_often, fail, train_late
 from tests.compute.processes import wait_for
 
 TABLE = Table(lambda: pl.DataFrame({"close": [1.0]}))
@@ -52,6 +52,33 @@ def pressing(presser: threading.Thread) -> Iterator[None]:
         while presser.is_alive():
             with contextlib.suppress(KeyboardInterrupt):
                 presser.join()
+
+
+def test_what_others_have_come_to_is_given_before_the_fault_of_one_is_raised(tmp_path: Path) -> None:
+    """As the trainings of a backtest, each of which is kept as soon as it is given."""
+    rows = Rows(table=TABLE, uncut=True)
+    orders = [Order(number=number, folder=tmp_path, wait_for=name) for number, name in enumerate(["", "go", "failed"])]
+    tasks: list[Task[object]] = [
+        Task(name="task", function=function, rows=rows, order=order)
+        for function, order in zip([add_up, fail, add_up], orders, strict=True)
+    ]
+    # two that ask whether to go on: once both have begun, each thread has ended all that went before
+    tasks += [
+        Task(name="later", function=ask_often, rows=rows, order=Order(number=number, folder=tmp_path, wait_for="never"))
+        for number in (3, 4)
+    ]
+    given: list[int] = []
+
+    def take() -> None:
+        for number, _ in engine.gather(Wanted(rows_bytes=0, stage="train", workers=2)).run(tasks):
+            given.append(number)
+            (tmp_path / "go").touch()
+            wait_for(tmp_path, "begun_[34]_*", 2)
+
+    engine = LocalEngine(Settings(compute=Compute(jobs=2)), ignore)
+    with engine, pytest.raises(ValueError, match="a feature without variation"):
+        take()
+    assert sorted(given) == [0, 2]
 
 
 def test_a_task_that_trains_nothing_ends_too_where_it_asks_whether_to_go_on(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_stranger_whose_section_has_a_number_without_bounds_is_refused(home: P
 @pytest.mark.parametrize(
     ("group", "load"),
     [
-        ("sources", lambda: _add_section({}, "market.source", list_entry_points("hftcl.sources")["mine"])),
+        ("sources", lambda: _add_section({}, list_entry_points("hftcl.sources")["mine"])),
         ("sources", lambda: find_source("mine")),
         ("families", lambda: find_family("mine")),
         ("feeds", lambda: find_feed("mine")),

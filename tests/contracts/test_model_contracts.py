@@ -38,6 +38,7 @@ def test_a_family_that_keeps_its_promises_is_told_nothing() -> None:
     assert check_family(ChoosesDepth()) == ()
     assert check_family(ScalesHeldOut()) == ()
     assert check_family(WithRandomName()) == ()
+    assert check_family(WithRandomNameThroughout()) == ()
 
 
 def test_a_finish_or_a_tree_is_taken_for_no_fit_but_that_beside_it() -> None:
@@ -290,9 +291,11 @@ class Named(Forest):
         return {**super().parameters(), "n_estimators": 8, "min_samples_leaf": 5}
 
     def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return self.rename(super().fit(X, y, params, **others))
+
+    def rename(self, fitted: Fitted) -> Fitted:
         import onnx
 
-        fitted = super().fit(X, y, params, **others)
         model = onnx.ModelProto.FromString(fitted.onnx)
         model.graph.name = uuid.uuid4().hex
         return replace(fitted, onnx=model.SerializeToString())
@@ -300,6 +303,73 @@ class Named(Forest):
 
 class WithRandomName(Named):
     """Keeps every promise."""
+
+
+class WithRandomNameThroughout(Named):
+    """Names each graph otherwise, tells brief fits, finishes them and joins trees: keeps every promise."""
+
+    tells_brief = True
+    grow_tree = Forest.grow_tree
+
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **others)
+
+    def finish_brief(self, fitted: Fitted, X: Any, *, jobs: int) -> Fitted:
+        return self.rename(super().finish_brief(fitted, X, jobs=jobs))
+
+
+class WithRandomNameAndTreesGrownTwice(Named):
+    """Takes no notice of what has grown, which the bytes of a graph with a random name do not show."""
+
+    grow_tree = Forest.grow_tree
+
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **{name: given for name, given in others.items() if name != "grown"})
+
+
+class WithOtherBrief(Quick):
+    def fit(self, X: Any, y: Any, params: Any, *, seed: int, brief: bool = False, **others: Any) -> Fitted:
+        return super().fit(X, y, params, seed=seed - 1 if brief else seed, **others)
+
+
+class WithUnfinished(Quick):
+    def fit(self, X: Any, y: Any, params: Any, **others: Any) -> Fitted:
+        return super().fit(X, y, params, **others)
+
+    def finish_brief(self, fitted: Fitted) -> Fitted:  # type: ignore[override]
+        return fitted
+
+
+class WithoutCheck:
+    name = "acme"
+    parameters, fit = Quick.parameters, Quick.fit
+
+
+class WithOtherSettle(Quick):
+    def settle(self, fitted: Fitted, X: Any, y: Any, params: Any, more: Any) -> Any:
+        return fitted, params
+
+
+class WithEagerPrepare(Quick):
+    def prepare(self, jobs: int) -> None:  # type: ignore[override]
+        """Load for so many cores."""
+
+
+class WithFailingParameters(Quick):
+    def parameters(self) -> Mapping[str, object]:
+        raise ValueError("not today")
+
+
+class Refusing:
+    def predict(self, X: Any) -> Any:
+        raise RuntimeError("no such rows")
+
+
+class WithFailingEstimator(Quick):
+    tells_brief = False
+
+    def change(self, fitted: Fitted) -> Fitted:
+        return replace(fitted, estimator=Refusing())
 
 
 class WithRandomNameAndIdleWeights(Named):
@@ -510,7 +580,15 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithoutGrown, GROWS + ": it raised TypeError: fit() got an unexpected keyword argument 'grown'"),
         (WithoutSamples, GROWS),
         (WithTreesGrownTwice, "fit() makes its graph of the trees that it is given as grown"),
-        (WithOtherTrees, "trees that grow_tree() grew make the graph of fit(), byte by byte"),
+        (WithOtherTrees, "trees that grow_tree() grew make a graph that predicts as that of fit(), to the bit"),
+        (WithRandomNameAndTreesGrownTwice, "fit() makes its graph of the trees that it is given as grown"),
+        (WithOtherBrief, "a brief fit() gives a graph that predicts the same, to the bit"),
+        (WithUnfinished, "finish_brief() finishes a brief fit(): it raised TypeError: "),
+        (WithoutCheck, "there is no check()"),
+        (WithOtherSettle, "settle(fitted, X, y, params) cannot be called so: missing a required argument: 'more'"),
+        (WithEagerPrepare, "prepare() cannot be called so: missing a required argument: 'jobs'"),
+        (WithFailingParameters, "parameters() answers: it raised ValueError: not today"),
+        (WithFailingEstimator, "predict() answers: it raised RuntimeError: no such rows"),
         (WithoutWeights, "with takes_weights fit() takes weights: it raised TypeError"),
         (WithIdleWeights, "fit() makes another model of rows that count otherwise"),
         (WithRandomNameAndIdleWeights, "fit() makes another model of rows that count otherwise"),
@@ -526,7 +604,7 @@ GROWS = "with grow_tree() it has count_trees() and takes_samples, and fit() take
         (WithForeignChoice, SETTLES + "it raised TypeError: Object of type int64 is not JSON serializable"),
         (WithImpossibleChoice, SETTLES + "it raised UsageError: "),
         (WithFewNodes, "count_nodes() tells the most nodes that the trees can have"),
-        (WithUncountedNodes, "count_nodes() takes parameters and a number of rows: it raised TypeError"),
+        (WithUncountedNodes, "count_nodes(params, rows) cannot be called so: too many positional arguments"),
         (WithoutLibrary, "require_installed() takes nothing and raises nothing: it raised TrainingError: pip"),
         (
             WithNeedOfRows,

@@ -23,6 +23,7 @@ from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, RequireGoing, go_on, ignore
 from hftcl.exam.split import ExamSplit, Session, list_sessions
+from hftcl.home import Home
 from hftcl.learning import folds, inside, training_rows
 from hftcl.learning.backtest.plan import Planner, SessionBars
 from hftcl.learning.backtest.trainings import build_shop, train_all
@@ -162,6 +163,30 @@ class MixedUpEngine:
         return MixedUpTeam(self.engine.gather(wanted))
 
 
+@dataclass(slots=True)
+class FailingEngine:
+    """A place where the tasks after the first result fail, where there are `least` or more; counts those it got."""
+
+    engine: Engine
+    least: int = 2
+    asked: int = 0
+    at_once: int = 1
+    team: Any = None
+
+    def gather(self, wanted: Wanted) -> Any:
+        self.team = self.engine.gather(wanted)
+        return self
+
+    def run(
+        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+    ) -> Iterator[tuple[int, R]]:
+        self.asked = len(tasks)
+        for result in self.team.run(tasks, on_told, require_going):
+            yield result
+            if len(tasks) >= self.least:
+                raise TrainingError("The training process was killed.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Walk:
     """A home with a record of three folds, the rows behind it, and the split of each fold, cut out by hand."""
@@ -246,6 +271,44 @@ def test_a_model_that_comes_back_as_that_of_another_fold_scores_nothing(walk: Wa
     assert len(walk.walk_forward(candidate)) == 15
     with pytest.raises(IntegrityError, match=f"The fold before {before} came back with .* the fold before {after}"):
         walk.walk_forward(candidate, MixedUpEngine)
+
+
+def test_the_folds_that_came_back_before_another_one_failed_are_not_trained_again(walk: Walk) -> None:
+    candidate = walk.train(walk.parts[0])
+    whole = walk.walk_forward(candidate)
+    with pytest.raises(TrainingError, match="killed"):
+        walk.walk_forward(candidate, FailingEngine)
+    (kept,) = Home.of(walk.settings).folds.iterdir()
+    engines: list[FailingEngine] = []
+
+    def count(engine: Engine) -> Engine:
+        engines.append(FailingEngine(engine, least=2))
+        return engines[-1]
+
+    assert walk.walk_forward(candidate, count) == whole
+    assert [engine.asked for engine in engines] == [1]
+    assert not kept.parent.exists()
+
+
+@pytest.mark.parametrize("change", ["damage", "settings"])
+def test_a_fold_that_was_kept_of_something_else_or_was_damaged_is_trained_again(walk: Walk, change: str) -> None:
+    candidate = walk.train(walk.parts[0])
+    with pytest.raises(TrainingError, match="killed"):
+        walk.walk_forward(candidate, FailingEngine)
+    (kept,) = Home.of(walk.settings).folds.iterdir()
+    other = walk
+    if change == "damage":
+        kept.write_bytes(kept.read_bytes()[:-1])
+    else:
+        other = replace(walk, settings=replace(walk.settings, model=replace(walk.settings.model, seed=7)))
+    engines: list[FailingEngine] = []
+
+    def count(engine: Engine) -> Engine:
+        engines.append(FailingEngine(engine, least=3))
+        return engines[-1]
+
+    other.walk_forward(candidate, count)
+    assert [engine.asked for engine in engines] == [2]
 
 
 @pytest.mark.parametrize("fold", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -280,26 +280,56 @@ def test_a_candidate_whose_file_came_out_wrong_leaves_no_record_and_an_attempt_t
     assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
 
 
-def test_a_candidate_that_is_archived_though_its_copies_could_not_be_written_is_named_by_the_attempt(
-    once_more: OnceMore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lasts", [False, True])
+def test_a_candidate_whose_copies_cannot_be_written_is_archived_and_serves_and_that_is_told_once(
+    once_more: OnceMore, lasts: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, model_id = durable.write_atomically, once_more.report.model_id
-    full = [True]  # for a moment: else no attempt could be written either
-
-    def fill(path: Path, data: bytes) -> None:
-        if full and path.suffix == ".csv" and str(model_id).encode() in data:
-            full.clear()
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        write(path, data)
-
+    told, model_id = list[str](), once_more.report.model_id
+    fill_disk_of_csv(monkeypatch, str(model_id), lasts=lasts)
     registry = Registry(once_more.home)
-    monkeypatch.setattr(durable, "write_atomically", fill)
-    with pytest.raises(StorageError, match="No space left on device"):
-        once_more.archive_and_deploy()
+    once_more.promotion.archive.hear_notes(told.append)
+    assert once_more.archive_and_deploy().serves == model_id
     assert [model.model_id for model in registry.list_models()] == [model_id]
     assert tuple(row for row, _ in read_all(registry, synthetic=True)) == once_more.rows
     (attempt,) = registry.list_attempts()
-    assert (attempt.outcome, attempt.model_id) == ("failed", model_id)
+    assert (attempt.outcome, attempt.model_id) == ("deployed", model_id)
+    failed = [
+        line for line in told if line.startswith(f"{registry.csv} could not be written (No space left on device)")
+    ]
+    assert len(failed) == 1
+    monkeypatch.undo()
+    ModelArchive(once_more.home).recover(NOW)
+    assert str(model_id) in registry.csv.read_text()
+
+
+def fill_disk_of_csv(patch: pytest.MonkeyPatch, of_model: str, *, lasts: bool) -> None:
+    """Let the disk have no room for a CSV that tells of a model: the first time, or each time."""
+    write, full = durable.write_atomically, [True]
+
+    def fill(path: Path, data: bytes) -> None:
+        if full and path.suffix == ".csv" and of_model.encode() in data:
+            if not lasts:
+                full.clear()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write(path, data)
+
+    patch.setattr(durable, "write_atomically", fill)
+
+
+def test_a_model_that_is_archived_though_that_raised_goes_on_as_one(
+    once_more: OnceMore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill_disk_of_csv(monkeypatch, str(once_more.report.model_id), lasts=True)
+
+    def fail(note: str) -> None:
+        if "could not be written" in note:
+            raise StorageError("nothing takes a note")
+
+    told = list[Event]()
+    once_more.promotion.archive.hear_notes(fail)
+    promotion = replace(once_more.promotion, on_event=told.append)
+    assert replace(once_more, promotion=promotion).archive_and_deploy().serves == once_more.report.model_id
+    assert [event.text.partition("failed: ")[2] for event in told] == ["nothing takes a note"]
 
 
 def test_an_attempt_that_failed_names_no_other_model_that_has_the_id(once_more: OnceMore) -> None:
@@ -565,3 +595,17 @@ def test_the_settings_are_documented_values_in_the_json(trained: Path) -> None:
     report = build_document(learning(replace(small(trained)), NOW + timedelta(days=1)).check())
     assert set(report) >= {"due", "reason", "triggers"}
     assert set(report["triggers"][0]) == {"name", "fired", "value", "threshold", "evidence"}
+
+
+def test_a_refit_whose_copies_cannot_be_written_serves_all_the_same_and_that_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, told = tmp_path / "home", list[Event]()
+    rule: dict[str, object] = {"min_sharpe": -100, "refit_on_promote": True}
+    fill_disk_of_csv(monkeypatch, "model_id,", lasts=True)
+    report = learning(small(home, promote=rule), on_event=told.append).retrain(force=True)
+    assert (report.outcome, report.serves) == ("deployed", report.model_id)
+    assert report.twin is not None
+    assert [record.model_id for record in Registry(home).list_models()] == [report.model_id, report.twin]
+    assert sum("could not be written" in event.text for event in told) == 1
+    assert not any("refit on all sessions failed" in event.text for event in told)

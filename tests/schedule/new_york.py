@@ -7,21 +7,22 @@ import json
 import warnings
 from datetime import date, timedelta
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
-from hftcl.schedule.new_york import TABLE, read_shipped
+from hftcl.schedule.new_york import TABLE
 
 FIRST: Final = date(2025, 1, 1)
 LAST: Final = date(2035, 12, 31)
 FULL_CLOSE_HOUR: Final = 16
 _LIBRARY: Final = "exchange_calendars"
 
-# For tests of the table: a newer library on a stranger's machine is no fault, and hftcl asks it then.
-of_the_installed_library = pytest.mark.skipif(
-    read_shipped().version != version(_LIBRARY), reason="the shipped table is of another version of exchange_calendars"
-)
+
+def write_table(folder: Path) -> Path:
+    """Write the table of the installed library, of whichever version that is, for tests of what is done with one."""
+    file = folder / "new_york.json"
+    file.write_text(json.dumps(build_table()))
+    return file
 
 
 def build_table() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hftcl.home import Home
 from hftcl.market.sessions import Calendar
 from hftcl.schedule import new_york
 from hftcl.schedule.plan import SessionEnds
-from tests.schedule.new_york import build_table, of_the_installed_library
+from tests.schedule.new_york import build_table
 
 FIRST = date(2025, 11, 20)
 
@@ -60,18 +60,31 @@ def test_beyond_the_calendar_there_is_no_session_and_no_error(tmp_path: Path) ->
     assert list(SessionEnds(home_in(tmp_path), "XLON").list_from(last + timedelta(days=400))) == []
 
 
-@of_the_installed_library
 def test_the_shipped_table_is_what_the_installed_calendar_says() -> None:
     assert json.loads(new_york.TABLE.read_bytes()) == build_table(), "run: python -m tests.schedule.new_york"
 
 
-@of_the_installed_library
+@pytest.mark.usefixtures("_installed_table")
 @pytest.mark.parametrize("first", [FIRST, date(2025, 1, 1)])
 def test_the_sessions_of_new_york_are_told_from_the_table_and_nothing_is_kept(tmp_path: Path, first: date) -> None:
     home = home_in(tmp_path)
     for name in ("XNYS", "XNAS"):
         assert list(islice(SessionEnds(home, name).list_from(first), 250)) == said_by_the_calendar(first, 250, "XNYS")
     assert not home.session_ends.exists()
+
+
+@pytest.mark.parametrize("version", [None, "0", "999.0"])
+def test_whichever_library_is_installed_its_sessions_are_told(
+    tmp_path: Path, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another version than the table's a session that this one does not know is no session; one of a newer is."""
+    if version is not None:
+        other = tmp_path / "other.json"
+        other.write_text(json.dumps({**build_table(), "version": version, "closed": ["2025-11-21"], "short": []}))
+        monkeypatch.setattr(new_york, "TABLE", other)
+    assert list(islice(SessionEnds(home_in(tmp_path), "XNYS").list_from(FIRST), 60)) == said_by_the_calendar(
+        FIRST, 60, "XNYS"
+    )
 
 
 def test_where_the_table_ends_or_is_of_another_library_the_calendar_is_asked(
@@ -90,7 +103,7 @@ def test_where_the_table_ends_or_is_of_another_library_the_calendar_is_asked(
     )
 
 
-@of_the_installed_library
+@pytest.mark.usefixtures("_installed_table")
 def test_beyond_both_ends_of_the_table_one_object_believes_nothing_of_it(tmp_path: Path) -> None:
     """A weekday beyond them that is not listed as closed is no session for that: Christmas before, New Year after."""
     table, ends = new_york.read_shipped(), SessionEnds(home_in(tmp_path), "XNYS")

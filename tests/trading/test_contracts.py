@@ -7,14 +7,17 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import pytest
 
-from hftcl.contracts import check_broker, check_family, check_source
+from hftcl.contracts import check_broker, check_family, check_feed, check_source
 from hftcl.errors import BrokerError, OrderRefusedError
+from hftcl.market.bars import BAR_SCHEMA
+from hftcl.market.hours import find_hours
+from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, Question, Split, find_source
 from hftcl.market.sources.polygon import PolygonSource
 from hftcl.market.sources.synthetic import SyntheticSource
@@ -24,6 +27,8 @@ from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, CashMove, Fill, Order, OrderState, Traits, find_broker
 from hftcl.trading.brokers.paper import PaperBroker
 from hftcl.trading.brokers.strict import StrictPaper
+from hftcl.trading.feeds import Delivery, Feed
+from hftcl.trading.feeds.replay import StoredFeed
 from tests.polygon_server import PolygonServer, synthetic_bars
 from tests.trading.alpaca_server import AlpacaServer
 from tests.trading.trading_cases import NOW, an_order, at, bars
@@ -289,6 +294,11 @@ class KnowsOthers(PaperBroker):
         """Know which orders these were."""
 
 
+class ForgetsNames(PaperBroker):
+    def learn(self, ids: Mapping[str, str]) -> None:
+        raise KeyError(*ids)
+
+
 class SaysOtherThings(PaperBroker):
     traits = {"remote": True}  # noqa: RUF012
 
@@ -372,10 +382,19 @@ def test_a_broker_that_breaks_promises_is_told_which_and_no_other(
     broker.close()
 
 
-def test_a_broker_is_told_the_ids_of_another_day_as_a_bot_does(tmp_path: Path) -> None:
+def test_a_broker_whose_methods_ask_for_something_else_is_told_which(tmp_path: Path) -> None:
     broker = KnowsOthers(Settings(), folder=tmp_path, durable=False)
-    with pytest.raises(TypeError, match=r"learn\(\) missing 1 required positional argument: 'session'"):
-        check_broker(broker, an_order(0), with_bars(broker))
+    told = "learn(ids) cannot be called so: missing a required argument: 'session'"
+    assert check_broker(broker, an_order(0), with_bars(broker)) == (told,)
+    broker.close()
+
+
+def test_a_broker_is_told_the_ids_of_another_day_as_a_bot_does_and_told_by_the_method_that_fails(
+    tmp_path: Path,
+) -> None:
+    broker = ForgetsNames(Settings(), folder=tmp_path, durable=False)
+    told = "learn() answers: it raised KeyError: 'no such order'"
+    assert check_broker(broker, an_order(0), with_bars(broker)) == (told,)
     broker.close()
 
 
@@ -466,8 +485,64 @@ class Mute(SyntheticSource):
 def test_a_source_is_asked_with_what_it_hears_beforehand_and_while_it_says_its_steps() -> None:
     expectant = check_source(Expectant(Settings()), "AAPL", FIRST, LAST, LATER)
     assert expectant == ("minutes() asked twice gives the same bars",)
-    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
-        check_source(Mute(Settings()), "AAPL", FIRST, LAST, LATER)
+    told = "report_steps() answers: it raised TypeError: 'NoneType' object is not callable"
+    assert check_source(Mute(Settings()), "AAPL", FIRST, LAST, LATER) == (told,)
+
+
+class Deafer(SyntheticSource):
+    def report_steps(self) -> None:
+        """Ask for no listener."""
+
+    def expect(self, tickers: tuple[str, ...]) -> None:
+        """Ask for tickers alone."""
+
+
+class Wordless(SyntheticSource):
+    def fingerprint(self, ticker: str) -> str:
+        raise RuntimeError("no words")
+
+
+class Stockless(SyntheticSource):
+    def splits(self, ticker: str) -> tuple[Split, ...]:
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        (
+            Deafer,
+            (
+                "expect(tickers, first, questions, *, kept) cannot be called so: too many positional arguments",
+                "report_steps(on_step) cannot be called so: too many positional arguments",
+            ),
+        ),
+        (Wordless, ("fingerprint() answers: it raised RuntimeError: no words",)),
+        (
+            Stockless,
+            (
+                "splits() is a tuple",
+                "its answers are of the types that it promises: it raised TypeError: 'NoneType' object is not iterable",
+            ),
+        ),
+    ],
+)
+def test_a_source_that_cannot_be_called_as_promised_or_does_not_answer_is_told_so(
+    kind: type[SyntheticSource], broken: tuple[str, ...]
+) -> None:
+    assert check_source(kind(Settings()), "AAPL", FIRST, LAST, LATER) == broken
+
+
+class TimelessFeed(StoredFeed):
+    def minute(self, minute: datetime) -> Delivery:  # type: ignore[override]
+        return super().minute(minute, minute)
+
+
+def test_a_feed_that_cannot_be_called_as_promised_is_told_so() -> None:
+    feed = cast("Feed", TimelessFeed(pl.DataFrame(schema=BAR_SCHEMA), ("AAPL",)))
+    hours = find_hours(Calendar("XNYS"), LAST, extended_hours=False)
+    told = "minute(minute, now) cannot be called so: too many positional arguments"
+    assert check_feed(feed, hours, hours.list_minutes(hours.opens)[:3], lambda minute: minute) == (told,)
 
 
 def test_every_family_keeps_its_promises() -> None:

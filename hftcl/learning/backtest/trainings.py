@@ -4,10 +4,8 @@ A unit that was trained before, with the same settings, code and bars, is read a
 was killed goes on where it was.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,9 +16,7 @@ from hftcl import compute, durable
 from hftcl.archive import artifact
 from hftcl.archive.artifact import FeatureSet, list_our_features
 from hftcl.archive.fitness import load_fit
-from hftcl.archive.policy import hash_policy
 from hftcl.compute import Bench, Engine, Rows, Table, Wanted
-from hftcl.compute.code_digest import hash_code, list_versions
 from hftcl.errors import IntegrityError, NewerVersionError, NoDataError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.split import ExamSplit, Session
@@ -28,12 +24,13 @@ from hftcl.home import Home
 from hftcl.learning.candidate import require_unchanged, train_candidate
 from hftcl.learning.dataset import Dataset, add_features
 from hftcl.learning.orders import TaskOrder, select_settings
+from hftcl.learning.training_digest import hash_training
 from hftcl.market.bars import BAR_SCHEMA, Finding
 from hftcl.market.splits import drop_past
 from hftcl.model.feature import list_columns
 from hftcl.model.feature_check import require_finite
 from hftcl.model.target import compute_targets
-from hftcl.settings import Promote, Settings
+from hftcl.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +105,9 @@ class Workshop:
     @property
     def folder(self) -> Path:
         """The cache of these settings, this code and this source; others lie beside it."""
-        return Home.of(self.settings).backtest / self._compute_digest()[:16]
+        return (
+            Home.of(self.settings).backtest / hash_training(self.settings, self.params, self.features, self.source)[:16]
+        )
 
     def prepare(self, units: Sequence[Unit]) -> list["UnitTraining"]:
         """Return the units as tasks, each with the place of its file."""
@@ -133,23 +132,6 @@ class Workshop:
             synthetic=self.synthetic,
             is_other_target=self.settings.model.target_minutes != self.frame_minutes,
         )
-
-    def _compute_digest(self) -> str:
-        settings = self.settings
-        # what a policy is of changes a training, but for the rule of promotion, which only judges it
-        trained = replace(settings, promote=Promote())
-        parts = {
-            "policy": hash_policy(trained, self.params, features=self.features),
-            "market": asdict(settings.market),
-            "model": {**asdict(settings.model), **self.params},
-            "strategy": asdict(settings.strategy),
-            "exam": asdict(settings.exam),
-            "features": self.features.definitions_hash,
-            "source": self.source,
-            "code": hash_code(),
-            "libraries": list_versions(),
-        }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,6 +60,7 @@ def retrain(
     archive = ModelArchive(home)
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
+        archive.hear_notes(lambda note: on_event(Event("deploy", text=note, level=Level.WARNING)))
         require_no_real_model_replaced(archive, settings)
         _tell_untrained(archive, settings, on_event)
         window = open_window(settings, as_of=as_of, now=now, save=not dry_run, on_event=on_event, watch=watch)

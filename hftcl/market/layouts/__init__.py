@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final, Literal
 
-from hftcl.entry_points import list_entry_points, load_plug_in
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.market.layouts.sheet import Sheet
+from hftcl.plug_ins import load_plug_in
 
 ROLES: Final = ("ticker", "ts", "date", "time", "open", "high", "low", "close", "volume")
 """What a column may mean: `ts` is date and time in one, `date` and `time` are in two."""

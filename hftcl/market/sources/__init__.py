@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points, load_plug_in
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError, SourceError
 from hftcl.market.columns import choose_columns
+from hftcl.plug_ins import load_plug_in, make_plug_in
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     import polars as pl
 
 
@@ -145,26 +148,40 @@ class Stepwise(Protocol):
         ...
 
 
+OFFERED: Final = (Foresight, Stepwise)
+"""What a source may offer beside `BarSource`."""
+
+
 def find_source(name: str) -> Callable[[Settings], BarSource]:
     """Return the factory registered as `name` in the entry-point group `hftcl.sources`; no other one is imported.
 
     >>> find_source('synthetic')(Settings()).name
     'synthetic'
     """
+    return cast("Callable[[Settings], BarSource]", load_plug_in(_find_point(name)))
+
+
+def _find_point(name: str) -> "EntryPoint":
     points = list_entry_points("hftcl.sources")
     if name not in points:
         raise ConfigError(
             f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."
         )
-    return cast("Callable[[Settings], BarSource]", load_plug_in(points[name]))
+    return points[name]
+
+
+def make_source(settings: Settings) -> BarSource:
+    """Return the configured source, whichever columns it delivers. Raises ConfigError; PlugInError of a stranger's."""
+    made = make_plug_in(_find_point(settings.market.source), BarSource, OFFERED, settings)
+    return cast("BarSource", made)
 
 
 def open_source(settings: Settings) -> BarSource:
-    """Return the configured source. Raises ConfigError where it cannot be made, or delivers no such columns.
+    """Return the configured source. Raises as `make_source`, and ConfigError where it delivers no such columns.
 
     >>> open_source(Settings()).name
     'synthetic'
     """
-    source = find_source(settings.market.source)(settings)
+    source = make_source(settings)
     choose_columns(settings.market.columns, getattr(source, "columns", ()), f"the source {source.name!r}")
     return source

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from hftcl.entry_points import list_entry_points, load_plug_in
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError, UsageError
+from hftcl.plug_ins import make_plug_in
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    FloatArray = npt.NDArray[np.float32]
 
 OnStep = Callable[[int, int], None]
 """Called with (done, total) trees while a family fits; a family that cannot tell calls it at the start and the end."""
@@ -41,8 +44,8 @@ class Family(Protocol):
 
     def fit(
         self,
-        X: "npt.NDArray[np.float32]",
-        y: "npt.NDArray[np.float32]",
+        X: "FloatArray",
+        y: "FloatArray",
         params: Mapping[str, object],
         *,
         seed: int,
@@ -77,6 +80,25 @@ class Family(Protocol):
     # And `fills_cores = True`, where a fit of many rows keeps its `jobs` cores busy from the first tree to the last:
     # then no other one is trained beside it on one machine, which would take memory and save no time.
     # And `require_installed()`, which raises TrainingError where a library is missing: before bars are collected.
+
+
+class FamilyOffers(Protocol):
+    """How the methods that a family may have, which are described above, are called.
+
+    Not those that belong to the `fit` beside them, and mean something else elsewhere: see `_find_beside_fit`.
+    """
+
+    def settle(
+        self, fitted: Fitted, X: "FloatArray", y: "FloatArray", params: Mapping[str, object]
+    ) -> tuple[Fitted, Mapping[str, object]]: ...
+
+    def count_nodes(self, params: Mapping[str, object], rows: int) -> int: ...
+
+    def prepare(self) -> None: ...
+
+    def prepare_child(self) -> None: ...
+
+    def require_installed(self) -> None: ...
 
 
 def find_finish(family: Family) -> Callable[..., Fitted] | None:
@@ -114,7 +136,7 @@ def find_family(name: str) -> Family:
         raise ConfigError(
             f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(points))}."
         )
-    return cast("Family", load_plug_in(points[name])())
+    return cast("Family", make_plug_in(points[name], Family, (FamilyOffers,)))
 
 
 def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:

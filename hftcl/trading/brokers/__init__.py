@@ -5,8 +5,9 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points, load_plug_in
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
+from hftcl.plug_ins import is_strange, load_plug_in, make_plug_in
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
@@ -14,6 +15,7 @@ from hftcl.trading.brokers.refusals import Flags
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
+    from importlib.metadata import EntryPoint
 
     import polars as pl
 
@@ -37,6 +39,7 @@ __all__ = [
     "describe_implausible",
     "find_broker",
     "is_plausible",
+    "open_broker",
     "read_traits",
 ]
 
@@ -287,19 +290,19 @@ class BrokerFactory(Protocol):
     def __call__(self, settings: Settings, *, folder: Path, durable: bool = True) -> Broker: ...
 
 
+OFFERED: Final = (KnowsIds, Paced, TakesTogether, TellsCash, SplitsShares)
+"""What a broker may offer beside `Broker`."""
+
+
 def find_broker(name: str) -> BrokerFactory:
     """Return the factory registered as `name` in the entry-point group `hftcl.brokers`; no other one is imported.
 
     >>> find_broker('paper').name
     'paper'
     """
-    points = list_entry_points("hftcl.brokers")
-    if name not in points:
-        raise ConfigError(
-            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."
-        )
+    point = _find_point(name)
     try:
-        return cast("BrokerFactory", load_plug_in(points[name]))
+        return cast("BrokerFactory", load_plug_in(point))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "hftcl":
             raise
@@ -307,3 +310,20 @@ def find_broker(name: str) -> BrokerFactory:
             f"The broker {name!r} needs a package that is not installed ({error.name}). "
             f"Run: pip install 'hftcl[{name}]'"
         ) from error
+
+
+def _find_point(name: str) -> "EntryPoint":
+    points = list_entry_points("hftcl.brokers")
+    if name not in points:
+        raise ConfigError(
+            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."
+        )
+    return points[name]
+
+
+def open_broker(name: str, settings: Settings, *, folder: Path, durable: bool = True) -> Broker:
+    """Return the broker of that name, see `BrokerFactory`. Raises ConfigError; PlugInError of a stranger's."""
+    point = _find_point(name)
+    if not is_strange(point):
+        return find_broker(name)(settings, folder=folder, durable=durable)
+    return cast("Broker", make_plug_in(point, Broker, OFFERED, settings, folder=folder, durable=durable))

@@ -15,7 +15,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import UnfitModelError
 from hftcl.home import Home
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.brokers import Broker, open_broker
 from hftcl.trading.decide.model_in_use import ModelInUse
 
 
@@ -46,7 +46,7 @@ class Shadow:
         settings = replace(settings, paper=replace(settings.paper, cash=max(settings.paper.cash, capital)))
         return cls(
             home=Home.of(settings).root,
-            broker=find_broker("paper")(settings, folder=folder, durable=durable),
+            broker=open_broker("paper", settings, folder=folder, durable=durable),
             min_p_better=settings.trade.shadow_min_p_better,
             features=features or list_our_features(settings),
         )

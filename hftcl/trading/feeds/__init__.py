@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points, load_plug_in
+from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.market.columns import choose_columns
+from hftcl.plug_ins import load_plug_in, make_plug_in
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     import polars as pl
 
     from hftcl.events import OnEvent
@@ -107,12 +110,22 @@ def find_feed(name: str) -> FeedFactory:
     >>> find_feed('alpaca').__name__
     'alpaca_feed'
     """
+    return cast("FeedFactory", load_plug_in(_find_point(name)))
+
+
+def _find_point(name: str) -> "EntryPoint":
     found = list_entry_points("hftcl.feeds")
     if name not in found:
         raise ConfigError(
             f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."
         )
-    return cast("FeedFactory", load_plug_in(found[name]))
+    return found[name]
+
+
+def open_feed(settings: Settings, calendar: "Calendar", extended: Callable[[], bool], on_event: "OnEvent") -> Feed:
+    """Return the configured feed, see `FeedFactory`. Raises ConfigError; PlugInError of a stranger's."""
+    point = _find_point(settings.trade.feed)
+    return cast("Feed", make_plug_in(point, Feed, (VendorClock,), settings, calendar, extended, on_event))
 
 
 def require_columns(feed: Feed, settings: Settings) -> None:

@@ -32,7 +32,7 @@ from hftcl.market.pairs import spell
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits
-from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.brokers import Broker, open_broker
 from hftcl.trading.decide.bot import KILL_SWITCH
 from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import read_exchanged_closes
@@ -166,7 +166,7 @@ def _flatten_without_bot(
 ) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
-    broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
+    broker = open_broker(settings.trade.broker, settings, folder=home.folder)
     changes = ShareChanges(
         settings=settings,
         ledger=ledger,
@@ -247,7 +247,7 @@ def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, 
 
 
 def _halt_without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
-    broker = find_broker(settings.trade.broker)(settings, folder=home.folder)
+    broker = open_broker(settings.trade.broker, settings, folder=home.folder)
     try:
         return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist), why)
     finally:

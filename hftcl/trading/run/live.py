@@ -19,7 +19,7 @@ from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, open_source
 from hftcl.model.feature import list_columns
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, find_broker
+from hftcl.trading.brokers import Broker, open_broker
 from hftcl.trading.execute.patience import PatientBroker, wait_for
 from hftcl.trading.feeds import Feed, require_columns
 from hftcl.trading.feeds.context import watch_context
@@ -59,7 +59,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     home, present = Home.of(settings), replace(present, on_event=keep_from_ending(present.on_event))
     with hold_lock(home, "bot"), Ledger(home.ledger) as ledger:
         around = Around(ledger, present)
-        broker = make_patient(find_broker(settings.trade.broker)(settings, folder=home.folder), around.look, settings)
+        broker = make_patient(open_broker(settings.trade.broker, settings, folder=home.folder), around.look, settings)
         feed: Feed | None = None
         try:
             require_agreement_on_money(settings, broker, real_money=real_money, synthetic=source.synthetic)

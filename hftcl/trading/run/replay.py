@@ -26,7 +26,7 @@ from hftcl.market.hours import find_hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, open_source
 from hftcl.settings import Settings
-from hftcl.trading.brokers import Broker, find_broker, read_traits
+from hftcl.trading.brokers import Broker, find_broker, open_broker, read_traits
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.feeds.replay import StoredFeed
@@ -154,12 +154,12 @@ def _open_broker(settings: Settings, home: Home, *, rehearse: bool) -> Broker:
     name = settings.trade.broker
     configured = None if rehearse or is_ours(name) else find_broker(name)
     if configured is None or not read_traits(configured).replays:
-        return find_broker(REHEARSAL if rehearse else "paper")(settings, folder=home.folder, durable=False)
+        return open_broker(REHEARSAL if rehearse else "paper", settings, folder=home.folder, durable=False)
     with convert_storage_faults("emptying the folder of the broker"):
         if home.plugin_broker.exists():
             shutil.rmtree(home.plugin_broker)
         make_folder(home.plugin_broker)
-    broker = configured(settings, folder=home.plugin_broker, durable=False)
+    broker = open_broker(name, settings, folder=home.plugin_broker, durable=False)
     if broker.live_money:
         broker.close()
         raise ConfigError(

@@ -1,0 +1,87 @@
+"""The folds of a walk-forward that came back before another one failed: kept in the home, for the command that goes on.
+
+Nothing is written where all come back. A file holds a whole model, by the digest of all that it was trained on.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hftcl import durable
+from hftcl.archive import artifact
+from hftcl.archive.artifact import Model
+from hftcl.archive.fitness import load_fit
+from hftcl.errors import IntegrityError, NewerVersionError
+from hftcl.exam.split import ExamSplit
+from hftcl.home import Home
+from hftcl.learning.bars_digest import hash_bars
+from hftcl.learning.candidate import Unarchived
+from hftcl.learning.dataset import Dataset
+from hftcl.learning.training_digest import hash_training
+from hftcl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFolds:
+    """The folds that are kept of these settings and rows. params: complete. model_id: under which they are scored."""
+
+    data: Dataset = field(repr=False)
+    settings: Settings
+    params: Mapping[str, object]
+    model_id: str
+
+    @property
+    def _folder(self) -> Path:
+        return Home.of(self.settings).folds
+
+    def find(self, parts: Sequence[ExamSplit]) -> dict[ExamSplit, Model]:
+        """Return the models of those that are kept. What cannot be read, or is not whole, is trained again."""
+        if not self._folder.is_dir():
+            return {}
+        found = {}
+        for part, path in self._locate(parts).items():
+            try:
+                meta = load_fit(path, sha256=None, market=None, features=self.data.features).meta
+                graph = artifact.read_graph(path)
+            except (IntegrityError, NewerVersionError):  # none, or a damaged one
+                continue
+            found[part] = Unarchived(onnx=graph, meta=replace(meta, model_id=self.model_id)).open()
+        return found
+
+    def keep(self, trained: Mapping[ExamSplit, Unarchived]) -> None:
+        """Write the models of some folds, where this is a home. Raises StorageError; IntegrityError, TrainingError for
+        a graph that no file may hold.
+        """
+        if not trained or not Home.of(self.settings).models.is_dir():
+            return
+        with durable.convert_storage_faults("keeping the folds that are trained"):
+            durable.make_folder(self._folder)
+            for part, path in self._locate(list(trained)).items():
+                durable.write_atomically(path, artifact.sign(_pack(trained[part])))
+
+    def delete(self) -> None:
+        """Delete all that is kept: the walk-forward is done, or it is of other bars by now."""
+        with durable.convert_storage_faults("deleting folds that were kept"):
+            if self._folder.is_dir():
+                shutil.rmtree(self._folder)
+
+    def _locate(self, parts: Sequence[ExamSplit]) -> dict[ExamSplit, Path]:
+        """Return the place of each: its name tells what it is trained on, to the bit."""
+        of_all = hash_training(self.settings, self.params, self.data.features, self.data.source)
+        places = {}
+        for part in parts:
+            days = part.train_days
+            rows = self.data.frame.filter(pl.col("session").is_between(days[0], days[-1]))
+            told = f"{of_all} {self.data.synthetic} {part} {hash_bars(rows)}"
+            places[part] = self._folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.onnx"
+        return places
+
+
+def _pack(trained: Unarchived) -> bytes:
+    """Return a model file, whose canary is a row of zeros: who reads it trained it, and asks nothing more of it."""
+    return artifact.build(trained.onnx, trained.meta, np.zeros((1, trained.meta.inputs.width), dtype=np.float32))

@@ -1,0 +1,242 @@
+"""The door to the code of others: a plug-in's import, its making, and what is told where its code raises something.
+
+Runs what the entry point names. What a plug-in raises by our own classes is its message to the user and goes through.
+"""
+
+import inspect
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import dropwhile
+from pathlib import Path
+from traceback import walk_tb
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from hftcl.durable import is_passing
+from hftcl.entry_points import list_entry_points
+from hftcl.errors import ConfigError, HftclError, PlugInError, StorageError
+from hftcl.interrupts import find_replaced_stop, has_raised, let_out
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "hftcl.sources": "[market] source",
+    "hftcl.feeds": "[trade] feed",
+    "hftcl.brokers": "[trade] broker",
+    "hftcl.families": "[model] family",
+    "hftcl.layouts": "[files] layout",
+}
+"""The setting that names a plug-in of each entry-point group."""
+
+_REMEDY: Final = "Mend it, ask its author, or name another; -vv shows the traceback."
+_LONGEST: Final = 300  # characters of what a library says of itself: three lines of a terminal
+_OURS: Final = "hftcl."  # how the name of each module of this package begins
+
+
+def is_strange(point: "EntryPoint") -> bool:
+    """Whether an entry point is of another package than this one."""
+    return not point.value.startswith(_OURS)
+
+
+def load_plug_in(point: "EntryPoint") -> Any:
+    """Return what an entry point names. Its import runs code of others; a stop that comes meanwhile is raised whatever
+    the code makes of it, see `let_out`.
+
+    Raises ConfigError where it cannot be imported; StorageError where that may pass, as a disk that fails.
+    """
+    try:
+        with let_out():
+            return point.load()
+    except (Exception, SystemExit) as error:
+        if has_raised(error) or isinstance(error, HftclError) or not is_strange(point):
+            raise
+        if isinstance(error, OSError) and is_passing(error):
+            raise StorageError(
+                f"{name_plug_in(point)} cannot be imported ({error.strerror or error}). Check the health of the disk, "
+                "and run it again."
+            ) from error
+        # of layouts every one is loaded, whichever is named
+        remedy = "remove its package" if point.group == "hftcl.layouts" else "name another"
+        raise ConfigError(
+            f"{name_plug_in(point)} cannot be imported ({_describe(error)}). Install what it needs, or {remedy}."
+        ) from error
+
+
+def make_plug_in(
+    point: "EntryPoint", promised: type, offered: Sequence[type], *arguments: object, **options: object
+) -> Any:
+    """Return what the factory that an entry point names makes of the arguments; see `list_broken_calls` of the others.
+
+    Raises as `load_plug_in`, what the factory raises by a class of ours, and PlugInError where it raises anything else
+    or what it makes cannot be called as promised.
+    """
+    factory = load_plug_in(point)
+    if not is_strange(point):
+        return factory(*arguments, **options)
+    try:
+        with let_out():
+            made = factory(*arguments, **options)
+    except (Exception, SystemExit) as error:
+        if has_raised(error) or isinstance(error, HftclError):
+            raise
+        raise PlugInError(f"{name_plug_in(point)} could not be made: {_describe(error)}. {_REMEDY}") from error
+    if faults := list_broken_calls(made, promised, offered):
+        raise PlugInError(f"{name_plug_in(point)} does not keep its promises: {'; '.join(faults)}. {_REMEDY}")
+    return made
+
+
+def name_plug_in(point: "EntryPoint") -> str:
+    """Return how a plug-in is called in an error, as the setting that names it.
+
+    >>> name_plug_in(list_entry_points("hftcl.brokers")["paper"])
+    "The plug-in 'paper' of [trade] broker"
+    """
+    return f"The plug-in {point.name!r} of {SETTINGS[point.group]}"
+
+
+# ---- what a plug-in can be asked -------------------------------------------------------------------------------------
+
+
+def list_broken_calls(plugin: object, promised: type, offered: Sequence[type] = ()) -> tuple[str, ...]:
+    """Return what of the Protocol `promised` a plug-in lacks, and which methods cannot be called as we call them.
+
+    offered: Protocols of which it may have any method or none. No method is called.
+
+    >>> from typing import Protocol
+    >>> class Wanted(Protocol):
+    ...     def minute(self, minute, now): ...
+    ...     def close(self): ...
+    >>> class Feed:
+    ...     def minute(self, minute): ...
+    >>> list_broken_calls(Feed(), Wanted)
+    ('minute(minute, now) cannot be called so: too many positional arguments', 'there is no close()')
+    """
+    fields, methods = _list_members(promised)
+    broken = [f"there is no {name}" for name in fields if not _has(plugin, name)]
+    for name, method in methods.items():
+        broken += _judge_call(plugin, name, method) if _has(plugin, name) else [f"there is no {name}()"]
+    for protocol in offered:
+        for name, method in _list_members(protocol)[1].items():
+            broken += _judge_call(plugin, name, method) if _has(plugin, name) else []
+    return tuple(broken)
+
+
+def _list_members(protocol: type) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of the attributes, and the methods by name, that a Protocol and those that it extends have."""
+    kinds = [kind for kind in reversed(protocol.__mro__) if getattr(kind, "_is_protocol", False)]
+    fields = [name for kind in kinds for name in inspect.get_annotations(kind)]
+    methods = {name: value for kind in kinds for name, value in vars(kind).items() if inspect.isfunction(value)}
+    return fields, {name: method for name, method in methods.items() if not name.startswith("_")}
+
+
+def _has(plugin: object, name: str) -> bool:
+    try:
+        getattr(plugin, name)
+    except Exception:  # noqa: BLE001 - a property of a stranger's, which has no value then
+        return False
+    return True
+
+
+def _judge_call(plugin: object, name: str, promised: Any) -> Iterator[str]:
+    """Yield why `name` cannot be called by place and by keyword as `promised` is written."""
+    method = getattr(plugin, name)
+    if not callable(method):
+        yield f"{name} is no method"
+        return
+    _, *parameters = inspect.signature(promised).parameters.values()  # without `self`
+    by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    by_place = [parameter.name for parameter in parameters if parameter.name not in by_name]
+    try:
+        signature = inspect.signature(method)
+    except (TypeError, ValueError):  # of code in C, which tells none
+        return
+    try:
+        signature.bind(*by_place, **dict.fromkeys(by_name))
+    except TypeError as error:
+        told = ", ".join([*by_place, *(["*", *by_name] if by_name else [])])
+        yield f"{name}({told}) cannot be called so: {error}"
+
+
+# ---- what a plug-in raised-------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def name_plug_ins() -> Iterator[None]:
+    """Raise PlugInError, which names the plug-in, for what the code of one has raised within by a class not ours; the
+    stop of which it has made that, where it came from one.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        fault = find_plug_in_fault(error)
+        if fault is None:
+            raise
+        if stop := find_replaced_stop(error, by_others=True):
+            raise stop from None
+        raise fault from error
+
+
+def find_plug_in_fault(error: BaseException) -> PlugInError | None:
+    """Return what to tell where `error` came out of a plug-in's code that we called; None where it did not.
+
+    None also for an error of ours, which has told it, and for a stop, which may come while a plug-in is at work.
+    """
+    if not isinstance(error, Exception | SystemExit) or isinstance(error, HftclError) or has_raised(error):
+        return None
+    called = _list_called(error)
+    points = next(filter(None, (_find_points(frame) for frame, _ in called)), ())
+    if not points:
+        return None
+    package = _find_package(points[0].module)
+    frame, line = [(frame, line) for frame, line in called if _find_package(_find_module(frame)) == package][-1]
+    if isinstance(error, SystemExit) and _passes_handler(called):
+        return None
+    names = " or ".join(dict.fromkeys(map(name_plug_in, points)))
+    where = f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}, line {line})"
+    fault = PlugInError(f"{names} failed in {where}: {_describe(error)}. {_REMEDY}")
+    fault.__cause__ = error  # for a traceback
+    for note in getattr(error, "__notes__", ()):
+        fault.add_note(note)
+    return fault
+
+
+def _passes_handler(called: Sequence[tuple[FrameType, int]]) -> bool:
+    """Whether one of the frames is a handler of signals, such as one that the program which called us has set."""
+    handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
+    return any(frame.f_code in handlers for frame, _ in called)
+
+
+def _list_called(error: BaseException) -> list[tuple[FrameType, int]]:
+    """Return the frames that an error came through, with their lines, from the first of ours inwards: what called us
+    may be of the same package as a plug-in.
+    """
+    frames = list(walk_tb(error.__traceback__))
+    return list(dropwhile(lambda step: not _find_module(step[0]).startswith(_OURS), frames))
+
+
+def _find_points(frame: FrameType) -> tuple["EntryPoint", ...]:
+    """Return the plug-ins in whose package a frame is: the one whose code it is, or all that may be meant."""
+    module, code = _find_module(frame), frame.f_code
+    owner = type(frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None).__qualname__
+    installed = [point for group in SETTINGS for point in list_entry_points(group).values() if is_strange(point)]
+    of_package = [point for point in installed if _find_package(point.module) == _find_package(module)]
+    named = [point for point in of_package if point.attr in (owner, code.co_qualname.partition(".")[0])]
+    return tuple(named or of_package)
+
+
+def _find_module(frame: FrameType) -> str:
+    """Return the name of the module of a frame; of one that was run as a program the name that it has otherwise."""
+    name, spec = str(frame.f_globals.get("__name__", "")), frame.f_globals.get("__spec__")
+    return spec.name if name == "__main__" and spec is not None else name
+
+
+def _find_package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _describe(error: BaseException) -> str:
+    """Return the class and the text of an error, in one line without an end."""
+    text = " ".join(str(error).split())[:_LONGEST].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
