@@ -40,6 +40,8 @@ _LOOK_S: Final = 5.0  # between two questions whether the scheduler has a worker
 _STAGE: Final = "cluster"  # of what is told while tasks wait for a worker
 # Times that a task is begun: a worker that dies takes blocks with it for which others wait, and they are no worse.
 _TRIES: Final = 5
+# Of those that stream, for each that is at work: while it computes, the rows of the next one travel.
+_AHEAD: Final = 2
 _LOST: Final = frozenset({"cancelled", "lost"})  # statuses of a block whose worker died
 _GONE: Final = "What is done is kept: run the same command again once it is back."
 
@@ -111,7 +113,8 @@ class ClusterEngine:
                 self._join(self._starting.find_address())
         threads = sum(self._threads.values())
         if self._starting is None:
-            return ClusterTeam(engine=self, at_once=wanted.count_at_once(threads))
+            at_once = wanted.count_at_once(threads)
+            return ClusterTeam(engine=self, at_once=at_once, most_sent=_AHEAD * at_once if wanted.streams else None)
         # its workers share the cores of this machine: more trainings than those would take turns, and the memory of all
         at_once = wanted.count_at_once(min(threads, count_usable_cores()))
         return ClusterTeam(engine=self, at_once=at_once, most_sent=at_once)
@@ -286,7 +289,7 @@ class ClusterTeam:
         raise AssertionError("a task without an end")
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
         """Send tasks, all of them so that a cluster that grows with its work sees them, unless `most_sent` limits it;
         yield (number, result) as they end.
@@ -308,13 +311,13 @@ class _Watch:
         self._begun: dict[str, _Begun] = {}
         self._looked_at = self._worked_at = self._heard_at = time.monotonic()
 
-    def work_aloud(self, tasks: Sequence[Task[Any]], on_told: OnTold) -> Iterator[tuple[int, Any]]:
+    def work_aloud(self, tasks: Iterable[Task[Any]], on_told: OnTold) -> Iterator[tuple[int, Any]]:
         """As `work`; `on_told` hears what the tasks tell of their steps."""
         self._on_told = on_told
         with self._engine.listen(lambda *told: self._ended.put(told)) as self._topic:
             yield from self.work(tasks)
 
-    def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
+    def work(self, tasks: Iterable[Task[Any]]) -> Iterator[tuple[int, Any]]:
         left = iter(enumerate(tasks))
         try:
             self._begin_next(left, self._most_sent)
@@ -345,6 +348,7 @@ class _Watch:
             raise
         finally:
             self._engine.cancel([begun.future for begun in self._begun.values()])
+            self._begun.clear()  # with its task a block of rows is let go, and Dask holds on to who heard of a topic
 
     def _begin_next(self, left: Iterator[tuple[int, Task[Any]]], most: int | None) -> None:
         for number, task in islice(left, most):

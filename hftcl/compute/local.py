@@ -1,7 +1,7 @@
 """Tasks on this machine: in threads, each with a training process of its own, as many as cores and memory allow."""
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import InitVar, dataclass, field
@@ -74,7 +74,7 @@ class LocalTeam:
         return self.do(task, listen, require_going)
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
         """Yield (number, result) as they are done; in threads, because each trains in a process of its own.
 
@@ -105,7 +105,7 @@ class _Shift:
         self._said: SimpleQueue[Any] = SimpleQueue()  # futures that are done, and (number, event) of what is told
         self._is_over = threading.Event()
 
-    def work(self, tasks: Sequence[Task[Any]]) -> Iterator[tuple[int, Any]]:
+    def work(self, tasks: Iterable[Task[Any]]) -> Iterator[tuple[int, Any]]:
         with ThreadPoolExecutor(self._team.at_once, "task") as threads:
             running: dict[Future[Any], int] = {}
             try:

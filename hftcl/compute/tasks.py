@@ -1,6 +1,6 @@
 """What a task is: a pure function of rows and an order, which gives the same result on each machine."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Generic, Protocol, TypeVar
@@ -126,7 +126,7 @@ class Team(Protocol):
         """Return what a task comes to. require_going: is called now and then; what it raises ends the task."""
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
         """Yield (number in `tasks`, result) as they are done. Whatever ends this ends those that run.
 
@@ -149,7 +149,9 @@ class Wanted:
     workers: how many tasks at the same time, 0 for as many as there are cores. tasks: how many there are, 0 where that
     is not known. uses_all_cores: each task may use every core: where they are few, the last ones would else leave cores
     idle. fills_cores: each keeps all cores of a machine busy by itself, so that on this one they run one after the
-    other: two at the same time would be no faster, and take the memory of two.
+    other: two at the same time would be no faster, and take the memory of two. streams: each has rows of its own, and
+    comes to as much: a cluster is sent one when another has come back, so that neither all rows nor all results lie
+    there at the same time.
     """
 
     rows_bytes: int
@@ -158,6 +160,7 @@ class Wanted:
     tasks: int = 0
     uses_all_cores: bool = False
     fills_cores: bool = False
+    streams: bool = False
 
     def count_at_once(self, cores: int) -> int:
         """Return how many tasks can run at the same time where there are so many cores, 1 or more."""

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from hftcl.archive.artifact import FeatureSet, list_our_features
+from hftcl.compute import Engine
 from hftcl.compute.crew import count_cores
 from hftcl.events import Event, Level, OnEvent, Stopwatch
 from hftcl.formats import count, describe_left_out
 from hftcl.home import Home
+from hftcl.learning.feature_tasks import STAGE, ClusterLooks, spreads_features
 from hftcl.mapped import FrameFiles
 from hftcl.market.bars import Finding
 from hftcl.market.received import TickerCoverage
@@ -119,10 +121,13 @@ class Window:
         self._tell_doubts(collected)
         return collected
 
-    def assemble(self) -> Dataset:
-        """Return the window's bars with features and target. Raises as `BarStore.collect`."""
+    def assemble(self, engine: Engine | None = None) -> Dataset:
+        """Return the window's bars with features and target. Raises as `BarStore.collect`.
+
+        engine: whose cluster computes what `spreads_features` says; what its tasks raise is raised here.
+        """
         if self._dataset is None:
-            self._dataset = self._build(self.read_bars())
+            self._dataset = self._build(self.read_bars(), engine)
             self._collected = None  # the rows hold the bars from here on
         return self._dataset
 
@@ -200,7 +205,9 @@ class Window:
         for text in describe_left_out(collected.left_out, collected.context_left_out):
             self.on_event(Event("collect", text=text, level=Level.WARNING))
 
-    def _add_features(self, collected: Collected, bars: pl.DataFrame, since: date) -> pl.DataFrame:
+    def _add_features(
+        self, collected: Collected, bars: pl.DataFrame, since: date, engine: Engine | None = None
+    ) -> pl.DataFrame:
         """Return the rows of the sessions from `since` on. bars: those of `collected`, or enough of them."""
         described, market = self.read_features(), self.settings.market
         with self.watch("features"):
@@ -220,13 +227,21 @@ class Window:
                 own=described.own,
                 since=since,
                 jobs=count_cores(self.settings),
-                on_block=lambda done, total: self.on_event(Event("features", done, total)),
+                on_block=lambda done, total: self.on_event(Event(STAGE, done, total)),
+                elsewhere=self._choose_looks(bars, since, engine),
             )
             require_values(described.own, frame)
         return frame
 
-    def _build(self, collected: Collected) -> Dataset:
-        return self._describe(collected, self._add_features(collected, collected.bars, self.list_days()[0]))
+    def _choose_looks(self, bars: pl.DataFrame, since: date, engine: Engine | None) -> ClusterLooks | None:
+        """Return the cluster's, where it is to compute features."""
+        answers = int((bars["session"] >= since).sum())
+        if engine is None or not spreads_features(self.settings, self.read_features().table, answers):
+            return None
+        return ClusterLooks(engine, self.on_event)
+
+    def _build(self, collected: Collected, engine: Engine | None) -> Dataset:
+        return self._describe(collected, self._add_features(collected, collected.bars, self.list_days()[0], engine))
 
     def _describe(self, collected: Collected, frame: pl.DataFrame) -> Dataset:
         return Dataset(

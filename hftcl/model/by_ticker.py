@@ -1,11 +1,12 @@
 """Features and target of a whole watchlist, computed a few tickers at a time: memory grows with theirs alone.
 
 The values are those of `features.features` and `target.compute_targets`, to the bit. They are written as float32 to an
-unnamed file, see `mapped`, and read from it without a copy.
+unnamed file, see `mapped`, and read from it without a copy. The first look at a few tickers needs no other one: it is a
+pure function, `look_alone`, that may run anywhere.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import pairwise
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from hftcl.arrow import map_times
+from hftcl.errors import IntegrityError
 from hftcl.mapped import FileArray, FrameFiles, create_array
 from hftcl.market.bars import Finding
 from hftcl.market.splits import name_parts
@@ -33,8 +35,76 @@ from hftcl.waiting import map_in_threads
 _KEPT: Final = {"part": pl.UInt32, "session_no": pl.Int32, "minute": pl.Int32, "age": pl.Int32, "seen": pl.Boolean}
 _BLOCK_BARS: Final = 80_000  # five tickers of 60 days: a call of polars for each alone would cost half as much again
 _NONE: Final = np.iinfo(np.int64).min  # stands for null in a file of whole numbers
+LOOKS: Final = 2
+"""At each block of tickers: one that needs no other ticker, and one once all have had the first."""
 OnBlock = Callable[[int, int], None]
-"""Called with (done, total) looks at a block of tickers; each gets two."""
+"""Called with (done, total) looks at a block of tickers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookOrder:
+    """What a first look is told. sessions: of all tickers, see `find_sessions`. since: the first of the answer's.
+
+    jumps: nights that no feature reads across.
+    """
+
+    jumps: tuple[Finding, ...]
+    sessions: pl.DataFrame = field(repr=False)
+    horizon_minutes: int
+    table: tuple[Feature, ...] = field(repr=False)
+    since: date
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstLook:
+    """What needs no other ticker, of the bars of a few. tickers: theirs, in their order.
+
+    values: of each bar that the answer has, the features that read no peers, target and label_end. minutes: of _KEPT
+    and OWN, these in whole LOG_UNITs. places: of each bar its row among the minutes, UInt32.
+    """
+
+    tickers: tuple[str, ...]
+    values: pl.DataFrame = field(repr=False)
+    minutes: pl.DataFrame = field(repr=False)
+    places: pl.Series = field(repr=False)
+
+
+LookElsewhere = Callable[[Sequence[pl.DataFrame], LookOrder], Iterator[tuple[int, FirstLook]]]
+"""Yields (number, what `look_alone` comes to) of each block of bars, in the order in which they are done."""
+
+
+def look_alone(bars: pl.DataFrame, order: LookOrder) -> FirstLook:
+    """Compute what needs no other ticker. bars: of whole tickers, sorted by ticker and ts. Raises ValueError."""
+    table = [one for one in order.table if not _reads_peers(one)]
+    grid = _build_grid(bars, order)
+    scaled = MinuteGrid(frame=grid.frame.with_columns(pl.col(name) * LOG_UNIT for name in OWN), rows=grid.rows)
+    columns = evaluate_expressions(scaled, table), evaluate_target(grid, order.horizon_minutes)
+    return FirstLook(
+        tickers=list_tickers(bars),
+        values=pl.concat(columns, how="horizontal").filter(bars["session"] >= order.since),
+        minutes=grid.frame.select(*_KEPT, *OWN),
+        places=pl.Series(grid.rows, dtype=pl.UInt32),
+    )
+
+
+def _build_grid(bars: pl.DataFrame, order: LookOrder) -> MinuteGrid:
+    named = name_parts(bars, order.jumps)  # of a few tickers: of all bars the new names would lie in memory
+    return build_grid_alone(named, order.sessions, list_columns(order.table))
+
+
+def list_tickers(bars: pl.DataFrame) -> tuple[str, ...]:
+    """Return the tickers of bars that are sorted by ticker, in their order."""
+    return tuple(bars["ticker"].gather(find_begins(bars["ticker"])))
+
+
+def name_tickers(bars: pl.DataFrame) -> str:
+    """Return which tickers they are, for a person.
+
+    >>> name_tickers(pl.DataFrame({"ticker": ["AAPL", "AMD", "AMD", "AMZN"]}))
+    'AAPL to AMZN'
+    """
+    first, *others = list_tickers(bars)
+    return f"{first} to {others[-1]}" if others else first
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +127,7 @@ class _Work:
     """
 
     bars: pl.DataFrame
-    jumps: Sequence[Finding]
-    sessions: pl.DataFrame
-    horizon_minutes: int
-    table: tuple[Feature, ...]
+    order: LookOrder
     matrix: FileArray
     ends: FileArray
     minutes: FileArray
@@ -69,18 +136,22 @@ class _Work:
     own: tuple[Feature, ...]
     broken: list[pl.DataFrame] = field(default_factory=list)
 
+    @property
+    def table(self) -> tuple[Feature, ...]:
+        """The features."""
+        return self.order.table
+
     def look(self, block: _Block) -> None:
-        """Compute what needs no other ticker."""
-        grid = self._build(block)
+        """Compute what needs no other ticker, and keep it."""
+        self.keep(block, look_alone(self.bars[block.rows], self.order))
+
+    def keep(self, block: _Block, look: FirstLook) -> None:
+        """Keep what a first look came to."""
         for place, name in enumerate((*_KEPT, *OWN)):
-            self.minutes[place, block.minutes] = grid.frame[name].cast(pl.Int64).fill_null(_NONE).to_numpy()
-        self.places[block.rows] = grid.rows
-        scaled = MinuteGrid(frame=grid.frame.with_columns(pl.col(name) * LOG_UNIT for name in OWN), rows=grid.rows)
-        target = evaluate_target(grid, self.horizon_minutes)
-        self._write(block, evaluate_expressions(scaled, [one for one in self.table if not _reads_peers(one)]))
-        self._write(block, target.select("target"))
-        ends = target["label_end"].to_physical().fill_null(_NONE).to_numpy()
-        self.ends[block.answers] = ends[self.kept[block.rows]]
+            self.minutes[place, block.minutes] = look.minutes[name].cast(pl.Int64).fill_null(_NONE).to_numpy()
+        self.places[block.rows] = look.places.to_numpy()
+        self.ends[block.answers] = look.values["label_end"].to_physical().fill_null(_NONE).to_numpy()
+        self._write(block, look.values.drop("label_end"))
 
     def read_minutes(self, block: _Block) -> pl.DataFrame:
         """Return what the first look has kept; own_5, own_15, own_30 are whole LOG_UNITs."""
@@ -92,9 +163,10 @@ class _Work:
         """Compute what the other tickers are needed for."""
         table = [one for one in self.table if _reads_peers(one)]
         enough = all(_list_roots(one) <= {*_KEPT, *OWN, *PEERS} for one in table)
-        minutes = self.read_minutes(block) if enough else self._build(block).frame
+        minutes = self.read_minutes(block) if enough else _build_grid(self.bars[block.rows], self.order).frame
         grid = MinuteGrid(frame=peers.add_peers(minutes), rows=np.asarray(self.places[block.rows]))
-        self._write(block, evaluate_expressions(grid, table))
+        kept = pl.Series(self.kept[block.rows])
+        self._write(block, evaluate_expressions(grid, table).filter(kept))
 
     def compare_across(self) -> None:
         """Put each feature that is one across tickers in the place of its expression's value."""
@@ -123,22 +195,19 @@ class _Work:
         ]
         return [*values, map_times("label_end", ends, ends != _NONE)]
 
-    def _build(self, block: _Block) -> MinuteGrid:
-        bars = name_parts(self.bars[block.rows], self.jumps)  # here: of all bars the new names would lie in memory
-        return build_grid_alone(bars, self.sessions, list_columns(self.table))
-
     def _write(self, block: _Block, values: pl.DataFrame) -> None:
+        """Write columns of the block's rows of the answer."""
         places = {**{one.name: place for place, one in enumerate(self.table)}, "target": len(self.table)}
-        kept = self.kept[block.rows]
         for name in values.columns:
-            self.matrix[places[name], block.answers] = values[name].to_numpy()[kept]
+            self.matrix[places[name], block.answers] = values[name].to_numpy()
         for name in {one.name for one in self.own}.intersection(values.columns):
             self._note_broken(block, values[name])
 
     def _note_broken(self, block: _Block, values: pl.Series) -> None:
-        infinite = find_infinite(values) & pl.Series(self.kept[block.rows])
+        infinite = find_infinite(values)
         if infinite.any():
-            rows = self.bars[block.rows].select("ticker", "ts").with_columns(values).filter(infinite)
+            kept = pl.Series(self.kept[block.rows])
+            rows = self.bars[block.rows].select("ticker", "ts").filter(kept).with_columns(values).filter(infinite)
             self.broken.append(rows.sort("ts", "ticker").head(1))
 
 
@@ -152,13 +221,15 @@ def add_features_by_ticker(
     since: date,
     jobs: int,
     on_block: OnBlock,
+    elsewhere: LookElsewhere | None = None,
 ) -> pl.DataFrame:
     """Return the bars of the sessions from `since` on with the features of `table`, the target and label_end.
 
     bars: sorted by ticker and ts, with `minute`, and what the features read; those before `since` are read and left
-    out. jumps: nights that no feature reads across. jobs: processor cores, which change no bit. Raises ValueError for
-    bars that are not clean, FeatureError where one of `own`, the user's features of `table` that are trained on, is NaN
-    or infinite, NoRoomError where the unnamed file has no room.
+    out. jumps: nights that no feature reads across. jobs: processor cores, which change no bit. elsewhere: where the
+    first looks are done; here where that is left out. Raises ValueError for bars that are not clean, FeatureError where
+    one of `own`, the user's features of `table` that are trained on, is NaN or infinite, NoRoomError where the unnamed
+    file has no room, IntegrityError where `elsewhere` gives what is not of its bars, and what that raises.
     """
     sessions = find_sessions(bars.select("session", pl.col("minute").cast(pl.Int32)))
     kept = (bars["session"] >= since).to_numpy()
@@ -166,10 +237,9 @@ def add_features_by_ticker(
     blocks = _list_blocks(bars, sessions, kept)
     work = _Work(
         bars=bars,
-        jumps=jumps,
-        sessions=sessions,
-        horizon_minutes=horizon_minutes,
-        table=table,
+        order=LookOrder(
+            jumps=tuple(jumps), sessions=sessions, horizon_minutes=horizon_minutes, table=table, since=since
+        ),
         matrix=create_array((len(table) + 1, answers), np.float32),
         ends=create_array((answers,), np.int64),
         minutes=create_array((len(_KEPT) + len(OWN), blocks[-1].minutes.stop if blocks else 0), np.int64),
@@ -179,15 +249,40 @@ def add_features_by_ticker(
     )
     peers = PeerSums(sessions)
     with ThreadPoolExecutor(jobs, "features") as threads:
-        for done, _ in enumerate(map_in_threads(threads, work.look, blocks)):
-            peers.add(work.read_minutes(blocks[done]))
-            on_block(done + 1, 2 * len(blocks))
+        for done, number in enumerate(_look_at_each(work, blocks, threads, elsewhere), 1):
+            peers.add(work.read_minutes(blocks[number]))
+            on_block(done, LOOKS * len(blocks))
         # In place, as above: with the loop the generator ends, and its end cancels the blocks that have not begun.
         for done, _ in enumerate(map_in_threads(threads, lambda block: work.look_again(block, peers), blocks), 1):
-            on_block(len(blocks) + done, 2 * len(blocks))
+            on_block(len(blocks) + done, LOOKS * len(blocks))
     work.require_finite()
     work.compare_across()
     return FrameFiles().put(bars.clear(), *cut_runs(bars, kept)).hstack(work.list_values())
+
+
+def _look_at_each(
+    work: _Work, blocks: Sequence[_Block], threads: Executor, elsewhere: LookElsewhere | None
+) -> Iterator[int]:
+    """Yield the number of each block once what needs no other ticker is kept."""
+    if elsewhere is None:
+        for number, _ in enumerate(map_in_threads(threads, work.look, blocks)):
+            yield number
+        return
+    for number, look in elsewhere([work.bars[block.rows] for block in blocks], work.order):
+        _require_whole(look, blocks[number], work.bars)
+        work.keep(blocks[number], look)
+        yield number
+
+
+def _require_whole(look: FirstLook, block: _Block, bars: pl.DataFrame) -> None:
+    """Raise IntegrityError where what came back is not of the block's bars: another machine may answer anything."""
+    found = look.places.len(), look.values.height, look.minutes.height
+    sizes = tuple(part.stop - part.start for part in (block.rows, block.answers, block.minutes))
+    if found != sizes or look.tickers != list_tickers(bars[block.rows]):
+        raise IntegrityError(
+            f"The features of {name_tickers(bars[block.rows])} came back of other bars. Nothing is trained: run it "
+            "again."
+        )
 
 
 def _list_blocks(bars: pl.DataFrame, sessions: pl.DataFrame, kept: npt.NDArray[np.bool_]) -> list[_Block]:

@@ -3,9 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +11,7 @@ import polars as pl
 from hftcl.compute import Bench
 from hftcl.errors import NoRoomError, TrainingKilledError
 from hftcl.events import Event
-from hftcl.model.by_ticker import add_features_by_ticker
 from hftcl.model.families import find_family
-from hftcl.model.features import FEATURES
 from hftcl.model.training import TrainingTask
 
 PATIENCE_S = 300  # as in tests.installed, which a worker need not load
@@ -134,15 +130,6 @@ def find_unknown_family(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
 
 def fill_the_disk(rows: pl.DataFrame, order: Order, bench: Bench) -> None:
     raise NoRoomError("Bars and training rows could not be written to /tmp: No space left on device.")
-
-
-def compute_features(bars: pl.DataFrame, since: date, bench: Bench) -> dict[str, Any]:
-    """Return features, target and the ends of labels of a few tickers, as arrays."""
-    rows = add_features_by_ticker(
-        bars, 15, jumps=(), table=FEATURES, since=since, jobs=1, on_block=lambda _done, _total: None
-    )
-    added = rows.select(*(one.name for one in FEATURES), "target", pl.col("label_end").to_physical())
-    return {column.name: column.to_numpy() for column in added}
 
 
 def train_when_cancelled(rows: pl.DataFrame, order: Order, bench: Bench) -> None:

@@ -154,7 +154,7 @@ def test_a_backtest_and_a_first_record_of_a_cluster_are_those_of_this_machine_to
         host, _, port = cluster.url.removeprefix("tcp://").partition(":")
         wire = Wire((host, int(port)))
         threading.Thread(target=wire.serve, daemon=True).start()
-        home = write_home(tmp_path / "home", on(wire.url))
+        home = write_home(tmp_path / "home", on(wire.url, "min_feature_bars = 0"))
         done = finish(home, *BACKTEST)
         learnt = run(home, *RETRAIN, **SECRETS)
         wire.listener.close()
@@ -167,6 +167,7 @@ def test_a_backtest_and_a_first_record_of_a_cluster_are_those_of_this_machine_to
     sent = bytes(wire.bytes)
     assert b"train_unit" in sent, "what travels can be read"
     assert b"train_fold" in sent
+    assert sent.count(b"hftcl the features of AAPL to AMD") >= 2, "of both commands"
     assert b"entry threshold" in sent, "a fold tells of its steps"
     assert re.findall(rb"CANARY.{0,20}", sent) == []
     assert str(home).encode() not in sent, "nor where anything lies"

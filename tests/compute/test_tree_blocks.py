@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,11 +90,12 @@ class Answering:
         raise AssertionError("all tasks are run in one go")
 
     def run(
-        self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, Any]]:
         team = self.engine.gather(Wanted(rows_bytes=0, stage="fit", tasks=1))
-        for number, block in team.run(tasks, on_told, require_going):
-            yield number, self.answer(tasks[number], block)
+        given = list(tasks)
+        for number, block in team.run(given, on_told, require_going):
+            yield number, self.answer(given[number], block)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +234,7 @@ def test_trees_that_wait_for_a_worker_are_told(pool: TrainingPool) -> None:
 
     class Busy(Answering):
         def run(
-            self, tasks: Sequence[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+            self, tasks: Iterable[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
         ) -> Iterator[tuple[int, Any]]:
             assert on_told is not None
             on_told(3, Event("cluster", text="waiting for the cluster, 5 s"))

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -147,10 +147,11 @@ class MixedUpTeam:
         return self.team.call(task, require_going)
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
-        for number, result in self.team.run(tasks, on_told, require_going):
-            yield len(tasks) - 1 - number, result
+        given = list(tasks)
+        for number, result in self.team.run(given, on_told, require_going):
+            yield len(given) - 1 - number, result
 
 
 class MixedUpEngine:
@@ -571,7 +572,7 @@ class UnwantingTeam:
             return task.function(task.rows.load(), task.order, bench)
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
         for number, task in enumerate(tasks):
             yield number, self.call(task, lambda: None)

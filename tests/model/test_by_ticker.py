@@ -2,10 +2,12 @@
 
 import errno
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 import polars as pl
@@ -19,12 +21,14 @@ from hftcl.errors import FeatureError, StorageError
 from hftcl.learning.dataset import add_features
 from hftcl.market.bars import Finding
 from hftcl.market.splits import name_parts
-from hftcl.model.by_ticker import add_features_by_ticker
+from hftcl.model.by_ticker import FirstLook, LookElsewhere, LookOrder, add_features_by_ticker, look_alone
 from hftcl.model.feature import Feature
 from hftcl.model.features import FEATURES, WARMUP_SESSIONS
 from tests.in_files import list_in_files
 from tests.model.feature_cases import market
 from tests.model.test_feature_check import a_feature
+
+T = TypeVar("T")
 
 peers, own = pl.col("peers_15"), pl.col("own_15")
 # beside ours: one that reads peers and more of the grid, ones across tickers, one of these that reads peers
@@ -42,6 +46,7 @@ def by_ticker(
     since: date,
     table: tuple[Feature, ...] = TABLE,
     own_features: tuple[Feature, ...] = (),
+    elsewhere: LookElsewhere | None = None,
 ) -> pl.DataFrame:
     told: list[tuple[int, int]] = []
     rows = add_features_by_ticker(
@@ -53,10 +58,21 @@ def by_ticker(
         since=since,
         jobs=2,
         on_block=lambda done, total: told.append((done, total)),
+        elsewhere=elsewhere,
     )
     total = 2 * max(1, len(told) // 2) if bars.height else 0
     assert told == [(done, total) for done in range(1, total + 1)], "a watchdog hears of each look at a block"
     return rows
+
+
+def look_elsewhere(blocks: Sequence[pl.DataFrame], order: LookOrder) -> Iterator[tuple[int, FirstLook]]:
+    """Take the last block first; what is told and what comes back travels."""
+    for number, bars in reversed(list(enumerate(blocks))):
+        yield number, travel(look_alone(bars, travel(order)))
+
+
+def travel(value: T) -> T:
+    return cast("T", pickle.loads(pickle.dumps(value)))  # noqa: S301 - our own bytes
 
 
 @settings(max_examples=5)
@@ -67,7 +83,7 @@ def by_ticker(
     jumping=st.booleans(),
     block=st.sampled_from([1, 300, 80_000]),
 )
-def test_one_after_another_is_to_the_bit_all_at_once(
+def test_one_after_another_is_to_the_bit_all_at_once_wherever_and_in_whatever_order_the_first_looks_are_done(
     seed: int, missing: float, tickers: list[str], jumping: bool, block: int
 ) -> None:
     bars = market(seed, tickers=tickers, sessions=7, minutes=[50, 40, 50, 20, 50, 50, 45], missing=missing)
@@ -79,10 +95,11 @@ def test_one_after_another_is_to_the_bit_all_at_once(
     expected = add_features(bars, 5, jumps, table=TABLE).filter(pl.col("session") >= since)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("hftcl.model.by_ticker._BLOCK_BARS", block)
-        found = by_ticker(bars, jumps, since)
-    assert_frame_equal(found, expected, check_exact=True)
-    for name in (*(one.name for one in TABLE), "target"):
-        assert found[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes(), name
+        found, other = by_ticker(bars, jumps, since), by_ticker(bars, jumps, since, elsewhere=look_elsewhere)
+    for rows in (found, other):
+        assert_frame_equal(rows, expected, check_exact=True)
+        for name in (*(one.name for one in TABLE), "target"):
+            assert rows[name].to_numpy().tobytes() == expected[name].to_numpy().tobytes(), name
 
 
 @settings(max_examples=5)

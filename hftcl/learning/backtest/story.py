@@ -76,7 +76,7 @@ def backtest(
     with _hold_lock(settings):
         with open_engine(settings, on_event) as engine:
             known_end = find_known_end(source, calendar, settings, begin, end, now)
-            history = _collect_history(wide, source, calendar, begin, known_end, watch, on_event)
+            history = _collect_history(wide, source, calendar, begin, known_end, engine, watch, on_event)
             for note in (*history.notes, *(asked.space.notes if asked else ())):
                 on_event(Event("backtest", text=note, level=Level.WARNING))
             silent = find_silent_context(history.data)
@@ -219,6 +219,7 @@ def _collect_history(
     calendar: Calendar,
     begin: date,
     known_end: AsOf,
+    engine: Engine,
     watch: Stopwatch,
     on_event: OnEvent,
 ) -> History:
@@ -244,7 +245,7 @@ def _collect_history(
         keep_past=True,
         on_event=on_event,
         watch=watch,
-    ).assemble()
+    ).assemble(engine)
     all_sessions = list_sessions(data.frame)
     full = tuple(
         day for day in ends if list_week_window(calendar, settings, day)[0] >= all_sessions[0].day and day < last

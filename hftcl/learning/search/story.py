@@ -111,7 +111,8 @@ def _try_all(
     """Try until the limit; the window, and what runs the trials, end with it."""
     wide = replace(settings, market=replace(settings.market, lookback_days=max(space.list_lookbacks())))
     with open_engine(settings, on_event) as engine:
-        data = open_window(wide, as_of=as_of, now=now, save=True, on_event=on_event, watch=watch).assemble()
+        window = open_window(wide, as_of=as_of, now=now, save=True, on_event=on_event, watch=watch)
+        data = window.assemble(engine)
         inner = InnerExam(settings, data)
         store = TrialStore(home.searches, name_study(settings, space, data))
         known = store.begin(now)

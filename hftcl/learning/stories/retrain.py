@@ -22,6 +22,7 @@ from hftcl.home import Home
 from hftcl.learning.candidate import Parameters, merge_params, require_unchanged
 from hftcl.learning.dataset import Window, open_window
 from hftcl.learning.examination import explain_idle, find_champion, train_and_examine
+from hftcl.learning.feature_tasks import spreads_features
 from hftcl.learning.folds import EngineOnDemand
 from hftcl.learning.promote import Promotion
 from hftcl.learning.record import extend_record, has_rows
@@ -76,7 +77,7 @@ def retrain(
             _claim_model_id(archive, now, dry_run=dry_run) as model_id,
         ):
             trainer = choose_trainer(settings, pool, engine)
-            data = window.assemble()
+            data = window.assemble(engine)
             champion = find_champion(archive, data, settings)
             candidate, exam = train_and_examine(
                 settings, data, champion, archive, model_id, chosen, trainer, on_event, watch
@@ -113,9 +114,10 @@ def _hold_pool(pool: TrainingPool | None, family: str) -> Iterator[TrainingPool]
 def _hold_engine(
     archive: ModelArchive, window: Window, policy: str, pool: TrainingPool, on_event: OnEvent
 ) -> Iterator[Engine]:
-    """Give where a record's folds train, and trees grow; a cluster that may be needed is asked before anything is done.
+    """Give where features are computed, a record's folds train, and trees grow.
 
-    It is for the folds of a first record, where a short exam has that of the candidate alone, and for the trees of a
+    A cluster that may be needed is asked before anything is done: for the features of a window that may have so many
+    bars, for the folds of a first record, where a short exam has that of the candidate alone, and for the trees of a
     window that may have more rows than `[model] max_rows`.
     """
     settings = window.settings
@@ -123,9 +125,16 @@ def _hold_engine(
         begins = settings.exam.sessions > FOLD_SESSIONS and not has_rows(
             archive, policy, synthetic=find_market_kind(settings).synthetic
         )
-        if begins or (grows_on_cluster(settings) and window.count_minutes() > settings.model.max_rows):
+        if begins or (settings.compute.names_cluster and _may_need_cluster(window)):
             engine.open()
         yield engine
+
+
+def _may_need_cluster(window: Window) -> bool:
+    """Whether features or trees are the cluster's, if each ticker has a bar in each minute of the window."""
+    settings, minutes = window.settings, window.count_minutes()
+    grows = grows_on_cluster(settings) and minutes > settings.model.max_rows
+    return grows or spreads_features(settings, window.read_features().table, minutes)
 
 
 def _record_dry_look(
