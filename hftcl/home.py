@@ -154,6 +154,10 @@ class Home(Value):
         """The folds of a record's walk-forward that came back before another one failed."""
         return self.models / "folds"
 
+    def locate_fold(self, digest: str) -> Path:
+        """Return the file of a kept fold. digest: hexadecimal, of all that it was trained on."""
+        return self.folds / f"{digest[:32]}.onnx"
+
     def claim(self, model_id: str) -> Path:
         """Return the file that reserves a model's id while it is trained."""
         return self.models / f".model_{model_id}.claim"

@@ -22,20 +22,20 @@ VERBS = frozenset({
     "inspect", "iterate", "join", "judge", "keep", "kill", "label", "latch", "lay", "learn", "leave", "lend",
     "let", "list", "listen", "load", "localise", "locate", "lock", "log", "look", "lower", "make", "map", "mark",
     "mask", "match", "measure", "mend", "merge", "move", "name", "narrow", "normalise", "note", "notice",
-    "notify", "number", "open", "order", "pad", "parse", "pass", "pause", "pay", "perform", "permit", "pick",
-    "place", "plan", "play", "predict", "prepare", "press", "preview", "price", "print", "process", "propose",
-    "prove", "prune", "publish", "push", "put", "quote", "raise", "rank", "react", "read", "readdress", "rebuild",
-    "receive", "recognise", "reconcile", "record", "recover", "redact", "refit", "refresh", "refuse", "remember",
-    "remove", "rename", "render", "repair", "repeat", "replace", "replay", "report", "reproduce", "require",
-    "reserve", "reset", "reshape", "resolve", "rest", "restate", "restore", "resume", "retrain", "retry",
-    "review", "rollback", "round", "route", "run", "salvage", "sample", "save", "say", "scale", "scatter",
-    "schedule", "score", "seal", "search", "select", "sell", "send", "serialize", "serve", "set", "settle",
-    "share", "shorten", "show", "shrink", "shuffle", "sift", "sign", "silence", "simulate", "skip", "sleep",
-    "smooth", "solve", "sort", "span", "spare", "spell", "split", "spread", "stamp", "stand", "start", "stop",
-    "stream", "strip", "submit", "suggest", "sum", "summarize", "surround", "survey", "sweep", "switch", "sync",
-    "take", "tell", "tend", "trace", "trade", "train", "try", "turn", "unpack", "unpin", "unwind", "update",
-    "use", "value", "verify", "wait", "wake", "walk", "warn", "watch", "weigh", "widen", "work", "wrap", "write",
-    "yield",
+    "notify", "number", "open", "order", "pack", "pad", "parse", "pass", "pause", "pay", "perform", "permit",
+    "pick", "place", "plan", "play", "predict", "prepare", "press", "preview", "price", "print", "process",
+    "propose", "prove", "prune", "publish", "push", "put", "quote", "raise", "rank", "react", "read", "readdress",
+    "rebuild", "receive", "recognise", "reconcile", "record", "recover", "redact", "refit", "refresh", "refuse",
+    "remember", "remove", "rename", "render", "repair", "repeat", "replace", "replay", "report", "reproduce",
+    "require", "reserve", "reset", "reshape", "resolve", "rest", "restate", "restore", "resume", "retrain",
+    "retry", "review", "rollback", "round", "route", "run", "salvage", "sample", "save", "say", "scale",
+    "scatter", "schedule", "score", "seal", "search", "select", "sell", "send", "serialize", "serve", "set",
+    "settle", "share", "shorten", "show", "shrink", "shuffle", "sift", "sign", "silence", "simulate", "skip",
+    "sleep", "smooth", "solve", "sort", "span", "spare", "spell", "split", "spread", "stamp", "stand", "start",
+    "stop", "stream", "strip", "submit", "suggest", "sum", "summarize", "surround", "survey", "sweep", "switch",
+    "sync", "take", "tell", "tend", "trace", "trade", "train", "try", "turn", "unpack", "unpin", "unwind",
+    "update", "use", "value", "verify", "wait", "wake", "walk", "warn", "watch", "weigh", "widen", "work", "wrap",
+    "write", "yield",
 })
 # fmt: on
 """What functions begin with. A new verb is added here once no verb of these says the same."""
@@ -43,8 +43,8 @@ VERBS = frozenset({
 # fmt: off
 QUESTIONS = frozenset({
     "adds", "allows", "are", "breaks", "can", "compiles", "delivers", "falls", "fits", "grows", "has", "holds",
-    "is", "keeps", "knows", "lingers", "lists", "looks", "matches", "may", "needs", "pays", "reads", "should",
-    "spans", "stands", "wants", "was", "went", "writes",
+    "is", "keeps", "knows", "lingers", "lists", "looks", "matches", "may", "needs", "passes", "pays", "reads",
+    "should", "spans", "spreads", "stands", "wants", "was", "went", "writes",
 })
 # fmt: on
 """What begins a function whose answer is yes or no."""

@@ -78,7 +78,7 @@ class KeptFolds:
             days = part.train_days
             rows = self.data.frame.filter(pl.col("session").is_between(days[0], days[-1]))
             told = f"{of_all} {self.data.synthetic} {part} {hash_bars(rows)}"
-            places[part] = self._folder / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.onnx"
+            places[part] = Home.of(self.settings).locate_fold(hashlib.sha256(told.encode()).hexdigest())
         return places
 
 

@@ -179,12 +179,13 @@ class FailingEngine:
         return self
 
     def run(
-        self, tasks: Sequence[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
+        self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
     ) -> Iterator[tuple[int, R]]:
-        self.asked = len(tasks)
-        for result in self.team.run(tasks, on_told, require_going):
+        asked = list(tasks)
+        self.asked = len(asked)
+        for result in self.team.run(asked, on_told, require_going):
             yield result
-            if len(tasks) >= self.least:
+            if self.asked >= self.least:
                 raise TrainingError("The training process was killed.")
 
 

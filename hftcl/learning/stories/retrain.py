@@ -57,8 +57,7 @@ def retrain(
     """
     chosen = merge_params(settings, params)
     home = Home.of(settings).root
-    watch = Stopwatch()
-    archive = ModelArchive(home)
+    archive, watch = ModelArchive(home), Stopwatch()
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         archive.hear_notes(lambda note: on_event(Event("deploy", text=note, level=Level.WARNING)))
