@@ -166,7 +166,7 @@ class ContinuousLearning:
                 dry_run=dry_run,
                 params=params,
                 as_of=as_of,
-                now=self._clock(),
+                clock=self._clock,
                 on_event=self._on_event,
                 pool=pool,
             )
@@ -227,7 +227,7 @@ class ContinuousLearning:
         from hftcl.learning.search.story import search
 
         return search(
-            self.settings, trials=trials, minutes=minutes, as_of=as_of, now=self._clock(), on_event=self._on_event
+            self.settings, trials=trials, minutes=minutes, as_of=as_of, clock=self._clock, on_event=self._on_event
         )
 
     @_show
@@ -241,7 +241,7 @@ class ContinuousLearning:
         """
         from hftcl.learning.stories.exam import score
 
-        return score(self.settings, model_id, from_, to, now=self._clock(), on_event=self._on_event)
+        return score(self.settings, model_id, from_, to, clock=self._clock, on_event=self._on_event)
 
     @_show
     def explain(self, model_id: str, at: tuple[str, str] | None = None) -> "ExplainReport":
@@ -305,7 +305,7 @@ class ContinuousLearning:
         from hftcl.learning.stories.research import try_model
 
         candidate, report = try_model(
-            df, self.settings, params=model_params, now=self._clock(), on_event=self._on_event
+            df, self.settings, params=model_params, clock=self._clock, on_event=self._on_event
         )
         return candidate.model, build_document(report), candidate.rows
 

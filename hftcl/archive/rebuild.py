@@ -33,6 +33,7 @@ _LOST_LOOKS: Final = (
     "easily than it should."
 )
 _WAIT_S: Final = 10.0  # as long as any other change of the archive waits
+_LATEST: Final = datetime.max.replace(tzinfo=UTC)
 Rows = dict[str, list[dict[str, object]]]
 
 
@@ -256,36 +257,41 @@ def _read_number(text: str | None) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _read_time(text: str | None) -> datetime:
+    """Return a time of the CSV, UTC; the end of one that serves on lies after all others."""
+    return _LATEST if text is None else datetime.fromisoformat(text).astimezone(UTC)
+
+
 def _list_deployments(
     registry: Registry, rows: Rows, lines: Mapping[str, Mapping[str, str]], now: datetime
 ) -> list[dict[str, object]]:
     """Return who served when, as the CSV tells it; where it does not, what production is serves from now on."""
     known = {str(row["sha256"]): str(row["model_id"]) for row in rows["models"]}
-    spans: list[tuple[str, str]] = []
+    spans: list[tuple[datetime, datetime, str]] = []
     for model_id in known.values():
         try:
             told = json.loads(lines.get(model_id, {}).get("served", "[]"))
-            spans += [(datetime.fromisoformat(began).astimezone(UTC).isoformat(), model_id) for began, _ in told]
+            spans += [(_read_time(began), _read_time(ended), model_id) for began, ended in told]
         except (ValueError, TypeError):
             continue
     live = known.get(compute_digest(registry.production) or "")
-    spans.sort()
-    if live is not None and (not spans or spans[-1][1] != live):
-        spans.append((format_utc(now), live))
-    before = [None, *(model_id for _, model_id in spans)]
+    spans.sort()  # one that ended where it began before the one that began then
+    if live is not None and (not spans or spans[-1][2] != live):
+        spans.append((now, _LATEST, live))
+    before = [None, *(model_id for *_, model_id in spans)]
     return [
         {
             "number": number,
             "model_id": model_id,
             "replaced": replaced,
-            "at": at,
+            "at": format_utc(began),
             "kind": "restore",
             "reason": _REASON,
             "by": "doctor",
             "pending": 0,
             "unpinned_at": None,
         }
-        for number, ((at, model_id), replaced) in enumerate(zip(spans, before, strict=False), start=1)
+        for number, ((began, _, model_id), replaced) in enumerate(zip(spans, before, strict=False), start=1)
     ]
 
 

@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
 
@@ -121,10 +122,15 @@ class RegistryState:
         return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
 
     def list_serving_spans(self, model_id: str) -> tuple[tuple[datetime, datetime | None], ...]:
-        ends = [*(deployment.at for deployment in self.list_deployments[1:]), None]
+        """Return from when to when (UTC) a model served, oldest first; None: it still does.
+
+        In the order in which they were made, which the dates of an earlier hftcl may contradict, and a clock that was
+        put back: no span begins before the one before it has ended.
+        """
+        begins = list(accumulate((deployment.at for deployment in self.list_deployments), max))
         return tuple(
-            (deployment.at, end)
-            for deployment, end in zip(self.list_deployments, ends, strict=False)
+            (begin, end)
+            for deployment, begin, end in zip(self.list_deployments, begins, [*begins[1:], None], strict=False)
             if deployment.model_id == model_id
         )
 

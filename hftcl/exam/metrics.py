@@ -210,6 +210,19 @@ def compute_sharpe_interval(pnl: npt.ArrayLike, sessions_per_year: int) -> tuple
     return None if interval is None else (interval.low, interval.high)
 
 
+def compute_psr(pnl: npt.ArrayLike, sessions_per_year: int) -> float | None:
+    """Return what `psr` does, or None where these numbers do not define it, or are too few for `sharpe_interval`.
+
+    Of sessions that are too few for an interval it would be next to certain: 0.999 of any two good days.
+
+    >>> compute_psr([0.010, 0.011], 252) is None
+    True
+    """
+    if compute_sharpe_interval(pnl, sessions_per_year) is None:
+        return None
+    return compute_or_none(lambda: psr(pnl))
+
+
 def psr_from_moments(m: Moments, benchmark_per_session: float = 0.0, form: Form = "2012") -> float:
     """Return the probabilistic Sharpe ratio: P(true Sharpe > benchmark). See `psr`.
 

@@ -4,7 +4,7 @@ where it passed.
 
 import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -26,13 +26,16 @@ from hftcl.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """The end of one retrain. params: complete, of the model family; now: UTC."""
+    """The end of one retrain. params: complete, of the model family; began: when the retrain did, UTC, the second of
+    which is the model's id; clock: returns the time, UTC, by which what is done here is dated.
+    """
 
     archive: ModelArchive
     settings: Settings
     data: Dataset
     params: Mapping[str, object]
-    now: datetime
+    began: datetime
+    clock: Callable[[], datetime]
     pool: Trainer
     on_event: OnEvent
 
@@ -79,12 +82,12 @@ class Promotion:
 
     def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
         """model_id: None where there is no such model."""
-        self.archive.record_attempt(self.now, kind="retrain", outcome=outcome, reason=reason, model_id=model_id)
+        self.archive.record_attempt(self.clock(), kind="retrain", outcome=outcome, reason=reason, model_id=model_id)
 
     def _finish(self, report: RetrainReport) -> RetrainReport:
         try:
             self._record_attempt(report.outcome, report.reason, report.model_id)
-            self.archive.prune(self.settings.archive.keep, now=self.now)
+            self.archive.prune(self.settings.archive.keep, now=self.clock())
         except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure now
             self._warn(str(fault))
         return report
@@ -98,7 +101,7 @@ class Promotion:
                 self._describe(candidate, report),
                 candidate.onnx,
                 candidate.pkl,
-                now=self.now,
+                now=self.clock(),
                 sessions=record.added if record else (),
                 dropped=record.dropped if record else (),
             )
@@ -111,7 +114,7 @@ class Promotion:
         meta, exam = candidate.model.meta, report.exam
         return NewModel(
             model_id=meta.model_id,
-            trained_at=self.now,
+            trained_at=self.began,
             outcome=report.outcome,  # type: ignore[arg-type]
             reason=report.reason,
             source=meta.source,
@@ -137,7 +140,7 @@ class Promotion:
         meta = candidate.model.meta
         examined, model_id, settings = meta.model_id, None, adopt_choices(self.settings, meta)
         try:
-            model_id = self.archive.claim_id(self.now)
+            model_id = self.archive.claim_id(self.began)
             refit = train_candidate(
                 set_target(self.data.frame, settings.model.target_minutes),
                 split_for_refit(list_sessions(self.data.frame)),
@@ -166,10 +169,10 @@ class Promotion:
     def _deploy(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
         try:
-            self.archive.deploy(report.model_id, now=self.now, reason=report.reason, champion=champion)
+            self.archive.deploy(report.model_id, now=self.clock(), reason=report.reason, champion=champion)
         except PinnedError:  # rolled back while this trained
             for model_id in filter(None, (report.model_id, report.twin)):
-                self.archive.set_outcome(model_id, "rejected", "pinned", now=self.now)
+                self.archive.set_outcome(model_id, "rejected", "pinned", now=self.clock())
             return replace(report, outcome="rejected", reason="pinned")
         except SupersededError as void:
             self._record_attempt("failed", str(void), report.model_id)

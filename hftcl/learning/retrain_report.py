@@ -6,7 +6,7 @@ from statistics import NormalDist
 from hftcl.events import Stopwatch
 from hftcl.exam.edge import Edge
 from hftcl.exam.evidence import Evidence
-from hftcl.exam.metrics import compute_sharpe_interval, compute_sharpe_or_none, noise_deviation
+from hftcl.exam.metrics import compute_psr, compute_sharpe_interval, compute_sharpe_or_none, noise_deviation
 from hftcl.exam.split import ExamSplit
 from hftcl.learning.candidate import Candidate
 from hftcl.learning.dataset import Dataset
@@ -126,7 +126,7 @@ def add_edge(report: RetrainReport, record: Record, edge: Edge, settings: Settin
         record_digest=record.digest,
         record_sharpe=compute_sharpe_or_none(record.net, sessions_per_year=a_year),
         record_interval=compute_sharpe_interval(record.net, a_year),
-        record_psr=edge.psr,
+        record_psr=compute_psr(record.net, a_year),
         sessions_missing=edge.sessions_missing,
     )
 

@@ -267,7 +267,7 @@ class _ExamSums:
             sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=a_year),
             sharpe_interval=metrics.compute_sharpe_interval(net, a_year),
             gross_sharpe=metrics.compute_sharpe_or_none(simulation.gross, sessions_per_year=a_year),
-            psr=metrics.compute_or_none(lambda: metrics.psr(net)),
+            psr=metrics.compute_psr(net, a_year),
             pnl=float(net.sum()),
             gross_pnl=float(simulation.gross.sum()),
             cost=float(simulation.cost.sum()),

@@ -4,9 +4,8 @@ The scheduler knows nothing of models and markets, and the stories nothing of th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from hftcl.alerts import Alert, Kind
@@ -17,23 +16,23 @@ from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
-from hftcl.schedule.claims import Occurrences
+from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from hftcl.schedule.interfaces import JobFunction, JobResult
 from hftcl.schedule.rules import Job, Occurrence
 from hftcl.settings import Settings
 
-_WEEK: Final = timedelta(days=7)  # the digest is weekly
+_WEEK: Final = timedelta(days=7)  # what the first digest covers: it is weekly
 
 
 def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[Job, JobFunction]:
     """Return what each job does. clock: returns the time, UTC."""
 
     def run_check(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        report = retrain(settings, now=clock(), on_event=on_event)
+        report = retrain(settings, clock=clock, on_event=on_event)
         return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock()))
 
     def run_forced(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        report = retrain(settings, force=True, now=clock(), on_event=on_event)
+        report = retrain(settings, force=True, clock=clock, on_event=on_event)
         return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock(), weekly=True))
 
     def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
@@ -42,8 +41,10 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
         return JobResult(_summarize_collection(collection), found)
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        home, now = Home.of(settings).root, clock()
-        alert = alert_texts.build_digest(settings, now - _WEEK, now, tuple(_list_week_of_jobs(home, now)))
+        known = Occurrences(Home.of(settings).root).list_known()
+        since, now = _find_span(known, occurrence, clock())
+        ended = [record for record in known if record.finished_at and since < record.finished_at <= now]
+        alert = alert_texts.build_digest(settings, since, now, tuple(_list_jobs(ended)))
         return JobResult(alert.subject, (alert,))
 
     return {Job.CHECK: run_check, Job.RETRAIN: run_forced, Job.COLLECT: run_collection, Job.DIGEST: run_digest}
@@ -89,12 +90,24 @@ def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
         yield Alert(Kind.DATA_HOLE, f"Bars of {count(len(days), 'recorded session')} were corrected", text, at)
 
 
-def _list_week_of_jobs(home: Path, now: datetime) -> Iterator[tuple[str, str]]:
-    """Yield what each job did in the last week, counted, then each that failed or was missed."""
-    week = [record for record in Occurrences(home).list_known() if now - _WEEK < record.due_at <= now]
+def _find_span(known: Iterable[OccurrenceRecord], occurrence: Occurrence, now: datetime) -> tuple[datetime, datetime]:
+    """Return the time that the digest `occurrence` covers, its begin excluded: from the last one that was done.
+
+    Both ends are the moments at which the digests were claimed, so that nothing is told twice or not at all, however
+    late one runs. now: UTC, for a digest that nobody claimed.
+    """
+    digests = [record for record in known if record.job == Job.DIGEST]
+    own = (record for record in digests if record.state == "claimed" and record.local_date == occurrence.local_date)
+    end = next((record.claimed_at for record in own), now)
+    before = (record.claimed_at for record in digests if record.state == "done" and record.claimed_at < end)
+    return max(before, default=end - _WEEK), end
+
+
+def _list_jobs(ended: Sequence[OccurrenceRecord]) -> Iterator[tuple[str, str]]:
+    """Yield what became of each job, counted, then each that failed or was missed."""
     for job in (record for record in Job if record is not Job.DIGEST):  # which is this very message
-        yield f"job {job}", _count_states(record.state for record in week if record.job == job)
-    for record in week:
+        yield f"job {job}", _count_states(record.state for record in ended if record.job == job)
+    for record in ended:
         if record.state in {"failed", "missed"}:
             yield f"{record.job} {record.local_date}", f"{record.state}: {record.outcome}"
 

@@ -324,7 +324,9 @@ def test_a_deployment_cut_off_after_its_rename_counts_at_once_and_is_finished_by
     begun(archive, b, a)
     archive.production.write_bytes(onnx_bytes(b))
     assert [each.model_id for each in archive.trace_lineage()] == [b, a]
-    notes = archive.deploy(c, now=LATER, reason="better", champion=b).notes
+    after = LATER + timedelta(days=1)
+    notes = archive.deploy(c, now=after, reason="better", champion=b).notes
+    assert (archive.find(b).served, archive.find(c).served) == (((LATER, after),), ((after, None),)), "as journalled"
     assert f"Model {b} was deployed, but the process ended before it was recorded" in notes[0]
     assert [each.model_id for each in archive.trace_lineage()] == [c, b, a]
 

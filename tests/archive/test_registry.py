@@ -9,13 +9,17 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hftcl import durable
 from hftcl.archive import registry
@@ -174,6 +178,26 @@ def test_spans_of_service_follow_one_another(tmp_path: Path) -> None:
         ("deploy", second, first),
         ("rollback", first, second),
     ]
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(minutes=st.lists(st.integers(0, 60), min_size=1, max_size=5))
+def test_spans_of_service_never_overlap_or_run_backwards_whatever_the_dates_of_the_deployments(
+    minutes: list[int], tmp_path: Path
+) -> None:
+    archive = archive_in(Path(tempfile.mkdtemp(dir=tmp_path)))
+    order = list(deployed(archive, 2))  # which serve from T0, and from a week later
+    for count, minute in enumerate(minutes):  # earlier than what served then, as by a clock that was put back
+        order.append(order[count])
+        archive.rollback(order[count], now=T0 + timedelta(weeks=1, minutes=minute - 30), reason="again")
+    spans = sorted(
+        (begin, end or datetime.max.replace(tzinfo=UTC))
+        for model in archive.list_models()
+        for begin, end in model.served
+    )
+    assert len(spans) == len(order)
+    assert all(begin <= end for begin, end in spans)
+    assert all(end == begin for (_, end), (begin, _) in pairwise(spans))
 
 
 def test_a_model_that_passed_but_was_never_deployed_is_not_called_deployed(tmp_path: Path) -> None:

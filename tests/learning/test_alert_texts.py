@@ -84,7 +84,7 @@ def test_the_digest_says_what_serves_and_counts_what_happened_since(tmp_path: Pa
     archive.rollback(now=T0 + timedelta(days=9))
     alert = build_digest(
         Settings(paths=Paths(home=str(tmp_path))),
-        T0 + timedelta(days=7),
+        T0 + timedelta(days=6, hours=23),
         T0 + timedelta(days=14),
         (("missed", "1 check"),),
     )

@@ -85,6 +85,12 @@ def test_a_part_of_the_days_is_that_part_of_the_whole(trained: Path) -> None:
     assert len(part) == 4
 
 
+def test_two_sessions_have_no_interval_and_so_no_probability(trained: Path) -> None:
+    report = learning(small(trained)).exam(archived(trained), "2026-01-20", "2026-01-21")
+    assert report.sessions == 2
+    assert (report.sharpe_interval, report.psr, report.dsr) == (None, None, None)
+
+
 @pytest.mark.parametrize("days_before", [1, 3, 30])
 def test_bars_that_it_has_seen_are_refused_and_the_first_session_allowed_is_named(
     trained: Path, days_before: int
@@ -136,7 +142,8 @@ def test_where_the_bars_end_so_does_the_exam_and_it_says_so(trained: Path) -> No
 
 
 def test_days_without_a_session_are_no_exam(trained: Path) -> None:
-    with pytest.raises(NoDataError, match="No session from 2026-01-17 to 2026-01-19"):  # a weekend and a holiday
+    told = "There is no session from 2026-01-17 to 2026-01-19 in the calendar XNYS"  # a weekend and a holiday
+    with pytest.raises(NoDataError, match=told):
         learning(small(trained)).exam(archived(trained), "2026-01-17", "2026-01-19")
 
 

@@ -87,7 +87,7 @@ def replayed_and_examined(home: Path, settings: Settings, model_id: str) -> tupl
         on_event=ignore,
         on_alert=lambda _: None,
     )
-    exam = score(settings, model_id, SHORT_DAY, SHORT_DAY, now=LATER, on_event=ignore)
+    exam = score(settings, model_id, SHORT_DAY, SHORT_DAY, clock=lambda: LATER, on_event=ignore)
     return bot.positions_sha256, exam.positions_sha256
 
 

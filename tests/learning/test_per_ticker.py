@@ -84,7 +84,7 @@ def test_one_file_holds_them_with_all_that_was_chosen_inside(trained: tuple[Path
 def test_exam_and_bot_agree_on_every_position(trained: tuple[Path, RetrainReport]) -> None:
     home, report = trained
     settings = small(home, **ALL)
-    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, now=LATER, on_event=ignore)
+    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, clock=lambda: LATER, on_event=ignore)
     assert exam.trades > 0
     assert replayed(settings) == exam.positions_sha256 is not None
 
@@ -103,7 +103,7 @@ def test_a_ticker_without_a_model_is_held_and_named_by_whatever_uses_it(
         told.append(event.text)
 
     expected = f"Model {report.model_id} holds no model of JNJ: nothing is opened in it."
-    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, now=LATER, on_event=hear)
+    exam = score(settings, str(report.model_id), SHORT_DAY, SHORT_DAY, clock=lambda: LATER, on_event=hear)
     assert sum(expected in text for text in told) == 1
     bot = replayed(settings, hear)
     assert sum(expected in text for text in told) == 2

@@ -96,6 +96,30 @@ def test_nothing_is_told_or_kept_of_an_exam_whose_graph_does_not_predict_what_wa
     assert read_looks(Registry(home), synthetic=True) == looks
 
 
+def test_a_deployment_is_dated_by_when_it_was_made_and_a_model_by_when_its_training_began(tmp_path: Path) -> None:
+    begun, done = NOW + timedelta(days=1), NOW + timedelta(days=1, hours=2)
+    moment = [begun]
+
+    def hear(event: Event) -> None:
+        if event.stage == "exam":
+            moment[0] = done
+
+    settings = small(tmp_path, promote={"min_sharpe": -100})
+    report = ContinuousLearning(settings, clock=lambda: moment[0], on_event=hear).retrain(force=True)
+    registry = Registry(tmp_path)
+    live, attempt = registry.find_live(), registry.list_attempts()[0]
+    assert live is not None
+    assert (report.outcome, live.model_id, live.trained_at) == ("deployed", "20260110_070000", begun)
+    assert live.served == ((done, None),)
+    assert (attempt.model_id, attempt.at) == (live.model_id, done)
+    moment[0] = begun
+    other = replace(settings, exam=replace(settings.exam, sessions=settings.exam.sessions - 1))
+    ContinuousLearning(other, clock=lambda: moment[0], on_event=hear).retrain(force=True, dry_run=True)
+    assert read_looks(registry, synthetic=True, until=done) != read_looks(
+        registry, synthetic=True, until=done - timedelta(seconds=1)
+    ), "a look is dated by its exam"
+
+
 def test_no_exam_session_was_seen_in_training(trained: Path) -> None:
     report = Registry(trained).list_models()[0].report
     meta = artifact.describe(trained / "trained_stock_model.onnx")
@@ -253,7 +277,7 @@ def once_more(homes: Homes, tmp_path: Path) -> OnceMore:
         rows=report.rows,
         sessions=1,
     )
-    promotion = Promotion(ModelArchive(home), small(home), None, {}, NOW, None, ignore)  # type: ignore[arg-type]
+    promotion = Promotion(ModelArchive(home), small(home), None, {}, NOW, lambda: NOW, None, ignore)  # type: ignore[arg-type]
     return OnceMore(home, report, rows, promotion, candidate)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hftcl import ContinuousLearning
 from hftcl.alerts import Kind
+from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.events import Event, ignore
@@ -62,8 +66,8 @@ def home(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "home"))
 
 
-def do(job: Job, settings: Settings, now: datetime) -> JobResult:
-    work = build_jobs(settings, clock=lambda: now)[job]
+def do(job: Job, settings: Settings, now: datetime, *, clock: datetime | None = None) -> JobResult:
+    work = build_jobs(settings, clock=lambda: clock or now)[job]
     return work(Occurrence(job, now.date(), now), ignore)
 
 
@@ -198,8 +202,8 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
             due_at=NOW - n * DAY,
             state=state,  # type: ignore[arg-type]
             by="a test",
-            claimed_at=NOW,
-            finished_at=NOW,
+            claimed_at=NOW - n * DAY,
+            finished_at=NOW - n * DAY,
             outcome="the source is down",
         )
         for n, state in enumerate([*states, "done", "done", "done", "failed"])
@@ -211,6 +215,50 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
     assert facts["job check"] == "5 done, 1 missed, 1 failed", "the eighth day is not of this week"
     assert facts["check 2026-01-07"] == "failed: the source is down"
     assert facts["serving model"].startswith("20260109_070000, 0.0 days old")
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    digests=st.lists(st.integers(1, 60), min_size=1, max_size=5, unique=True).map(sorted),
+    events=st.lists(st.integers(1, 60), max_size=6, unique=True).map(sorted),
+)
+def test_what_happened_is_told_in_one_digest_and_in_no_other_however_late_or_early_they_run(
+    digests: list[int], events: list[int], tmp_path: Path
+) -> None:
+    home, told = Path(tempfile.mkdtemp(dir=tmp_path)), list[str]()
+    archive, occurrences = ModelArchive(home), Occurrences(home)
+    waiting = list(events)
+    for day in digests:
+        while waiting and waiting[0] <= day:
+            at = NOW + waiting.pop(0) * DAY
+            archive.record_attempt(at, kind="retrain", outcome="rejected", reason=f"R{at:%m%d}")
+            # due long before, as where the machine was off: it is told when it ended
+            record = OccurrenceRecord(
+                job="check", local_date=at.date(), due_at=NOW - DAY, state="failed", by="a test", claimed_at=at,
+                finished_at=at, outcome=f"C{at:%m%d}",
+            )  # fmt: skip
+            occurrences.pass_over([record])
+        now = NOW + day * DAY
+        claim = occurrences.claim("digest", now.date(), now, by="a test", now=now)
+        assert claim is not None
+        (alert,) = do(Job.DIGEST, small(home), now, clock=now + timedelta(minutes=1)).alerts
+        claim.finish("done", alert.subject, now=now + timedelta(minutes=2))
+        told += [word for _, text in alert.facts for word in text.split() if word[0] in "RC" and word[1:].isdigit()]
+    first = max(digests[0] - 7, 0)  # the first digest is of a week
+    days = [f"{NOW + day * DAY:%m%d}" for day in events if first < day <= digests[-1]]
+    assert sorted(told) == sorted(letter + day for day in days for letter in "RC")
+
+
+def test_a_digest_that_failed_told_nothing_so_that_the_next_one_begins_where_it_did(tmp_path: Path) -> None:
+    occurrences = Occurrences(tmp_path)
+    for day, state in ((0, "done"), (7, "failed"), (14, "done")):
+        now = NOW + day * DAY
+        claim = occurrences.claim("digest", now.date(), now, by="a test", now=now)
+        assert claim is not None
+        (alert,) = do(Job.DIGEST, small(tmp_path), now).alerts
+        claim.finish(state, "", now=now)  # type: ignore[arg-type]
+    assert alert.subject == "The last 14 days: no retrain"
+    assert alert.text == "Time: 2026-01-09 07:00 to 2026-01-23 07:00 UTC."
 
 
 def test_a_damaged_registry_fails_the_digest_in_one_line(home: Path) -> None:

@@ -17,6 +17,9 @@ from hftcl.errors import TrainingError
 from hftcl.learning.search.space import Choice, Dimension, Space, Value
 
 _FIRST: Final = 10  # trials by chance alone before the sampler learns from them: Optuna's own default
+LEAST_WEIGHED: Final = (
+    20  # trials whose settings are weighed: the best tenth, which they are weighed by, is two of them
+)
 _TRIES: Final = (
     50  # for a choice that was not tried: of a space that is all but tried, the next one may be hard to find
 )
@@ -96,11 +99,12 @@ class TrialSampler:
         """Return, by setting, its share in what makes a trial one of the best tenth, the greatest first; sum 1.
 
         Source: Watanabe et al. (2023), "PED-ANOVA", IJCAI; settings that one family alone has are among them.
-        Of a setting that few trials had it tells little.
+        Of a setting that few trials had it tells little. Empty of fewer than LEAST_WEIGHED trials, and where all came
+        to the same.
         """
         states = (self._optuna.trial.TrialState.COMPLETE,)
         trials = self._study.get_trials(deepcopy=False, states=states)
-        if len({trial.value for trial in trials}) < 2:  # nothing that could have made a difference
+        if len(trials) < LEAST_WEIGHED or len({trial.value for trial in trials}) < 2:  # nothing made a difference
             return {}
         with warnings.catch_warnings():
             # a line for each setting that hardly a trial has varied: the report says how many trials there were

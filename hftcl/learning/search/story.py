@@ -7,7 +7,7 @@ written down as a look at the sessions inside.
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
@@ -31,6 +31,7 @@ from hftcl.learning.search.board import Board, Limit, StoppedError
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.report import build_report, find_winner, weigh_trials
 from hftcl.learning.search.reports import InnerReport, SearchReport
+from hftcl.learning.search.sampler import LEAST_WEIGHED
 from hftcl.learning.search.space import Space, apply_choice, build_space
 from hftcl.learning.search.trials import FinishedTrial, Study, TrialStore
 from hftcl.learning.stories.retrain import require_no_real_model_replaced, retrain
@@ -46,7 +47,7 @@ def search(
     trials: int | None = None,
     minutes: float | None = None,
     as_of: str | None = None,
-    now: datetime,
+    clock: Callable[[], datetime],
     on_event: OnEvent,
 ) -> SearchReport:
     """Try settings until there are `trials` of them, those of an earlier run counted, or `minutes` are over.
@@ -63,12 +64,14 @@ def search(
         on_event(Event(STAGE, text=note, level=Level.WARNING))
     require_no_real_model_replaced(ModelArchive(home.root), settings)  # the exam of the winner would end with it
     with _hold_lock(home):
-        done = _try_all(settings, space, home, trials, minutes, as_of=as_of, now=now, on_event=on_event, watch=watch)
+        done = _try_all(
+            settings, space, home, trials, minutes, as_of=as_of, clock=clock, on_event=on_event, watch=watch
+        )
         finished = done.board.list_finished()
         with watch("exam"):
-            exam = _examine(settings, find_winner(finished), done.data, now, on_event)
+            exam = _examine(settings, find_winner(finished), done.data, clock, on_event)
         with watch("importances"):
-            importances = done.board.sampler.compute_importances()
+            importances, unweighed = _weigh_settings(done.board, on_event)
         return build_report(
             settings,
             space,
@@ -79,9 +82,22 @@ def search(
             importances=importances,
             exam=exam,
             resumed=done.resumed,
-            notes=(*space.notes, *done.notes),
+            notes=(*space.notes, *done.notes, *unweighed),
             timings=watch.list_timings(),
         )
+
+
+def _weigh_settings(board: Board, on_event: OnEvent) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return the share of each setting in what made a trial good; of too few trials none, and a note that says so."""
+    told = sum(trial.sharpe is not None for trial in board.list_finished())
+    if told >= LEAST_WEIGHED:
+        return board.sampler.compute_importances(), ()
+    text = (
+        f"which setting made a trial good is told of {LEAST_WEIGHED} trials or more, not of {told}: the best tenth of "
+        "so few is a single one"
+    )
+    on_event(Event(STAGE, text=text, level=Level.NOTE))
+    return {}, (text,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +120,12 @@ def _try_all(
     minutes: float | None,
     *,
     as_of: str | None,
-    now: datetime,
+    clock: Callable[[], datetime],
     on_event: OnEvent,
     watch: Stopwatch,
 ) -> _Done:
     """Try until the limit; the window, and what runs the trials, end with it."""
+    now = clock()
     wide = replace(settings, market=replace(settings.market, lookback_days=max(space.list_lookbacks())))
     with open_engine(settings, on_event) as engine:
         window = open_window(wide, as_of=as_of, now=now, save=True, on_event=on_event, watch=watch)
@@ -118,7 +135,7 @@ def _try_all(
         known = store.begin(now)
         notes = _tell_others(store, known, on_event)
         board = Board.begin(space, store, known, Limit.begin(settings, trials, minutes))
-        looks = _Looks(home, inner.days, data.synthetic, now, on_event)
+        looks = _Looks(home, inner.days, data.synthetic, clock, on_event)
         with watch("search"):
             wanted = Wanted(workers=settings.search.workers, rows_bytes=inner.rows_bytes, stage=STAGE)
             _run_workers(board, inner, looks, engine.gather(wanted), on_event)
@@ -262,7 +279,7 @@ class _Looks:
     home: Home
     days: tuple[date, ...]
     synthetic: bool
-    now: datetime
+    clock: Callable[[], datetime]
     on_event: OnEvent
 
     def record(self, finished: Sequence[FinishedTrial]) -> None:
@@ -273,18 +290,18 @@ class _Looks:
             if trial.sharpe is not None
         ]
         try:
-            ModelArchive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.now)
+            ModelArchive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.clock())
         except (StorageError, LockHeldError) as fault:
             text = f"{count(len(looks), 'trial')} could not be counted as looks: {fault}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))
 
 
 def _examine(
-    settings: Settings, winner: FinishedTrial | None, data: Dataset, now: datetime, on_event: OnEvent
+    settings: Settings, winner: FinishedTrial | None, data: Dataset, clock: Callable[[], datetime], on_event: OnEvent
 ) -> RetrainReport | None:
     """Examine the winner once, as a retrain with its settings would, by the same bars; None without a winner."""
     if winner is None:
         return None
     chosen = apply_choice(settings, winner.choice)
     known_until = data.as_of.at.isoformat()
-    return retrain(chosen, force=True, dry_run=True, as_of=known_until, now=now, on_event=on_event)
+    return retrain(chosen, force=True, dry_run=True, as_of=known_until, clock=clock, on_event=on_event)

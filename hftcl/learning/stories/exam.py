@@ -4,6 +4,7 @@ Bars that the cache lacks are fetched and not kept, and the policy's record stay
 these sessions were looked at: a later candidate is then the best of more tries.
 """
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import date, datetime
 
@@ -27,7 +28,13 @@ from hftcl.settings import Settings
 
 
 def score(
-    settings: Settings, model_id: str, first: date | str, last: date | str, *, now: datetime, on_event: OnEvent
+    settings: Settings,
+    model_id: str,
+    first: date | str,
+    last: date | str,
+    *,
+    clock: Callable[[], datetime],
+    on_event: OnEvent,
 ) -> ExamReport:
     """Return what an archived model would have earned from session `first` to `last`, both included.
 
@@ -50,7 +57,7 @@ def score(
     untrained = describe_untrained_of(model.meta, settings.market.watchlist)
     if untrained:
         on_event(Event("exam", text=untrained, level=Level.WARNING))
-    known_end = find_known_end(source, calendar, settings, begin, end, now)
+    known_end = find_known_end(source, calendar, settings, begin, end, clock())
     if not known_end.explicit:
         on_event(Event("exam", text=f"{known_end.note}, before {end}; so does the exam", level=Level.WARNING))
     window = Window(
@@ -63,7 +70,7 @@ def score(
         features=features,
     )
     data = window.assemble()
-    return _examine(model, data, settings, archive, now, on_event)
+    return _examine(model, data, settings, archive, clock, on_event)
 
 
 def _require_unseen(model: Model, begin: date, calendar: Calendar, embargo_sessions: int) -> None:
@@ -91,7 +98,12 @@ def _adopt_model_settings(
 
 
 def _examine(
-    model: Model, data: Dataset, settings: Settings, archive: ModelArchive, now: datetime, on_event: OnEvent
+    model: Model,
+    data: Dataset,
+    settings: Settings,
+    archive: ModelArchive,
+    clock: Callable[[], datetime],
+    on_event: OnEvent,
 ) -> ExamReport:
     days = tuple(session.day for session in list_sessions(data.frame))
     on_event(Event("exam", 0, 1))
@@ -112,7 +124,7 @@ def _examine(
         score_report,
         policy=judgement.policy_digest or "",
         synthetic=synthetic,
-        now=now,
+        now=clock(),
         on_event=on_event,
         positions=judgement.positions,
     )
@@ -121,7 +133,7 @@ def _examine(
         effective_trials=count_effective(tried),
         dsr=compute_deflated(
             examined.simulation.net,
-            score_report.sharpe,
+            None if score_report.psr is None else score_report.sharpe,  # too few sessions for either
             tried,
             sessions_per_year=Calendar(model.meta.calendar).sessions_per_year,
         ),

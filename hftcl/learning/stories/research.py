@@ -1,6 +1,6 @@
 """Train and examine on a frame that a researcher holds. Of it the archive keeps that the exam was looked at."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 
 
 def try_model(
-    df: "pd.DataFrame", settings: Settings, *, params: Mapping[str, object] | None, now: datetime, on_event: OnEvent
+    df: "pd.DataFrame",
+    settings: Settings,
+    *,
+    params: Mapping[str, object] | None,
+    clock: Callable[[], datetime],
+    on_event: OnEvent,
 ) -> tuple[Candidate, ScoreReport]:
     """Return the candidate trained on `df` and its exam on the last sessions of `df`.
 
@@ -46,7 +51,7 @@ def try_model(
             frame,
             division,
             settings,
-            model_id=build_model_id(now),
+            model_id=build_model_id(clock()),
             params=chosen,
             features=features,
             source=str(df.attrs.get("source", "frame")),
@@ -67,7 +72,7 @@ def try_model(
         examined.report,
         policy=hash_policy(settings, chosen, features=features),
         synthetic=synthetic,
-        now=now,
+        now=clock(),
         on_event=on_event,
     )
     return candidate, examined.report

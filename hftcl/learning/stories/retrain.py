@@ -4,7 +4,7 @@ One retrain at a time (a lock); whatever stops it, the model that served before 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -46,18 +46,19 @@ def retrain(
     dry_run: bool = False,
     params: Parameters = None,
     as_of: str | None = None,
-    now: datetime,
+    clock: Callable[[], datetime],
     on_event: OnEvent,
     pool: TrainingPool | None = None,
 ) -> RetrainReport:
     """Run the loop once and return what happened. Raises HftclError where it could not be run.
 
     force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
-    before anything is collected. as_of: see `market.window.find_as_of`. now: UTC. pool: None for one of its own.
+    before anything is collected. as_of: see `market.window.find_as_of`. clock: returns the time, UTC: the id and the
+    bars are of the begin, what is done is dated by when it is done. pool: None for one of its own.
     """
-    chosen = merge_params(settings, params)
-    home = Home.of(settings).root
-    archive, watch = ModelArchive(home), Stopwatch()
+    chosen, now = merge_params(settings, params), clock()
+    home, watch = Home.of(settings).root, Stopwatch()
+    archive = ModelArchive(home)
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         archive.hear_notes(lambda note: on_event(Event("deploy", text=note, level=Level.WARNING)))
@@ -89,12 +90,12 @@ def retrain(
             report = build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
             report = replace(add_edge(report, record, edge, settings), policy_digest=policy)
             if dry_run:
-                _record_dry_look(archive, exam.challenger.report, report, now, on_event)
+                _record_dry_look(archive, exam.challenger.report, report, clock(), on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
                 require_unchanged(settings, data.features)
-                promotion = Promotion(archive, settings, data, chosen, now, trainer, on_event)
+                promotion = Promotion(archive, settings, data, chosen, now, clock, trainer, on_event)
                 served = champion.record.model_id if champion else None
                 report = promotion.archive_and_deploy(candidate, report, champion=served, record=record)
                 on_event(Event("deploy", 1, 1))
