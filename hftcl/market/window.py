@@ -6,6 +6,8 @@ Reads the source and the calendar; after `as_of`, no bar exists for the program.
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
+import polars as pl
+
 from hftcl.errors import NoDataError, UsageError
 from hftcl.formats import format_moment
 from hftcl.market.sessions import Calendar, HorizonError
@@ -95,12 +97,23 @@ def find_known_end(
     newest = find_as_of(source, calendar, settings, None, now)
     last = calendar.find_last_complete(min(asked.at, newest.at))
     if last < begin:
+        list_asked_sessions(calendar, begin, end)
         raise NoDataError(
             f"No session from {begin} to {end} is complete in the bars of {source.name!r}; the last one that is ended "
             f"on {calendar.find_last_complete(newest.at)}. Ask for other dates."
         )
     whole = newest.at >= asked.at
     return AsOf(at=calendar.find_close(last), note="as asked" if whole else f"the bars end on {last}", explicit=whole)
+
+
+def list_asked_sessions(calendar: Calendar, first: date, last: date) -> pl.DataFrame:
+    """Return `calendar.list_sessions(first, last)`. Raises NoDataError where there is none."""
+    sessions = calendar.list_sessions(first, last)
+    if sessions.is_empty():
+        raise NoDataError(
+            f"There is no session from {first} to {last} in the calendar {calendar.name}. Ask for other dates."
+        )
+    return sessions
 
 
 def open_market(settings: Settings) -> tuple[BarSource, Calendar]:

@@ -170,12 +170,22 @@ def test_a_ticker_without_that_bar_and_a_model_that_is_not_there_are_named(home:
     pl.read_parquet(path).filter(pl.col("ts") != BAR).write_parquet(path)
     with pytest.raises(NoDataError, match=r"AMD has no bar at 2026-01-07 15:30.*began at 15:29"):
         explain_bar(home)
-    with pytest.raises(
-        NoDataError, match=r"^MSFT has no bar in the session .*not in \[market\] watchlist\. Ask .* AAPL, "
-    ):
+    told = r"^MSFT has no bar in the session of 2026-01-07, .*not in \[market\] watchlist\. Ask .*: AAPL, AMD, TSLA\.$"
+    with pytest.raises(NoDataError, match=told):
         explain_bar(home, "MSFT")
     with pytest.raises(ModelNotFoundError):
         learning(on_files(home)).explain("20200101_000000")
+
+
+def test_after_the_end_of_a_ticker_s_bars_it_is_told_where_they_end(home: Path) -> None:
+    path = home / "bars_given" / "AMD.parquet"
+    pl.read_parquet(path).filter(pl.col("ts") < datetime(2026, 1, 9, tzinfo=UTC)).write_parquet(path)
+    told = r"The bars of AMD in the source 'files' end at 2026-01-08 21:00 UTC, before 2026-01-09 15:30 UTC\."
+    with pytest.raises(NoDataError, match=told):
+        explain_bar(home, time="2026-01-09T10:30")
+    settings = on_files(home, market={"watchlist": ("AAPL", "AMD", "TSLA", "V1", "V2", "V3")})
+    with pytest.raises(NoDataError, match=r"Ask about one of .*: AAPL, AMD, TSLA, V1, V2 and 1 more\.$"):
+        learning(settings).explain(MODEL, ("MSFT", "2026-01-07T10:30"))
 
 
 def test_what_the_bot_decided_and_ordered_is_told_from_its_ledger(home: Path) -> None:

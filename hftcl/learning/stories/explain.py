@@ -21,7 +21,7 @@ from hftcl.archive.fitness import find_market_kind, load_archived
 from hftcl.errors import NoDataError, UsageError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.drift import locate
-from hftcl.formats import format_clock, format_moment
+from hftcl.formats import format_clock, format_moment, name_some
 from hftcl.home import Home
 from hftcl.learning.dataset import add_features, find_warm_up
 from hftcl.learning.score import decide_positions, predict_bars
@@ -93,8 +93,13 @@ def explain(settings: Settings, model_id: str, at: At = None, *, now: datetime, 
     asked = None if at is None else (at[0], _parse_time(at[1], calendar, now))
     known_until = find_as_of(source, calendar, settings, None, now).at if asked is None else asked[1]
     hours = _find_session(calendar, known_until, model.meta.extended_hours, exact=asked is not None)
-    rows = _decide_session(subject, hours, None if asked is None else asked[0], now, on_event)
-    chosen = _pick_rows(rows, asked, settings.market.watchlist)
+    try:
+        rows = _decide_session(subject, hours, None if asked is None else asked[0], now, on_event)
+        chosen = _pick_rows(rows, asked, hours, settings.market.watchlist)
+    except NoDataError:
+        if asked is not None:
+            _require_reached(subject.source, *asked, now)
+        raise
     on_event(Event("explain", 0, 1))
     report = _build_report(subject, chosen, asked)
     on_event(Event("explain", 1, 1))
@@ -114,6 +119,16 @@ def _parse_time(text: str, calendar: Calendar, now: datetime) -> datetime:
     if known + MINUTE > now:
         raise UsageError(f"--at: the minute {text} is not over. Give one before {format_moment(now)} UTC.")
     return known.replace(second=0, microsecond=0)
+
+
+def _require_reached(source: BarSource, ticker: str, ts: datetime, now: datetime) -> None:
+    """Raise NoDataError where the ticker's bars end before the minute `ts`; one that has none at all is told later."""
+    ended = source.known_until((ticker,), now)
+    if ended is not None and ended <= ts:
+        raise NoDataError(
+            f"The bars of {ticker} in the source {source.name!r} end at {format_moment(ended)} UTC, before "
+            f"{format_moment(ts)} UTC. Ask about a minute before that."
+        )
 
 
 def _find_session(calendar: Calendar, at: datetime, extended_hours: bool, *, exact: bool) -> Hours:
@@ -169,8 +184,7 @@ def _decide_session(
 
 
 def _name_watchlist(watchlist: Sequence[str]) -> str:
-    more = ", ..." * (len(watchlist) > _SHOWN)
-    return f"Ask about one of [market] watchlist: {', '.join(watchlist[:_SHOWN])}{more}."
+    return f"Ask about one of [market] watchlist: {name_some(watchlist, _SHOWN)}."
 
 
 def _spread_predictions(
@@ -183,7 +197,9 @@ def _spread_predictions(
     return [pl.Series("prediction", values, nan_to_null=True), pl.Series(_NOVEL, far)]
 
 
-def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist: Sequence[str]) -> pl.DataFrame:
+def _pick_rows(
+    rows: pl.DataFrame, asked: tuple[str, datetime] | None, hours: Hours, watchlist: Sequence[str]
+) -> pl.DataFrame:
     if asked is None:
         return rows.group_by("ticker", maintain_order=True).last().select(rows.columns)
     ticker, ts = asked
@@ -191,7 +207,7 @@ def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist
     chosen = of_ticker.filter(pl.col("ts") == ts)
     if of_ticker.is_empty() and ticker not in watchlist:
         raise NoDataError(
-            f"{ticker} has no bar in the session of {format_moment(ts)} UTC, and is not in [market] watchlist. "
+            f"{ticker} has no bar in the session of {hours.session}, and is not in [market] watchlist. "
             f"{_name_watchlist(watchlist)}"
         )
     if chosen.is_empty():
@@ -199,7 +215,7 @@ def _pick_rows(rows: pl.DataFrame, asked: tuple[str, datetime] | None, watchlist
         near = (
             f"The last one before it began at {format_clock(before['ts'][-1])} UTC"
             if before.height
-            else "It has none before"
+            else f"It has none before in the session of {hours.session}"
         )
         raise NoDataError(f"{ticker} has no bar at {format_moment(ts)} UTC: a minute without a trade has none. {near}.")
     return chosen

@@ -14,6 +14,7 @@ from hftcl.market.bars import Finding
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource
 from hftcl.market.store import BarStore
+from hftcl.market.window import list_asked_sessions
 from hftcl.model.context import attach_context
 from hftcl.model.feature import list_columns
 from hftcl.model.features import WARMUP_SESSIONS
@@ -65,9 +66,7 @@ def collect_window(
         raise NoDataError(f"No session from {first} to {last} can be replayed: the source {source.name!r} {extent}.")
     if whole < last:
         on_event(Event(STAGE, text=f"the bars end on {whole}, before {last}; so does the replay", level=Level.WARNING))
-    table = calendar.list_sessions(first, min(last, whole))
-    if table.is_empty():
-        raise NoDataError(f"There is no session from {first} to {last} in the calendar {calendar.name}.")
+    table = list_asked_sessions(calendar, first, min(last, whole))
     days = tuple(table["session"].to_list())
     try:
         warm_up = calendar.find_previous_session(days[0], WARMUP_SESSIONS)
