@@ -44,8 +44,8 @@ FILLS: Final = pl.Schema(
 """What `attribute` reads of fills. hour: place of the hour of its session, from 0; quantity: signed shares; money in
 USD; open: of its bar, null where it is not known; ordered: whether an order traded them."""
 
-AMOUNTS: Final = ("moved", "commission", "slippage", "traded", "fills", "fill_cost", "timing", "charges")
-"""The columns of what is booked, float64, USD but `fills`, a count; the fields of `Amounts` say what they are."""
+AMOUNTS: Final = ("moved", "commission", "slippage", "traded", "fills", "opens", "fill_cost", "timing", "charges")
+"""The columns of what is booked, float64, USD but the counts `fills` and `opens`; the fields of `Amounts` tell them."""
 
 
 class BookingKey(NamedTuple):
@@ -68,6 +68,8 @@ class Amounts:
     traded: float = 0.0
     fills: float = 0.0
     """How many, a whole number."""
+    opens: float = 0.0
+    """Of how many of them the open of the bar is known."""
     fill_cost: float = 0.0
     """The part of the slippage that was paid beyond the opens of the bars, where these are known."""
     timing: float = 0.0
@@ -382,6 +384,7 @@ def _sum_fills(fills: pl.DataFrame, places: IntArray, size: int) -> dict[str, Fl
         slippage=quantity * (price - pl.col("reference_price")),
         traded=quantity.abs() * price,
         fills=pl.lit(1.0),
+        opens=pl.col("open").is_not_null().cast(pl.Float64),
         fill_cost=(quantity * (price - pl.col("open"))).fill_null(0.0),
         timing=(quantity * (pl.col("open") - pl.col("reference_price"))).fill_null(0.0),
     )

@@ -41,20 +41,19 @@ def compute_figures(
     total = sum_amounts(booked)
     net = sum_by_session(booked, sessions, capital)
     ended = trades["net"].to_numpy()
-    interval = metrics.compute_sharpe_interval(net, sessions_per_year)
+    opens_known = total.opens > 0 or total.fills == 0
     return Figures(
         sessions=len(sessions),
         sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=sessions_per_year),
-        sharpe_interval=interval,
-        # of sessions that are too few for an interval it would be next to certain: 0.999 of any two good days
-        psr=None if interval is None else metrics.compute_or_none(lambda: metrics.psr(net)),
+        sharpe_interval=metrics.compute_sharpe_interval(net, sessions_per_year),
+        psr=metrics.compute_psr(net, sessions_per_year),
         net_usd=total.net,
         pnl=total.net / capital,
         gross_usd=total.gross,
         commission_usd=total.commission,
         slippage_usd=total.slippage,
-        fill_cost_usd=total.fill_cost,
-        timing_usd=total.timing,
+        fill_cost_usd=total.fill_cost if opens_known else None,
+        timing_usd=total.timing if opens_known else None,
         charges_usd=total.charges,
         max_drawdown=metrics.max_drawdown(net),
         trades=ended.size,

@@ -32,10 +32,10 @@ class Figures:
     gross_usd: float
     commission_usd: float
     slippage_usd: float
-    fill_cost_usd: float
-    """Of the slippage what was paid beyond the opens of the bars, where these are known."""
-    timing_usd: float
-    """Of the slippage what lies between the decision's reference price and these opens."""
+    fill_cost_usd: float | None
+    """Of the slippage what was paid beyond the opens of the bars, where these are known; None where no fill has one."""
+    timing_usd: float | None
+    """Of the slippage what lies between the decision's reference price and these opens; None likewise."""
     charges_usd: float
     """Fees, borrow, dividends and interest, as the broker told them: + into the account; in the net."""
     max_drawdown: float

@@ -48,6 +48,7 @@ class Amounts:
     slippage: float = 0.0
     traded: float = 0.0
     fills: int = 0
+    opens: int = 0
     fill_cost: float = 0.0
     """The part of the slippage that was paid beyond the opens of the bars, where these are known."""
     timing: float = 0.0
@@ -72,6 +73,7 @@ class Amounts:
         self.slippage += other.slippage
         self.traded += other.traded
         self.fills += other.fills
+        self.opens += other.opens
         self.fill_cost += other.fill_cost
         self.timing += other.timing
         self.charges += other.charges
@@ -214,6 +216,7 @@ class _LotBook:
             own.commission += execution.commission
             own.slippage += execution.quantity * (execution.price - execution.reference_price)
             if execution.open is not None:
+                own.opens += 1
                 own.fill_cost += execution.quantity * (execution.price - execution.open)
                 own.timing += execution.quantity * (execution.open - execution.reference_price)
             own.traded += abs(execution.quantity) * execution.price

@@ -86,6 +86,24 @@ def test_two_good_sessions_make_nobody_certain() -> None:
     assert (figures.sharpe_interval, figures.psr) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("fills", "opens", "parts"), [(5.0, 0.0, (None, None)), (5.0, 2.0, (3.0, 1.5)), (0.0, 0.0, (0.0, 0.0))]
+)
+def test_the_parts_of_the_slippage_are_unknown_where_no_fill_has_the_open_of_its_bar(
+    fills: float, opens: float, parts: tuple[float | None, float | None]
+) -> None:
+    amounts = {"fills": fills, "opens": opens, "slippage": 80.31, "fill_cost": 1.5 * opens, "timing": 0.75 * opens}
+    figures = compute_figures(
+        pl.DataFrame({"session": [date(2026, 1, 5)], **{name: [amounts.get(name, 0.0)] for name in AMOUNTS}}),
+        pl.DataFrame({"net": [0.0]}),
+        [date(2026, 1, 5)],
+        capital=CAPITAL,
+        exposure=None,
+        sessions_per_year=252,
+    )
+    assert (figures.fill_cost_usd, figures.timing_usd) == parts
+
+
 def test_the_figures_of_merit_are_those_of_the_exam_on_the_account_s_sessions(
     traded: tuple[Path, World], report: PerformanceReport
 ) -> None:
