@@ -11,6 +11,7 @@ from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, repo
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
 from hftcl.formats import count, format_moment_to_second
 from hftcl.home import Home
+from hftcl.market.bars import Finding
 from hftcl.market.received import TickerCoverage
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
@@ -189,7 +190,7 @@ def check_bars(context: Context) -> Iterator[Row]:
     refused = {item.ticker: item.left_out for item in covered if item.refused}
     for ticker, why in refused.items():
         yield build_fault(f"bars {ticker}", RefusedBarsError(f"{why.rstrip('.')}. {_REMEDY}"))
-    whole, size, stored = 0, 0, 0
+    whole, size, stored, unused = 0, 0, 0, list[Finding]()
     tickers = (*settings.market.watchlist, *settings.market.context)
     for ticker in tickers:
         if ticker in refused:
@@ -197,6 +198,7 @@ def check_bars(context: Context) -> Iterator[Row]:
         held, findings, ticker_size = store.read_held(ticker)
         damaged = [finding.detail for finding in findings if finding.reason == "damaged_file"]
         size, stored = size + ticker_size, stored + len(held)
+        unused += [finding for finding in findings if finding.reason == "other_source"]
         if damaged:
             yield fault(f"bars {ticker}", "; ".join(damaged), "`hftcl doctor --repair` fetches them again.")
         elif held and (row := _find_lacking(ticker, held, days, settings)):
@@ -205,18 +207,30 @@ def check_bars(context: Context) -> Iterator[Row]:
             whole += bool(held)
     label = "SYNTHETIC bars" if source.synthetic else f"bars from {source.name}"
     yield from _describe_bars(
-        label, f"{whole} of {count(len(tickers), 'ticker')}", stored, size, known_end.at, context.now
+        label, f"{whole} of {count(len(tickers), 'ticker')}", stored, size, known_end.at, context.now, unused
     )
     if covered and (stored or as_local(source)):
         yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
 
 
-def _describe_bars(label: str, whole: str, stored: int, size: int, end: datetime, now: datetime) -> Iterator[Row]:
-    """Yield what is stored, and whether its end is old. whole: "3 of 4 tickers"; stored: sessions; size: bytes."""
+def _describe_bars(
+    label: str, whole: str, stored: int, size: int, end: datetime, now: datetime, unused: Sequence[Finding]
+) -> Iterator[Row]:
+    """Yield what is stored, and whether its end is old.
+
+    whole: "3 of 4 tickers"; stored: sessions; size: bytes. unused: a finding each month that is stored of other bars.
+    """
     age = now - end
-    if not stored:
+    if unused:
+        tickers = count(len({finding.ticker for finding in unused}), "ticker")
+        yield report_ok(
+            "bars",
+            f"{count(len(unused), 'month')} of {tickers} are stored and not used: {unused[0].detail}; the next retrain "
+            f"collects {label} in their place",
+        )
+    elif not stored:
         yield report_ok("bars", f"none are stored yet; the next retrain collects {label}")
-    else:
+    if stored:
         fresh = " and fresh" if age <= _OLD else ""
         kept = f"{count(stored, 'session')}, {size / 1e6:.1f} MB"
         yield report_ok("bars", f"{label}: {whole} whole{fresh}, {kept}")

@@ -499,6 +499,16 @@ def test_a_session_that_is_still_to_be_collected_is_no_hole_in_the_coverage(home
         assert all(item.received > 0.95 * item.expected for item in each.coverage)
 
 
+def test_bars_that_are_stored_and_not_those_of_the_source_are_counted_with_the_reason(home: Path) -> None:
+    held = len(list((home / "bars" / "synthetic").rglob("????-??.parquet")))
+    asked = patient(home, TOML + "\n[synthetic]\nseed = 4711\n")  # which makes other bars
+    found = {each.name: each for each in market.check_bars(asked)}
+    assert found["bars"].status == "ok"
+    assert found["bars"].detail.startswith(f"{held} months of ")
+    assert "came from 'synthetic' with other contents, settings or calendar" in found["bars"].detail
+    assert found["bars"].detail.endswith("the next retrain collects SYNTHETIC bars in their place")
+
+
 def test_bars_of_a_context_ticker_are_looked_at_and_mended_as_those_of_the_watchlist(home: Path) -> None:
     asked = patient(home, TOML.replace('["AAPL", "AMD"]', '["AAPL"]\ncontext = ["AMD"]'))
     flip(min((home / "bars" / "synthetic" / "AMD").glob("*.parquet")))
