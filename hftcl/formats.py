@@ -129,6 +129,19 @@ def name_some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def group_by_reason(reasons: Mapping[str, str], most: int) -> list[str]:
+    """Return a text for each reason with the names that it holds for, at most `most` of each, the commonest first.
+
+    >>> group_by_reason({"AAPL": "no bars", "AMD": "halted", "SPY": "no bars"}, 5)
+    ['AAPL, SPY: no bars', 'AMD: halted']
+    """
+    groups: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        groups.setdefault(reason, []).append(name)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))  # stable: the first comes first
+    return [f"{name_some(names, most)}: {reason}" for reason, names in ordered]
+
+
 def format_size(n_bytes: float) -> str:
     """Return an amount of memory.
 

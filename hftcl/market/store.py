@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from hftcl.durable import convert_storage_faults, lock, make_folder
 from hftcl.errors import HftclError, NoDataError, UsageError
 from hftcl.events import Event, OnEvent, ignore
-from hftcl.formats import format_moment
+from hftcl.formats import format_moment, group_by_reason
 from hftcl.home import locate_collection_lock, locate_synthetic
 from hftcl.mapped import FrameFiles
 from hftcl.market import bars as market
@@ -28,6 +29,9 @@ from hftcl.market.received import TickerCoverage, count_received
 from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import build_findings
 from hftcl.market.sources import BarSource, as_local
+
+_NAMED: Final = 5  # tickers of a reason in an error: a watchlist may have thousands
+_REASONS: Final = 2  # in an error, which stays a line or two: of most failures there is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +213,10 @@ class BarStore:
             return build_implausible_error(fatal)
         if refused := [part.refused for part in parts.values() if part.refused]:
             return join_refusals(refused)
-        reasons = [f"{ticker}: {left_out[ticker]}" for ticker in parts]
-        more = f"; {len(reasons) - 5} more" if len(reasons) > 5 else ""
+        reasons = group_by_reason({ticker: left_out[ticker] for ticker in parts}, _NAMED)
+        more = f"; {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
         return NoDataError(
-            f"The source {self._source.name!r} has too few bars {span} ({'; '.join(reasons[:5])}{more}). "
+            f"The source {self._source.name!r} has too few bars {span} ({'; '.join(reasons[:_REASONS])}{more}). "
             "Check [market] source, watchlist and the dates."
         )
 

@@ -396,6 +396,14 @@ def test_tickers_without_bars_or_with_too_few_are_left_out_with_the_reason(tmp_p
     assert got.bars["ticker"].unique().to_list() == ["AAA"]
 
 
+def test_a_reason_that_holds_for_many_tickers_is_told_once(tmp_path: Path) -> None:
+    few = FEW.filter((pl.col("ticker") == "AAA") & (pl.col("ts").dt.date() < date(2026, 1, 30)))
+    tickers = ("AAA", "B1", "B2", "B3", "B4", "B5", "B6")
+    with pytest.raises(NoDataError) as told:
+        collect(tmp_path, Exchange(few), *tickers)
+    assert f"(B1, B2, B3, B4, B5 and 1 more: no bars; AAA: {FEW_SESSIONS}). Check" in str(told.value)
+
+
 def test_when_no_ticker_has_bars_the_error_names_window_and_source(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match=r"'exchange' has too few bars from 2026-01-26 to 2026-02-06.*CCC: no bars"):
         collect(tmp_path, Exchange(FEW), "CCC")
