@@ -85,11 +85,12 @@ class DaemonThreads(Executor):
         with self._lock:
             if self._is_closed:
                 raise RuntimeError(f"the threads {self._name!r} were shut down")
-            self._work.put((future, partial(fn, *args, **kwargs)))
             if len(self._threads) < self._most:
                 name = f"{self._name}_{len(self._threads)}"
-                self._threads.append(threading.Thread(target=_serve, args=(self._work,), name=name, daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=_serve, args=(self._work,), name=name, daemon=True)
+                thread.start()  # where none can be, that is raised, and there is none to wait for
+                self._threads.append(thread)
+            self._work.put((future, partial(fn, *args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

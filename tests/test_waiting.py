@@ -119,6 +119,39 @@ def test_daemon_threads_do_what_any_executor_does() -> None:
         threads.submit(print)
 
 
+NO_THREAD = """
+import resource, sys, threading
+from hftcl.model import lasting_thread
+from hftcl.waiting import DaemonThreads
+limit = resource.getrlimit(resource.RLIMIT_AS)
+# room for what is imported and little more: no stack of a gibibyte
+resource.setrlimit(resource.RLIMIT_AS, (1 << 29, limit[1]))
+for _ in range(2):  # the second try meets what the first has left
+    try:
+        with DaemonThreads(2, "service") as threads:
+            threading.stack_size(0)
+            threads.submit(int).result()
+            threading.stack_size(1 << 30)
+            threads.submit(int)
+    except RuntimeError as error:
+        print(error)
+    try:
+        lasting_thread.run_in_lasting_thread(int)
+    except RuntimeError as error:
+        print(error)
+resource.setrlimit(resource.RLIMIT_AS, limit)
+threading.stack_size(0)
+print(lasting_thread.run_in_lasting_thread(int))
+"""
+
+
+def test_where_no_thread_can_be_started_that_is_told_and_the_next_try_is_as_good_as_the_first() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_THREAD], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
+    assert done.stdout.splitlines() == ["can't start new thread"] * 4 + ["0"]
+
+
 def test_no_more_daemon_threads_work_at_once_than_were_asked_for() -> None:
     lock, at_work, most = threading.Lock(), 0, 0
 

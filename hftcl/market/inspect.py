@@ -67,7 +67,8 @@ class FileReport:
 def inspect(settings: Settings, folder: Path | None, *, on_event: OnEvent) -> tuple[FileReport, ...]:
     """Return what each file of the folder holds, those that are ignored last. Raises SourceError without a file."""
     files = settings.files if folder is None else replace(settings.files, folder=str(folder))
-    source = FilesSource(replace(settings, files=files))
+    remedy = {} if folder is None else {"remedy": "Name the folder that holds your bars."}
+    source = FilesSource(replace(settings, files=files), **remedy)
     on_event(Event("inspect", 0, 1))
     looks, ignored = source.look()
     root = Path(files.folder)

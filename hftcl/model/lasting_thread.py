@@ -37,8 +37,9 @@ class _LastingThread:
         future: Future[T] = Future()
         with self._lock:
             if self._program != os.getpid():  # a fork has the queue, and not the thread
-                self._program, self._asked = os.getpid(), SimpleQueue()
-                Thread(target=_serve, args=(self._asked,), name="children", daemon=True).start()
+                asked: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+                Thread(target=_serve, args=(asked,), name="children", daemon=True).start()
+                self._program, self._asked = os.getpid(), asked  # where none can be started, the next one tries again
             self._asked.put((start, future))
         return wait_for_result(future)
 

@@ -67,8 +67,15 @@ class FilesSource:
     unchanging = True
     """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 
-    def __init__(self, settings: Settings, *, layout: Layout | None = None) -> None:
-        """Look at nothing yet. layout: read every file by this one, installed or not, whatever the settings say."""
+    def __init__(
+        self, settings: Settings, *, layout: Layout | None = None, remedy: str = "Set [files] folder to your bars."
+    ) -> None:
+        """Look at nothing yet.
+
+        layout: read every file by this one, installed or not, whatever the settings say. remedy: what a person is to
+        do about a folder that is none, or holds no bars.
+        """
+        self._remedy = remedy
         self._files = settings.files
         self._folder = Path(settings.files.folder)
         self._calendar_name = settings.market.calendar
@@ -204,8 +211,8 @@ class FilesSource:
                 folder.files[path] = facts
         if not folder.files:
             raise SourceError(
-                f"The folder {self._folder} holds no .parquet, .csv or .csv.gz file, nor any other of bars. "
-                "Set [files] folder to your bars."
+                f"The folder {self._folder} holds no .parquet, .csv or .csv.gz file, "
+                f"nor any other of bars. {self._remedy}"
             )
         return folder
 
@@ -216,9 +223,7 @@ class FilesSource:
                 next(self._folder.iterdir())
             paths = self._list_paths()
         except OSError as error:
-            raise SourceError(
-                f"The folder {self._folder} cannot be read ({error.strerror}). Set [files] folder to your bars."
-            ) from error
+            raise SourceError(f"The folder {self._folder} cannot be read ({error.strerror}). {self._remedy}") from error
         files = []
         for path in paths:
             original = is_copy(path)

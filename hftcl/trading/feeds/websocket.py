@@ -149,8 +149,9 @@ class WebsocketFeed:
             self._tickers = morning.tickers
         if self._thread is None:
             self._stopping.clear()
-            self._thread = threading.Thread(target=self._receive, name=self.name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._receive, name=self.name, daemon=True)
+            thread.start()  # where none can be, the next `begin` tries again
+            self._thread = thread
         return morning
 
     def minute(self, minute: datetime, now: datetime) -> Delivery:
