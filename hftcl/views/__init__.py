@@ -4,6 +4,7 @@ They draw what the stories found, and find nothing themselves. This file holds w
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -24,6 +25,7 @@ _LEAST_PROSE = 20  # characters of a column of sentences: below it each line hol
 _SHORTEST_BREAK = (
     20  # characters: an id with its date, of 15, and the longest term of a table are never broken for a name
 )
+_WORD: Final = re.compile(r"\([-+\d][^()]*\)|\S+")  # "(-8.4 to 4.0)" is one: half an interval is read as a figure
 SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
 _PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal
@@ -154,21 +156,29 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
             break
         shown.remove(columns.index(name))
         missing.append(name)
-    drawn = Table(title=grid.title or None, title_justify="left", title_style="bold")
+    drawn = Table()
     if not boxed:
         drawn.box, drawn.pad_edge, drawn.header_style = None, False, "dim"
     numbers = frozenset(place for place, index in enumerate(shown) if index in grid.numbers)
     texts = [[columns[index], *(row[index].text for row in body)] for index in shown]
     widths = _choose_widths(texts, width, boxed, numbers)
+    heads = [columns[index] for index in shown]
+    if widths:
+        heads = [_break_lines(head, wide) for head, wide in zip(heads, widths, strict=True)]
     for place, index in enumerate(shown):
         side: Literal["left", "right"] = "right" if index in grid.numbers else "left"
         wide, is_id = widths[place] if widths else None, columns[index] == "model"
-        drawn.add_column(columns[index], justify=side, overflow="fold", width=wide, no_wrap=is_id)
+        drawn.add_column(heads[place], justify=side, overflow="fold", width=wide, no_wrap=is_id)
     for row in body:
-        drawn.add_row(*(Text(row[index].text, row[index].style) for index in shown))
+        cells = [row[index] for index in shown]
+        broken = [_break_lines(cell.text, wide) for cell, wide in zip(cells, widths, strict=True)] if widths else []
+        texts_of_row = broken or [cell.text for cell in cells]
+        drawn.add_row(*(Text(text, cell.style) for text, cell in zip(texts_of_row, cells, strict=True)))
+    # the title beside the table and not of it: Rich would fold it into the width of a narrow table
+    whole = [*([Text(grid.title, "bold")] if grid.title else []), drawn]
     if not missing:
-        return [drawn]
-    return [drawn, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]
+        return whole
+    return [*whole, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]
 
 
 def _count_frame(columns: int, boxed: bool) -> int:
@@ -181,7 +191,10 @@ def _choose_widths(columns: "list[list[str]]", width: int, boxed: bool, numbers:
     whole, plain = (_fit_widths(columns, width, boxed, places) for places in (numbers, frozenset[int]()))
     if not whole or not plain:
         return whole or plain
-    narrow = any(now < min(before, _LEAST_PROSE) for now, before in zip(whole, plain, strict=True))
+    prose = [max(map(len, column)) > _LAST_COLUMN for column in columns]
+    narrow = any(
+        told and now < min(before, _LEAST_PROSE) for told, now, before in zip(prose, whole, plain, strict=True)
+    )
     return plain if narrow else whole
 
 
@@ -212,10 +225,30 @@ def _fit_widths(columns: "list[list[str]]", width: int, boxed: bool, whole: froz
     return widths
 
 
+def _split_words(text: str) -> list[str]:
+    """Return the words of `text`; figures in brackets, as an interval, are one."""
+    return _WORD.findall(text)
+
+
 def _measure_word(text: str) -> int:
     """Return the characters of the longest word of `text`, the first with what it is indented by."""
-    first, *others = text.split() or [""]
+    first, *others = _split_words(text) or [""]
     return max(text.index(first) + len(first), *map(len, others), 0)
+
+
+def _break_lines(text: str, width: int) -> str:
+    """Return `text` in lines of `width` characters, with no figures in brackets broken that fit into one."""
+    lines: list[str] = []
+    for given in text.splitlines():
+        line = ""
+        for word in _split_words(given):
+            longer = f"{line} {word}" if line else given[: given.index(word)] + word
+            if line and len(longer) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def explain_words(*words: str) -> None:

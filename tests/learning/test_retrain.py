@@ -112,6 +112,11 @@ def test_a_deployment_is_dated_by_when_it_was_made_and_a_model_by_when_its_train
     assert (report.outcome, live.model_id, live.trained_at) == ("deployed", "20260110_070000", begun)
     assert live.served == ((done, None),)
     assert (attempt.model_id, attempt.at) == (live.model_id, done)
+    moment[0] = begun + timedelta(days=7)  # the daily check a week later: the model is a week old, not two hours less
+    ages = [
+        rule for rule in ContinuousLearning(settings, clock=lambda: moment[0]).check().triggers if rule.name == "age"
+    ]
+    assert [(rule.value, rule.fired) for rule in ages] == [(7.0, True)]
     moment[0] = begun
     other = replace(settings, exam=replace(settings.exam, sessions=settings.exam.sessions - 1))
     ContinuousLearning(other, clock=lambda: moment[0], on_event=hear).retrain(force=True, dry_run=True)

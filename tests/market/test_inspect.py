@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from hftcl.archive.artifact import describe
+from hftcl.errors import SourceError
 from hftcl.events import ignore
 from hftcl.market.inspect import inspect
 from hftcl.settings import Files, Settings
@@ -51,6 +52,17 @@ def test_inspect_names_zone_label_and_what_is_ignored_as_the_contract_says(tmp_p
     ignored = {name: report["ignored"] for name, report in by_file.items() if report["ignored"]}
     assert set(ignored) == {"notes.txt", "logo.png", "AAPL (1).csv"}
     assert "second download of AAPL.csv" in ignored["AAPL (1).csv"]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "empty"])
+def test_a_folder_that_was_named_is_not_to_be_set(there: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "bars"
+    if there:
+        folder.mkdir()
+    with pytest.raises(SourceError, match=r"^The folder .*/bars .* Name the folder that holds your bars\.$"):
+        inspect(Settings(), folder, on_event=ignore)
+    with pytest.raises(SourceError, match=r"^The folder .*/bars .* Set \[files\] folder to your bars\.$"):
+        inspect(Settings(files=Files(folder=str(folder))), None, on_event=ignore)
 
 
 def test_init_writes_what_reads_the_folder_and_inspect_then_has_no_question(tmp_path: Path) -> None:

@@ -145,6 +145,23 @@ def test_a_figure_with_its_interval_stays_on_one_line_where_prose_can_be_folded(
     assert told.count("met") == 30
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_an_interval_is_never_broken_and_no_title_is_folded_into_a_narrow_table(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the history: "(-10.1" and "to 2.3)" below it at 80 characters, "Sharpe (90" and "%)" in the head at 120."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    columns = ("model", "Sharpe (90 %)", "verdict", "serves", "why")
+    row = ("20261130_023328", "-3.90 (-10.1 to 2.3)", "deployed", "2026-12-01 to 2026-12-01", "met " * 28)
+    draw_table("", columns, [row], numbers=frozenset({1}))
+    draw_table("On the 20 sessions of both exams, 2025-05-16 to 2025-06-13", ("", "a", "b"), [("Sharpe", "1", "2")])
+    told = capsys.readouterr().out
+    for whole in ("(-10.1 to 2.3)", "(90 %)", "On the 20 sessions of both exams, 2025-05-16 to 2025-06-13"):
+        assert whole in told
+    assert told.count("met") == 28
+
+
 @pytest.mark.parametrize("width", [78, 80, 90])
 def test_prose_is_never_folded_into_single_words_to_keep_a_figure_on_one_line(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

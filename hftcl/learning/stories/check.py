@@ -104,13 +104,15 @@ def _find_last_verdict(
     """Return the newest verdict on this market, and whether its candidate waits beside the one that serves.
 
     One that waits so has had its verdict, and so has one whose figures are doubted: to train another one each night
-    would change nothing about what keeps it waiting. at: the present that is asked about; verdicts are then dated by
-    what they knew, as time is what the bars say. What is judged in another market makes nothing here too young.
+    would change nothing about what keeps it waiting. A candidate's verdict is dated by when its retrain began: one that
+    takes hours would else be due a day late at each daily check. at: the present that is asked about; verdicts are
+    then dated by what they knew, as time is what the bars say. What is judged in another market makes nothing here too
+    young.
     """
     models = {model.model_id: model for model in registry.list_models()}
     for attempt in registry.list_attempts():
         model = models.get(attempt.model_id or "")
-        date_known = model.known_until if model is not None and at is not None else attempt.at
+        date_known = attempt.at if model is None else model.trained_at if at is None else model.known_until
         if at is not None and date_known > at:
             continue
         waits = model is not None and live is not None and model.judgement.waits_beside == live.model_id
