@@ -214,7 +214,7 @@ def check_bars(context: Context) -> Iterator[Row]:
 
 
 def _describe_bars(
-    label: str, whole: str, stored: int, size: int, end: datetime, now: datetime, unused: Sequence[Finding]
+    label: str, whole: str, stored: int, size: int, end: datetime, now: datetime, unused: Sequence[Finding] = ()
 ) -> Iterator[Row]:
     """Yield what is stored, and whether its end is old.
 

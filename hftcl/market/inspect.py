@@ -18,12 +18,13 @@ from hftcl.market.coverage import Coverage, measure_coverage
 from hftcl.market.doubts import describe_whole_prices
 from hftcl.market.layouts import find_layout
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.market.sources.files import FilesSource
+from hftcl.market.sources.files import SET_FOLDER, FilesSource
 from hftcl.market.sources.files_facts import FileLook
 from hftcl.market.zone import StampClock, find_clock
 from hftcl.settings import Settings
 
 _BEFORE, _AFTER = 330, 240  # minutes around the session: the extended hours of US shares
+_NAME_FOLDER: Final = "Name the folder that holds your bars."
 _FEW_ODD: Final = 0.01  # of stamps: fewer within their minute are faults of their rows
 _UNIT: Final = "price unit"  # with which the guess begins that prices may be cents
 _ENOUGH: Final = 20_000  # rows of a ticker that say how its day looks: the newest month
@@ -67,8 +68,7 @@ class FileReport:
 def inspect(settings: Settings, folder: Path | None, *, on_event: OnEvent) -> tuple[FileReport, ...]:
     """Return what each file of the folder holds, those that are ignored last. Raises SourceError without a file."""
     files = settings.files if folder is None else replace(settings.files, folder=str(folder))
-    remedy = {} if folder is None else {"remedy": "Name the folder that holds your bars."}
-    source = FilesSource(replace(settings, files=files), **remedy)
+    source = FilesSource(replace(settings, files=files), remedy=_NAME_FOLDER if folder else SET_FOLDER)
     on_event(Event("inspect", 0, 1))
     looks, ignored = source.look()
     root = Path(files.folder)

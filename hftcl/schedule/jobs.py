@@ -94,7 +94,7 @@ def _find_span(known: Iterable[OccurrenceRecord], occurrence: Occurrence, now: d
     """Return the time that the digest `occurrence` covers, its begin excluded: from the last one that was done.
 
     Both ends are the moments at which the digests were claimed, so that nothing is told twice or not at all, however
-    late one runs. now: UTC, for a digest that nobody claimed.
+    late one runs. now: UTC, for a digest without a claim.
     """
     digests = [record for record in known if record.job == Job.DIGEST]
     own = (record for record in digests if record.state == "claimed" and record.local_date == occurrence.local_date)

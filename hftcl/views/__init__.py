@@ -175,7 +175,7 @@ def _build_table(grid: Grid, width: int, boxed: bool) -> "list[RenderableType]":
         texts_of_row = broken or [cell.text for cell in cells]
         drawn.add_row(*(Text(text, cell.style) for text, cell in zip(texts_of_row, cells, strict=True)))
     # the title beside the table and not of it: Rich would fold it into the width of a narrow table
-    whole = [*([Text(grid.title, "bold")] if grid.title else []), drawn]
+    whole: list[RenderableType] = [*([Text(grid.title, "bold")] if grid.title else []), drawn]
     if not missing:
         return whole
     return [*whole, Text(f"Too narrow for: {'; '.join(missing)}. A pipe and --json show everything.", "dim")]

@@ -38,6 +38,7 @@ from hftcl.market.sources.files_rows import (
 from hftcl.settings import Settings
 
 _MINUTE: Final = timedelta(minutes=1)  # from the start of a bar to its end
+SET_FOLDER: Final = "Set [files] folder to your bars."
 _SHOWN: Final = 8  # tickers that a message names
 
 
@@ -67,9 +68,7 @@ class FilesSource:
     unchanging = True
     """What has the same fingerprint is the same bars: nothing of it need be asked for again."""
 
-    def __init__(
-        self, settings: Settings, *, layout: Layout | None = None, remedy: str = "Set [files] folder to your bars."
-    ) -> None:
+    def __init__(self, settings: Settings, *, layout: Layout | None = None, remedy: str = SET_FOLDER) -> None:
         """Look at nothing yet.
 
         layout: read every file by this one, installed or not, whatever the settings say. remedy: what a person is to
