@@ -97,8 +97,9 @@ def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -
 def test_repair_has_the_same_models_serve_one_after_the_other_though_one_served_for_no_time(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     first, second = deployed(archive, 2)
-    archive.rollback(first, now=LATER)
-    archive.rollback(second, now=LATER, reason="again")  # `first` served from LATER to LATER
+    archive.rollback(first, now=LATER - timedelta(days=1))
+    archive.rollback(second, now=LATER, reason="again")  # it serves from LATER to LATER
+    archive.rollback(first, now=LATER, reason="again")
     before = [(model.model_id, model.served) for model in archive.list_models()]
     with contextlib.closing(sqlite3.connect(archive.database)) as db:
         db.execute("DROP TABLE deployments")
