@@ -55,7 +55,7 @@ def switch(
             ) from error
         raise
     # From memory, not read again: nothing may fail any more now that the model serves.
-    after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.list_deployments, begun))
+    after = RegistryState(True, state.rows[model_id]["sha256"], state.rows, (*state.deployments, begun))
     try:
         with faults("finishing the deployment"):
             finish_deployment(db)

@@ -77,7 +77,7 @@ class RegistryState:
         return next((deployment for deployment in self.recorded if deployment.pending), None)
 
     @cached_property
-    def list_deployments(self) -> tuple[Deployment, ...]:
+    def deployments(self) -> tuple[Deployment, ...]:
         """Every deployment that reached production, oldest first."""
         return tuple(
             deployment for deployment in self.recorded if not deployment.pending or deployment.model_id == self.live_id
@@ -86,13 +86,13 @@ class RegistryState:
     @property
     def intended_id(self) -> str | None:
         """The model that was last deployed: what production should be."""
-        return self.list_deployments[-1].model_id if self.list_deployments else None
+        return self.deployments[-1].model_id if self.deployments else None
 
     @cached_property
     def parents(self) -> dict[str, str | None]:
         """For each model that ever served, the one that it replaced the first time; so there can be no circle."""
         parents: dict[str, str | None] = {}
-        for deployment in self.list_deployments:
+        for deployment in self.deployments:
             parents.setdefault(deployment.model_id, deployment.replaced)
         return parents
 
@@ -116,7 +116,7 @@ class RegistryState:
     def pin(self) -> Pin | None:
         pins = [
             deployment
-            for deployment in self.list_deployments
+            for deployment in self.deployments
             if deployment.kind == "rollback" and deployment.unpinned_at is None
         ]
         return Pin(model_id=pins[-1].model_id, since=pins[-1].at, reason=pins[-1].reason) if pins else None
@@ -127,10 +127,10 @@ class RegistryState:
         In the order in which they were made, which the dates of an earlier hftcl may contradict, and a clock that was
         put back: no span begins before the one before it has ended.
         """
-        begins = list(accumulate((deployment.at for deployment in self.list_deployments), max))
+        begins = list(accumulate((deployment.at for deployment in self.deployments), max))
         return tuple(
             (begin, end)
-            for deployment, begin, end in zip(self.list_deployments, begins, [*begins[1:], None], strict=False)
+            for deployment, begin, end in zip(self.deployments, begins, [*begins[1:], None], strict=False)
             if deployment.model_id == model_id
         )
 
@@ -243,7 +243,7 @@ class Registry:
 
     def list_deployments(self) -> tuple[Deployment, ...]:
         """Return every change of the serving model, oldest first."""
-        return self.read_state().list_deployments
+        return self.read_state().deployments
 
     def list_attempts(self, limit: int | None = None) -> tuple[Attempt, ...]:
         """Return the runs that wanted a new model, newest first; at most `limit`."""

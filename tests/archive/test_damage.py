@@ -91,7 +91,7 @@ def test_repair_keeps_the_damaged_registry_and_every_whole_row(tmp_path: Path) -
     # These files are no real models, so the one whose row is lost is left out, and that is said.
     assert sum("was left out" in note for note in notes) == 1
     assert {record.model_id for record in archive.list_models()} < {first, second}
-    assert archive.read_state().list_deployments
+    assert archive.read_state().deployments
 
 
 def test_repair_has_the_same_models_serve_one_after_the_other_though_one_served_for_no_time(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ from hftcl.archive.deployment import ModelArchive
 from hftcl.errors import StorageError
 os.setgid(65534); os.setuid(65534)
 archive = ModelArchive(Path({str(home)!r}))
-print(*[each.model_id for each in archive.models()], archive.find_live().model_id)
+print(*[each.model_id for each in archive.list_models()], archive.find_live().model_id)
 try:
     archive.unpin(now=datetime(2026, 1, 5, tzinfo=UTC))
 except StorageError as error:
@@ -112,7 +112,7 @@ def test_reading_the_history_loads_nothing_heavy(tmp_path: Path) -> None:
     deployed(archive_in(tmp_path), 1)
     code = (
         "import sys; from pathlib import Path; from hftcl.archive.registry import Registry\n"
-        f"assert len(Registry(Path({str(tmp_path)!r})).models()) == 1\n"
+        f"assert len(Registry(Path({str(tmp_path)!r})).list_models()) == 1\n"
         "print(sorted({'numpy', 'polars', 'pandas', 'sklearn', 'onnxruntime', 'onnx'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -74,7 +74,7 @@ from hftcl.settings import Paths, Polygon, Settings
 import polygon as client  # a second of imports, the calendar's too, is not what is measured
 home = Path({str(tmp_path)!r})
 calendar = Calendar("XNYS")
-calendar.sessions(date(2026, 1, 6), date(2026, 3, 6))
+calendar.list_sessions(date(2026, 1, 6), date(2026, 3, 6))
 polygon = Polygon(base_url="http://127.0.0.1:{server.server_address[1]}", calls_per_minute=10_000)
 began, before = time.perf_counter(), time.process_time()
 source = PolygonSource(Settings(paths=Paths(home=str(home)), polygon=polygon), key="k")

@@ -31,7 +31,7 @@ def test_the_hash_changes_with_the_order_number_name_formula_or_lookback(table: 
 
 
 def test_the_hash_is_the_same_in_another_process() -> None:
-    command = "from hftcl.model.features import definitions_hash; print(definitions_hash())"
+    command = "from hftcl.model.features import hash_definitions; print(hash_definitions())"
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", command],

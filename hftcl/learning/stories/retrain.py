@@ -52,13 +52,12 @@ def retrain(
 ) -> RetrainReport:
     """Run the loop once and return what happened. Raises HftclError where it could not be run.
 
-    force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the model family, checked
-    before anything is collected. as_of: see `market.window.find_as_of`. clock: returns the time, UTC: the id and the
-    bars are of the begin, what is done is dated by when it is done. pool: None for one of its own.
+    force: skip the check, never the exam. dry_run: archive and deploy nothing. params: of the family, checked before
+    bars are collected. as_of: see `market.window.find_as_of`. clock: returns the time, UTC; id and bars are of the
+    begin, what is done is dated by when it is done. pool: None for one of its own.
     """
-    chosen, now = merge_params(settings, params), clock()
-    home, watch = Home.of(settings).root, Stopwatch()
-    archive = ModelArchive(home)
+    chosen, now, watch = merge_params(settings, params), clock(), Stopwatch()
+    archive = ModelArchive(home := Home.of(settings).root)
     with _hold_retrain_lock(home, dry_run=dry_run):
         repaired = () if dry_run else archive.recover(now)
         archive.hear_notes(lambda note: on_event(Event("deploy", text=note, level=Level.WARNING)))
