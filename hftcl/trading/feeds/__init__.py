@@ -108,7 +108,7 @@ def find_feed(name: str) -> FeedFactory:
     """Return the factory registered as `name` in the entry-point group `hftcl.feeds`; no other one is imported.
 
     >>> find_feed('alpaca').__name__
-    'alpaca_feed'
+    'build_alpaca_feed'
     """
     return cast("FeedFactory", load_plug_in(_find_point(name)))
 
