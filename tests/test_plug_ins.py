@@ -191,7 +191,7 @@ OPENS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "brokers": (BROKER, "fills", lambda folder: open_broker("acme", Settings(), folder=folder, durable=False)),
     "brokers, offered": (BROKER, "learn", lambda folder: open_broker("acme", Settings(), folder=folder, durable=False)),
     "feeds": (
-        FEED + "Base.__init__ = lambda self, *given: None\n",
+        FEED.replace("as Base", "as Stored") + "class Base(Stored):\n    def __init__(self, *given): ...\n",
         "minute",
         lambda _: open_feed(Settings(trade=Trade(feed="acme")), Calendar("XNYS"), lambda: False, ignore),
     ),

@@ -27,6 +27,7 @@ def check_feed(
     minutes: some that follow each other in regular hours, each with bars of at least one ticker. at: lets time pass
     until the bars of a minute have been sent, and returns the time that it is then, UTC.
 
+    >>> from datetime import date
     >>> from hftcl.market.bars import label
     >>> from hftcl.market.hours import find_hours
     >>> from hftcl.market.sessions import Calendar
@@ -123,6 +124,7 @@ def check_broker(broker: Broker, order: Order, trade: Callable[[], None]) -> tup
         begin with it must be new; where the broker has `shorting`, as many whole shares are sold short too. trade: lets
         time pass until whatever is open has filled.
 
+    >>> from datetime import date
     >>> from pathlib import Path
     >>> from hftcl.market.bars import label
     >>> from hftcl.market.sessions import Calendar
