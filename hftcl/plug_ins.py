@@ -5,7 +5,7 @@ Runs what the entry point names. What a plug-in raises by our own classes is its
 
 import inspect
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile
 from pathlib import Path
@@ -69,22 +69,29 @@ def make_plug_in(
 ) -> Any:
     """Return what the factory that an entry point names makes of the arguments; see `list_broken_calls` of the others.
 
-    Raises as `load_plug_in`, what the factory raises by a class of ours, and PlugInError where it raises anything else
-    or what it makes cannot be called as promised.
+    Raises as `make_unjudged`, and PlugInError where what it makes cannot be called as promised.
+    """
+    made = make_unjudged(point, *arguments, **options)
+    if is_strange(point) and (faults := list_broken_calls(made, promised, offered)):
+        raise PlugInError(f"{name_plug_in(point)} does not keep its promises: {'; '.join(faults)}. {_REMEDY}")
+    return made
+
+
+def make_unjudged(point: "EntryPoint", *arguments: object, **options: object) -> Any:
+    """Return what the factory that an entry point names makes of the arguments, whatever can be asked of it.
+
+    Raises as `load_plug_in`, what the factory raises by a class of ours, and PlugInError where it raises anything else.
     """
     factory = load_plug_in(point)
     if not is_strange(point):
         return factory(*arguments, **options)
     try:
         with let_out():
-            made = factory(*arguments, **options)
+            return factory(*arguments, **options)
     except (Exception, SystemExit) as error:
         if has_raised(error) or isinstance(error, HftclError):
             raise
         raise PlugInError(f"{name_plug_in(point)} could not be made: {_describe(error)}. {_REMEDY}") from error
-    if faults := list_broken_calls(made, promised, offered):
-        raise PlugInError(f"{name_plug_in(point)} does not keep its promises: {'; '.join(faults)}. {_REMEDY}")
-    return made
 
 
 def name_plug_in(point: "EntryPoint") -> str:
@@ -123,6 +130,28 @@ def list_broken_calls(plugin: object, promised: type, offered: Sequence[type] = 
     return tuple(broken)
 
 
+def leave_out_broken_offers(plugin: object, offered: Sequence[type]) -> Any:
+    """Return the plug-in as it is, but for the methods of `offered` that cannot be called as we call them."""
+    methods = [item for protocol in offered for item in _list_members(protocol)[1].items()]
+    present = [(name, method) for name, method in methods if _has(plugin, name)]
+    broken = {name for name, method in present if any(_judge_call(plugin, name, method))}
+    if not broken:
+        return plugin
+
+    def build_way(name: str) -> property:
+        return property(lambda _: getattr(plugin, name))
+
+    # where `isinstance` with a Protocol looks for them
+    whole = {name: build_way(name) for name, _ in present if name not in broken}
+
+    def ask(_: object, name: str) -> Any:
+        if name in broken:
+            raise AttributeError(name)
+        return getattr(plugin, name)
+
+    return type(type(plugin).__name__, (), {"__getattr__": ask, **whole})()
+
+
 def _list_members(protocol: type) -> tuple[list[str], dict[str, Any]]:
     """Return the names of the attributes, and the methods by name, that a Protocol and those that it extends have."""
     kinds = [kind for kind in reversed(protocol.__mro__) if getattr(kind, "_is_protocol", False)]
@@ -132,16 +161,22 @@ def _list_members(protocol: type) -> tuple[list[str], dict[str, Any]]:
 
 
 def _has(plugin: object, name: str) -> bool:
+    """Whether it is there: also a property that raises something, such as that a vendor does not answer now."""
     try:
         getattr(plugin, name)
-    except Exception:  # noqa: BLE001 - a property of a stranger's, which has no value then
+    except AttributeError:
         return False
+    except Exception:  # noqa: BLE001 - of a stranger's, told where it is asked for
+        return True
     return True
 
 
 def _judge_call(plugin: object, name: str, promised: Any) -> Iterator[str]:
     """Yield why `name` cannot be called by place and by keyword as `promised` is written."""
-    method = getattr(plugin, name)
+    try:
+        method = getattr(plugin, name)
+    except Exception:  # noqa: BLE001 - see `_has`
+        return
     if not callable(method):
         yield f"{name} is no method"
         return
@@ -149,7 +184,8 @@ def _judge_call(plugin: object, name: str, promised: Any) -> Iterator[str]:
     by_name = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     by_place = [parameter.name for parameter in parameters if parameter.name not in by_name]
     try:
-        signature = inspect.signature(method)
+        # that of the wrapper: one that hands over more than it was given, such as a connection, hides another behind it
+        signature = inspect.signature(method, follow_wrapped=False)
     except (TypeError, ValueError):  # of code in C, which tells none
         return
     try:
@@ -159,7 +195,7 @@ def _judge_call(plugin: object, name: str, promised: Any) -> Iterator[str]:
         yield f"{name}({told}) cannot be called so: {error}"
 
 
-# ---- what a plug-in raised-------------------------------------------------------------------------------------------
+# ---- what a plug-in raised ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -191,7 +227,7 @@ def find_plug_in_fault(error: BaseException) -> PlugInError | None:
         return None
     package = _find_package(points[0].module)
     frame, line = [(frame, line) for frame, line in called if _find_package(_find_module(frame)) == package][-1]
-    if isinstance(error, SystemExit) and _passes_handler(called):
+    if _passes_callers(called, package):
         return None
     names = " or ".join(dict.fromkeys(map(name_plug_in, points)))
     where = f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}, line {line})"
@@ -202,10 +238,27 @@ def find_plug_in_fault(error: BaseException) -> PlugInError | None:
     return fault
 
 
-def _passes_handler(called: Sequence[tuple[FrameType, int]]) -> bool:
-    """Whether one of the frames is a handler of signals, such as one that the program which called us has set."""
+class CallersOwn:
+    """A function of the program that called us, such as its listener: what it raises is no plug-in's, though one's code
+    lies between, or its package is the same.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *given: object, **options: object) -> Any:
+        """Return what the function returns."""
+        return self._function(*given, **options)
+
+
+def _passes_callers(called: Sequence[tuple[FrameType, int]], package: str) -> bool:
+    """Whether one of the frames is of a `CallersOwn`, or a handler of signals that the plug-in's package has not."""
     handlers = [getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()]
-    return any(frame.f_code in handlers for frame, _ in called)
+    return any(
+        frame.f_code is CallersOwn.__call__.__code__
+        or (frame.f_code in handlers and _find_package(_find_module(frame)) != package)
+        for frame, _ in called
+    )
 
 
 def _list_called(error: BaseException) -> list[tuple[FrameType, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.sources import make_source, open_source
 from hftcl.model.families import find_family
 from hftcl.model.training import TrainingTask, train
-from hftcl.plug_ins import SETTINGS, find_plug_in_fault, name_plug_ins
+from hftcl.plug_ins import SETTINGS, CallersOwn, find_plug_in_fault, name_plug_ins
 from hftcl.settings import Market, Paths, Settings, Trade
 from hftcl.trading.brokers import open_broker
+from hftcl.trading.execute.patience import wait_for_all
 from hftcl.trading.feeds import open_feed
 from tests.in_process import call
 from tests.installed import one_line, run
@@ -220,6 +222,64 @@ def test_a_program_of_the_same_package_that_calls_us_is_not_taken_for_its_plug_i
     assert find_plug_in_fault(failed.value) is None
 
 
+class GivenUpError(Exception):
+    """What a program of the caller's raises to end the work."""
+
+
+@pytest.mark.parametrize(
+    "between", ["def work(self, tell):\n        tell(1)", "work = staticmethod(lambda tell: tell(1))"]
+)
+def test_what_the_callers_own_listener_raises_is_his_though_a_plug_in_lies_between(place: Path, between: str) -> None:
+    install(place, Stranger("sources", f"{SOURCE}class Acme(Base):\n    {between}\n", "", "", ""))
+
+    def listen(_: object) -> None:
+        raise GivenUpError
+
+    source: Any = make_source(Settings(market=Market(source="acme")))
+    with pytest.raises(GivenUpError), name_plug_ins():
+        list_called_by_us(source.work, CallersOwn(listen))
+
+
+def list_called_by_us(work: Callable[[Callable[..., object]], None], listener: CallersOwn) -> None:
+    """Call `work` out of a frame of ours, which attribution begins with."""
+    wait_for_all([lambda: work(listener)], lambda: False)
+
+
+def test_a_listener_of_a_plug_ins_package_is_not_taken_for_the_plug_in(place: Path, tmp_path: Path) -> None:
+    install(
+        place,
+        Stranger("sources", f"{SOURCE}class Acme(Base): ...\ndef stop(event):\n    raise OverflowError\n", "", "", ""),
+    )
+    import acme_plug
+
+    market = Market(source="acme", watchlist=("AAPL",), lookback_days=5)
+    settings = Settings(market=market, paths=Paths(home=str(tmp_path)))
+    with pytest.raises(OverflowError):
+        ContinuousLearning(settings, on_event=acme_plug.stop).retrain(force=True)
+
+
+HONEST = {
+    "a property that the vendor does not answer": (
+        "from hftcl.errors import BrokerError\n    @property\n    def live_money(self): raise BrokerError('busy')"
+    ),
+    "a wrapper that hands over more": (
+        "def wrapped(self, connection, client_order_id): return None\n"
+        "    def find(self, *given): return self.wrapped('connection', *given)\n"
+        "    find.__wrapped__ = wrapped"
+    ),
+    "any arguments": "def find(self, *given, **more): return None",
+    "a static method": "find = staticmethod(lambda client_order_id: None)",
+    "code in C": "find = {}.get",
+    "an offer that raises": "@property\n    def learn(self): raise AttributeError('not here')",
+}
+
+
+@pytest.mark.parametrize("case", HONEST)
+def test_a_plug_in_that_can_be_called_is_not_refused(place: Path, case: str) -> None:
+    install(place, Stranger("brokers", f"{BROKER}class Acme(Base):\n    {HONEST[case]}\n", "", "", ""))
+    open_broker("acme", Settings(), folder=place.parent, durable=False).close()
+
+
 STOPPED = "import os\n        try:\n            os.kill(os.getpid(), 15)\n        except BaseException:\n            "
 
 
@@ -229,11 +289,15 @@ def test_a_stop_that_a_plug_in_makes_an_error_of_is_a_stop(place: Path, method: 
     assert done.returncode == 128 + signal.SIGTERM, done
 
 
-def test_an_exit_that_a_handler_of_signals_asks_for_is_not_told_as_the_plug_ins(place: Path) -> None:
+@pytest.mark.parametrize("raised", [SystemExit, GivenUpError])
+def test_what_a_handler_of_signals_raises_is_not_told_as_the_plug_ins(place: Path, raised: type[BaseException]) -> None:
+    def handle(*_: object) -> None:
+        raise raised
+
     install(place, of_source("import os; os.kill(os.getpid(), 10)", ""))
-    before = signal.signal(signal.SIGUSR1, lambda *_: sys.exit(7))
+    before = signal.signal(signal.SIGUSR1, handle)
     try:
-        with pytest.raises(SystemExit), name_plug_ins():
+        with pytest.raises(raised), name_plug_ins():
             make_source(Settings(market=Market(source="acme"))).minutes("AAPL", DAY, DAY)
     finally:
         signal.signal(signal.SIGUSR1, before)

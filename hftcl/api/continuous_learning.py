@@ -20,7 +20,7 @@ from hftcl.learning.backtest.reports import BacktestReport
 from hftcl.learning.reports import CheckReport, ExamReport, FeaturesReport, ProofReport, RetrainReport
 from hftcl.learning.stories import history
 from hftcl.market.calendar_file import keep_calendars
-from hftcl.plug_ins import name_plug_ins
+from hftcl.plug_ins import CallersOwn, name_plug_ins
 from hftcl.settings import Settings
 from hftcl.views.progress import build_listener, end_display_after
 
@@ -106,8 +106,8 @@ class ContinuousLearning:
             raise UsageError(f"Give settings or {', '.join(given)}, not both: the settings hold them already.")
         self.settings = load_settings(given) if settings is None else settings
         keep_calendars(Home.of(self.settings))
-        self._on_event = build_listener(0) if on_event is None else on_event
-        self._clock = clock
+        self._on_event = build_listener(0) if on_event is None else CallersOwn(on_event)
+        self._clock = CallersOwn(clock)
 
     @property
     def home(self) -> Path:
