@@ -38,6 +38,7 @@ from hftcl.views.terminal import unwritten
 from tests.in_process import call
 from tests.installed import HFTCL, PATIENCE_S
 from tests.loop_cases import SMALL_TOML
+from tests.test_plug_ins import Stranger, install
 from tests.trading.bot_stand import DAY, Stand, archived, bars_of, settings_of, some_minutes, stand
 from tests.trading.strict_stand import bench
 from tests.trading.trading_cases import SESSION, at
@@ -300,6 +301,38 @@ def test_without_a_ledger_what_the_broker_holds_is_closed_at_its_prices(bot: Sta
     assert (found.halted, found.orders, found.positions) == (True, len(held), held)
     assert found.note.startswith("The ledger cannot be had")
     assert (bot.home / "trade.halt").exists()
+    assert closed_at_the_broker(bot) == {}
+
+
+PAPER, SYNTHETIC = "trading.brokers.paper import PaperBroker", "market.sources.synthetic import SyntheticSource"
+BADLY_MADE = {
+    "an offer": ("brokers", "def learn(self): ...", "No bot runs. "),
+    "another offer": ("brokers", "def room(self, more): return more", "No bot runs. "),
+    "a promise": ("brokers", "def fills(self): ...", "Ledger and broker could not be compared (fills(since) "),
+    "an error": ("brokers", "def fills(self, since): raise KeyError(since)", "Ledger and broker could not be compared"),
+    "a source's offer": ("sources", "def report_steps(self): ...", "Splits are not known: The plug-in 'acme' of "),
+    "a source's error": ("sources", "def splits(self, ticker): raise KeyError(ticker)", "Splits are not known: The "),
+}
+
+
+@pytest.mark.parametrize("case", BADLY_MADE)
+def test_without_a_bot_a_plug_in_that_is_badly_made_keeps_nothing_from_being_closed(
+    bot: Stand, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who cannot close what is held is worse off than with whatever the plug-in lacks."""
+    assert bot.broker is not None
+    held = bot.broker.account().positions
+    bot.close()
+    group, body, told = BADLY_MADE[case]
+    base = {"brokers": PAPER, "sources": SYNTHETIC}[group]
+    site = tmp_path / "site"
+    install(site, Stranger(group, f"from hftcl.{base} as Base\nclass Acme(Base):\n    {body}\n", "", "", ""))
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "acme_plug", raising=False)
+    section = {"brokers": {"trade": {"broker": "acme"}}, "sources": {"market": {"source": "acme"}}}[group]
+    found = flatten(settings_of(bot.home, **section), clock=bot.clock, reason="a test")
+    assert (found.halted, found.orders) == (True, len(held)), found
+    assert found.note.startswith(told)
     assert closed_at_the_broker(bot) == {}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checka
 
 from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
-from hftcl.plug_ins import is_strange, load_plug_in, make_plug_in
+from hftcl.plug_ins import is_strange, leave_out_broken_offers, load_plug_in, make_plug_in, make_unjudged
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
@@ -40,6 +40,7 @@ __all__ = [
     "find_broker",
     "is_plausible",
     "open_broker",
+    "open_broker_to_close",
     "read_traits",
 ]
 
@@ -327,3 +328,15 @@ def open_broker(name: str, settings: Settings, *, folder: Path, durable: bool = 
     if not is_strange(point):
         return find_broker(name)(settings, folder=folder, durable=durable)
     return cast("Broker", make_plug_in(point, Broker, OFFERED, settings, folder=folder, durable=durable))
+
+
+def open_broker_to_close(name: str, settings: Settings, *, folder: Path) -> Broker:
+    """Return the broker of that name for the kill switch, which closes what is held with whatever it can do.
+
+    Nothing that it lacks refuses it, and what it offers beside `Broker` and cannot be called is left out. Raises as
+    `open_broker` does where none can be had.
+    """
+    point = _find_point(name)
+    if not is_strange(point):
+        return find_broker(name)(settings, folder=folder)
+    return cast("Broker", leave_out_broken_offers(make_unjudged(point, settings, folder=folder), OFFERED))

@@ -18,6 +18,7 @@ from hftcl.errors import (
     IntegrityError,
     LockHeldError,
     NewerVersionError,
+    PlugInError,
     StorageError,
 )
 from hftcl.events import Event, Level, OnEvent, ignore, keep_from_ending
@@ -30,9 +31,10 @@ from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.pairs import spell
 from hftcl.market.sessions import Calendar, HorizonError
+from hftcl.plug_ins import list_broken_calls, name_plug_ins
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits
-from hftcl.trading.brokers import Broker, open_broker
+from hftcl.trading.brokers import Broker, open_broker_to_close
 from hftcl.trading.decide.bot import KILL_SWITCH
 from hftcl.trading.execute.closes import read_closes_before
 from hftcl.trading.execute.corporate import read_exchanged_closes
@@ -166,7 +168,7 @@ def _flatten_without_bot(
 ) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
-    broker = open_broker(settings.trade.broker, settings, folder=home.folder)
+    broker = open_broker_to_close(settings.trade.broker, settings, folder=home.folder)
     changes = ShareChanges(
         settings=settings,
         ledger=ledger,
@@ -192,11 +194,13 @@ def _close_what_is_held(
     try:
         hours = _find_open_hours(settings, now)
         try:
-            require_same_account(ledger, settings, broker, broker.account().account_id)
-            changes.split_simulated()
-            hands_off = spell(settings.trade.hands_off)
-            report = reconcile(ledger, broker, now, hands_off=hands_off, settle=changes.settle)
-        except BrokerError as error:
+            with name_plug_ins():
+                require_same_account(ledger, settings, broker, broker.account().account_id)
+                _require_comparable(broker)
+                changes.split_simulated()
+                hands_off = spell(settings.trade.hands_off)
+                report = reconcile(ledger, broker, now, hands_off=hands_off, settle=changes.settle)
+        except (BrokerError, PlugInError) as error:
             account = wait_for_account(broker, clock, hours)
             require_same_account(ledger, settings, broker, account.account_id)
             why = f"Ledger and broker could not be compared ({error})."
@@ -215,6 +219,12 @@ def _close_what_is_held(
             note=f"Trading is halted, but nothing was sent: {error}",
             shortfall=f"Not everything is closed. Nothing was sent: {error}",
         )
+
+
+def _require_comparable(broker: Broker) -> None:
+    """Raise BrokerError where a plug-in does not keep its promises: what it holds is closed without the ledger then."""
+    if faults := list_broken_calls(broker, Broker):
+        raise BrokerError("; ".join(faults))
 
 
 def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, *, is_open: bool) -> HaltReport:
@@ -247,7 +257,7 @@ def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, 
 
 
 def _halt_without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
-    broker = open_broker(settings.trade.broker, settings, folder=home.folder)
+    broker = open_broker_to_close(settings.trade.broker, settings, folder=home.folder)
     try:
         return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist), why)
     finally:

@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from hftcl.errors import ConfigError, SourceError, WaitEndedError
+from hftcl.errors import ConfigError, PlugInError, SourceError, WaitEndedError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.ledger.account import SAME
 from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import Hours
 from hftcl.market.pairs import spell
 from hftcl.market.sources import Foresight, Split, open_source
+from hftcl.plug_ins import name_plug_ins
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, SplitsShares
 from hftcl.trading.execute.closes import read_closes_before
@@ -112,22 +113,23 @@ class ShareChanges:
         asks = f"asks {self.settings.market.source} whether what is held was split, for at most {most_s:g} s"
         self.on_event(Event(STAGE, text=asks, level=Level.NOTE))
         try:
-            source, until = open_source(self.settings), time.monotonic() + most_s
-            if isinstance(source, Foresight):  # one call for all: a small plan has five a minute
-                source.expect(tuple(held), max(find_last(self.ledger), hours.before - _YEAR), (), kept=True)
-            for n, ticker in enumerate(held):
-                if time.monotonic() > until:
-                    faults[ticker] = f"The source did not answer within {most_s:g} s."
-                    continue
-                try:
-                    found[ticker] = wait_for(partial(source.splits, ticker), lambda: time.monotonic() > until)
-                except (SourceError, WaitEndedError) as error:
-                    if str(error) in faults.values():  # the one call for all, and not that of this ticker
-                        faults |= dict.fromkeys(held[n:], str(error))
-                        break
-                    faults[ticker] = str(error)
-        except ConfigError as error:
-            faults = dict.fromkeys(held, str(error))
+            with name_plug_ins():
+                source, until = open_source(self.settings), time.monotonic() + most_s
+                if isinstance(source, Foresight):  # one call for all: a small plan has five a minute
+                    source.expect(tuple(held), max(find_last(self.ledger), hours.before - _YEAR), (), kept=True)
+                for n, ticker in enumerate(held):
+                    if time.monotonic() > until:
+                        faults[ticker] = f"The source did not answer within {most_s:g} s."
+                        continue
+                    try:
+                        found[ticker] = wait_for(partial(source.splits, ticker), lambda: time.monotonic() > until)
+                    except (SourceError, WaitEndedError) as error:
+                        if str(error) in faults.values():  # the one call for all, and not that of this ticker
+                            faults |= dict.fromkeys(held[n:], str(error))
+                            break
+                        faults[ticker] = str(error)
+        except (ConfigError, PlugInError) as error:
+            faults |= dict.fromkeys([ticker for ticker in held if ticker not in found], str(error))
         if faults:
             whose = "" if len(faults) == len(held) else f" of {', '.join(faults)}"
             why = " ".join(dict.fromkeys(faults.values()))
