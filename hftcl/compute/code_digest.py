@@ -3,11 +3,13 @@
 import hashlib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import hftcl
 from hftcl.entry_points import list_entry_points
+from hftcl.plug_ins import is_strange
 
 # What a prediction may depend on; xgboost-cpu is the same library under another name.
 _LIBRARIES: Final = (
@@ -30,11 +32,31 @@ def hash_code() -> str:
 
     Not of some files: a list of those that matter is wrong one day, and an old model lives.
     """
-    package = Path(hftcl.__file__).parent
+    return _hash_files(Path(hftcl.__file__).parent)
+
+
+def _hash_files(package: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
         digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+@cache  # see `hash_code`
+def hash_family_code(name: str) -> str:
+    """Return a hash of the package, or the one module, that brings a model family; "" for ours, and for one not found.
+
+    Not of what that imports from elsewhere.
+    """
+    point = list_entry_points("hftcl.families").get(name)
+    if point is None or not is_strange(point):
+        return ""
+    spec = find_spec(point.module.partition(".")[0])
+    if spec is None:
+        return ""
+    if folders := spec.submodule_search_locations:
+        return " ".join(_hash_files(Path(folder)) for folder in folders)
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest() if spec.has_location and spec.origin else ""
 
 
 def list_versions() -> dict[str, str]:

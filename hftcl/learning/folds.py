@@ -3,8 +3,8 @@
 Which sessions a fold has is for the caller to say, and what its model earned there.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Self
@@ -94,29 +94,24 @@ class FoldTrainer:
         that of another part, and as `TrainingPool.train`.
         """
         kept = KeptFolds(data=self.data, settings=self.settings, params=self.params, model_id=self.model_id)
-        models = kept.find(parts)
-        progress.skip(len(models))
-        lacking = [part for part in parts if part not in models]
+        found = kept.find(parts)
+        progress.skip(len(found))
+        lacking = [part for part in parts if part not in found]
         results: dict[int, FoldResult] = {}
         try:
             if lacking:
                 self._train(lacking, engine, progress, results)
                 require_unchanged(self.settings, self.data.features)
-            models |= {part: _open(results[number], part) for number, part in enumerate(lacking)}
+            models = found | {part: _open(results[number], part) for number, part in enumerate(lacking)}
         except BaseException:
-            self._keep(kept, {lacking[number]: result for number, result in results.items()}, progress)
+            returned = {lacking[number]: result.trained for number, result in results.items()}
+            right = {part: one for part, one in returned.items() if one and one.meta.exam_from == part.exam_days[0]}
+            with _tell_fault("the folds that are trained are not kept", progress):  # what ended the others is raised
+                kept.keep(right, found)
             raise
-        kept.delete()
+        with _tell_fault("the folds that were kept are still there", progress):  # no reason to lose the models
+            kept.delete()
         return models
-
-    def _keep(self, kept: KeptFolds, results: Mapping[ExamSplit, FoldResult], progress: "FoldProgress") -> None:
-        """Keep what came back; where that fails it is told, for what ended the others is the fault to raise."""
-        returned = {part: result.trained for part, result in results.items() if result.trained is not None}
-        try:
-            kept.keep({part: one for part, one in returned.items() if one.meta.exam_from == part.exam_days[0]})
-        except HftclError as fault:
-            text = f"the folds that are trained are not kept: {fault}"
-            progress.on_event(Event(STAGE, text=text, level=Level.WARNING))
 
     def _train(
         self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress", results: dict[int, FoldResult]
@@ -171,6 +166,15 @@ class FoldTrainer:
             return False
         rows = _find_share(frame, parts) * frame.height
         return min(rows, model.max_rows or rows) > _FULL_ROWS * count_cores(self.settings)
+
+
+@contextmanager
+def _tell_fault(what: str, progress: "FoldProgress") -> Iterator[None]:
+    """Tell an error of ours that is raised within as a warning, and go on."""
+    try:
+        yield
+    except HftclError as fault:
+        progress.on_event(Event(STAGE, text=f"{what}: {fault}", level=Level.WARNING))
 
 
 def _find_share(frame: pl.DataFrame, parts: Sequence[ExamSplit]) -> float:

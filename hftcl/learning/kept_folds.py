@@ -3,9 +3,10 @@
 Nothing is written where all come back. A file holds a whole model, by the digest of all that it was trained on.
 """
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,22 +54,28 @@ class KeptFolds:
             found[part] = Unarchived(onnx=graph, meta=replace(meta, model_id=self.model_id)).open()
         return found
 
-    def keep(self, trained: Mapping[ExamSplit, Unarchived]) -> None:
-        """Write the models of some folds, where this is a home. Raises StorageError; IntegrityError, TrainingError for
-        a graph that no file may hold.
+    def keep(self, trained: Mapping[ExamSplit, Unarchived], found: Collection[ExamSplit]) -> None:
+        """Write the models of some folds beside those `found`, where this is a home, and delete those of another walk:
+        settings or bars change from day to day. Raises StorageError; IntegrityError, TrainingError for a graph that no
+        file may hold.
         """
         if not trained or not Home.of(self.settings).models.is_dir():
             return
+        places = self._locate([*found, *trained])
         with durable.convert_storage_faults("keeping the folds that are trained"):
             durable.make_folder(self._folder)
-            for part, path in self._locate(list(trained)).items():
-                durable.write_atomically(path, artifact.sign(_pack(trained[part])))
+            for other in set(self._folder.iterdir()) - set(places.values()):
+                other.unlink(missing_ok=True)
+            for part, one in trained.items():
+                durable.write_atomically(places[part], artifact.sign(_pack(one)))
 
     def delete(self) -> None:
         """Delete all that is kept: the walk-forward is done, or it is of other bars by now."""
-        with durable.convert_storage_faults("deleting folds that were kept"):
-            if self._folder.is_dir():
-                shutil.rmtree(self._folder)
+        with (
+            durable.convert_storage_faults("deleting folds that were kept"),
+            contextlib.suppress(FileNotFoundError),  # none, or another process deletes them at the same time
+        ):
+            shutil.rmtree(self._folder)
 
     def _locate(self, parts: Sequence[ExamSplit]) -> dict[ExamSplit, Path]:
         """Return the place of each: its name tells what it is trained on, to the bit."""

@@ -1,7 +1,9 @@
 """The folds of a first record: trained at the same time, ended together, and no other record for it."""
 
 import contextlib
+import errno
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +21,7 @@ from hftcl.archive import artifact
 from hftcl.archive.record import RecordedSession, read_all
 from hftcl.archive.registry import Registry
 from hftcl.compute import Bench, Engine, Rows, Task, Team, Wanted, open_engine
+from hftcl.compute.code_digest import hash_family_code
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
 from hftcl.events import Event, Level, RequireGoing, go_on, ignore
@@ -34,6 +37,7 @@ from hftcl.learning.orders import select_settings
 from hftcl.learning.record_scoring import RecordScorer
 from hftcl.learning.score import examine
 from hftcl.learning.search.inner import InnerExam
+from hftcl.learning.training_digest import hash_training
 from hftcl.market.sessions import Calendar
 from hftcl.model.training import TrainingPool
 from hftcl.settings import Compute, Model, Settings
@@ -41,6 +45,7 @@ from tests.archive.test_artifact import META
 from tests.compute.processes import list_trainers, wait_until
 from tests.loop_cases import NOW, first_retrain, small
 from tests.processes import lives
+from tests.test_plug_ins import Stranger, install
 from tests.trained import Homes
 
 R = TypeVar("R")
@@ -290,6 +295,47 @@ def test_the_folds_that_came_back_before_another_one_failed_are_not_trained_agai
     assert walk.walk_forward(candidate, count) == whole
     assert [engine.asked for engine in engines] == [1]
     assert not kept.parent.exists()
+
+
+def test_folds_of_another_walk_do_not_lie_beside_those_that_are_kept(walk: Walk) -> None:
+    candidate = walk.train(walk.parts[0])
+    other = replace(walk, settings=replace(walk.settings, model=replace(walk.settings.model, seed=7)))
+    kept = []
+    for one in (other, walk):
+        with pytest.raises(TrainingError, match="killed"):
+            one.walk_forward(candidate, FailingEngine)
+        kept += list(Home.of(walk.settings).folds.iterdir())
+    assert len({path.name for path in kept}) == 2 == len(kept)
+    shutil.rmtree(Home.of(walk.settings).folds)
+
+
+def test_folds_that_cannot_be_deleted_cost_no_model(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    candidate = walk.train(walk.parts[0])
+    with pytest.raises(TrainingError, match="killed"):
+        walk.walk_forward(candidate, FailingEngine)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", fail)
+        assert len(walk.walk_forward(candidate)) == 15
+    shutil.rmtree(Home.of(walk.settings).folds)
+
+
+def test_a_family_that_is_mended_under_the_same_version_trains_each_fold_again(
+    walk: Walk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = replace(walk.settings, model=replace(walk.settings.model, family="acme"))
+    code = "from hftcl.model.families.ridge import Ridge\nclass Acme(Ridge):\n    name = 'acme'\n"
+    digests = []
+    for text in (code, code, f"{code}    mended = True\n"):
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        install(tmp_path, Stranger("families", text, "", "", ""))
+        hash_family_code.cache_clear()
+        digests.append(hash_training(settings, {}, walk.data.features, "synthetic"))
+    assert digests[0] == digests[1] != digests[2]
 
 
 @pytest.mark.parametrize("change", ["damage", "settings"])
