@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -136,6 +137,11 @@ def require_fit_workers(client: Any, url: str, wait_s: float) -> dict[str, int]:
             f"The Dask scheduler {url} has not answered for {wait_s:g} s ([compute] wait_s). Start it again, or set "
             '[compute] backend = "local".'
         ) from None
+    except (OSError, CancelledError) as error:  # CommClosedError is one; TimeoutError is too, and told above
+        raise ComputeError(
+            f"The Dask scheduler {url} was lost while it was asked{_explain(error)}. Start it again, or set [compute] "
+            'backend = "local".'
+        ) from error
     if complaints:
         first, remedy = split_remedy(complaints[0])
         others = f" So have {len(complaints) - 1} more." if len(complaints) > 1 else ""

@@ -502,6 +502,18 @@ def test_a_scheduler_that_stands_still_is_told_when_it_is_joined(cluster: Cluste
             require_fit_workers(client, cluster.url, 3.0)
 
 
+def test_a_scheduler_that_dies_while_it_is_joined_is_one_plain_sentence(tmp_path: Path) -> None:
+    with (
+        run_cluster(tmp_path, workers=1) as mine,
+        distributed.Client(mine.url, set_as_default=False, timeout=5) as client,
+    ):
+        mine.scheduler.kill()
+        mine.scheduler.wait()
+        told = f"The Dask scheduler {mine.url} (was lost while it was asked|has not answered for 3 s)"
+        with pytest.raises(ComputeError, match=told):
+            require_fit_workers(client, mine.url, 3.0)
+
+
 def test_a_scheduler_that_stands_still_is_asked_for_its_workers_no_longer_than_is_wanted(cluster: Cluster) -> None:
     with ClusterEngine(configured(cluster.url)) as engine:
         engine.gather(WANTED)
