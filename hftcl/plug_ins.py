@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import dropwhile
 from pathlib import Path
-from traceback import walk_tb
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -265,6 +264,8 @@ def _list_called(error: BaseException) -> list[tuple[FrameType, int]]:
     """Return the frames that an error came through, with their lines, from the first of ours inwards: what called us
     may be of the same package as a plug-in.
     """
+    from traceback import walk_tb  # a look, such as `history`, does without
+
     frames = list(walk_tb(error.__traceback__))
     return list(dropwhile(lambda step: not _find_module(step[0]).startswith(_OURS), frames))
 

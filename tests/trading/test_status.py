@@ -329,8 +329,11 @@ def test_without_a_bot_a_plug_in_that_is_badly_made_keeps_nothing_from_being_clo
     install(site, Stranger(group, f"from hftcl.{base} as Base\nclass Acme(Base):\n    {body}\n", "", "", ""))
     monkeypatch.syspath_prepend(site)
     monkeypatch.delitem(sys.modules, "acme_plug", raising=False)
-    section = {"brokers": {"trade": {"broker": "acme"}}, "sources": {"market": {"source": "acme"}}}[group]
-    found = flatten(settings_of(bot.home, **section), clock=bot.clock, reason="a test")
+    sections: dict[str, dict[str, dict[str, object]]] = {
+        "brokers": {"trade": {"broker": "acme"}},
+        "sources": {"market": {"source": "acme"}},
+    }
+    found = flatten(settings_of(bot.home, **sections[group]), clock=bot.clock, reason="a test")
     assert (found.halted, found.orders) == (True, len(held)), found
     assert found.note.startswith(told)
     assert closed_at_the_broker(bot) == {}
