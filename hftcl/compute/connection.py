@@ -131,7 +131,12 @@ def require_fit_workers(client: Any, url: str, wait_s: float) -> dict[str, int]:
     """
     try:
         threads = _wait_for_workers(client, url, wait_s)
-        complaints = [*_judge_scheduler(client, url, wait_s), *_judge_workers(client, threads, wait_s)]
+        complaints = list(_judge_scheduler(client, url, wait_s))
+        judged: set[str] = set()
+        while not complaints and (joined := threads.keys() - judged):  # those that came meanwhile work too
+            complaints = list(_judge_workers(client, sorted(joined), wait_s))
+            judged |= joined
+            threads = _wait_for_workers(client, url, wait_s)
     except TimeoutError:
         raise ComputeError(
             f"The Dask scheduler {url} has not answered for {wait_s:g} s ([compute] wait_s). Start it again, or set "
