@@ -33,7 +33,7 @@ def proved(home: Path, monkeypatch: pytest.MonkeyPatch, feature: Feature | None 
     """Prove on eight sessions; by this seed the bot's way is compared on the short one of them."""
     if feature is not None:
         table = (feature, *FEATURES[1:])
-        monkeypatch.setattr(dataset, "our_features", lambda _settings: replace(list_our_features(), table=table))
+        monkeypatch.setattr(dataset, "list_our_features", lambda _settings: replace(list_our_features(), table=table))
     settings = small(home, market={"watchlist": ("AAPL",), "lookback_days": 10})
     report = ContinuousLearning(settings, clock=lambda: NOW).prove(cases=2, seed=2, as_of=SHORT_DAY.isoformat())
     assert report.streamed_bars == 210

@@ -205,7 +205,7 @@ def test_a_source_says_what_it_cannot_deliver_when_it_is_made(
 
 
 def test_a_source_of_a_plug_in_that_declares_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hftcl.market.sources.find_source", lambda name: lambda settings: Exchange(BARS))
+    monkeypatch.setattr("hftcl.market.sources.make_source", lambda settings: Exchange(BARS))
     with pytest.raises(ConfigError, match="it delivers open, high, low, close and volume alone"):
         open_source(Settings(market=Market(columns=("vwap",))))
     assert open_source(Settings()).name == "exchange"

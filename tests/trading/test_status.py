@@ -699,12 +699,12 @@ def test_the_command_asks_again_for_an_account_that_is_not_told_at_first(
 ) -> None:
     settings = strict_home(tmp_path, 2, calls_per_minute=200)
 
-    def build(settings: Settings, *, folder: Path) -> Flaky:
+    def build(_: str, settings: Settings, *, folder: Path) -> Flaky:
         broker = Flaky(settings, folder=folder)
         broker.faults = {"account": [True, True, False, True]}
         return broker
 
-    monkeypatch.setattr("hftcl.trading.run.kill_switch.find_broker", lambda _: build)
+    monkeypatch.setattr("hftcl.trading.run.kill_switch.open_broker_to_close", build)
     found = flatten(settings, clock=SimulatedClock(at(10)), reason="a test")
     assert (found.orders, found.shortfall) == (2, "")
 
