@@ -29,6 +29,14 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 """The setting that names a plug-in of each entry-point group."""
 
+_KINDS: Final[Mapping[str, str]] = {
+    "hftcl.sources": "bar source",
+    "hftcl.feeds": "feed",
+    "hftcl.brokers": "broker",
+    "hftcl.families": "model family",
+    "hftcl.layouts": "layout",
+}  # what a plug-in of each group is called
+
 _REMEDY: Final = "Mend it, ask its author, or name another; -vv shows the traceback."
 _LONGEST: Final = 300  # characters of what a library says of itself: three lines of a terminal
 _OURS: Final = "hftcl."  # how the name of each module of this package begins
@@ -37,6 +45,24 @@ _OURS: Final = "hftcl."  # how the name of each module of this package begins
 def is_strange(point: "EntryPoint") -> bool:
     """Whether an entry point is of another package than this one."""
     return not point.value.startswith(_OURS)
+
+
+def find_point(group: str, name: str) -> "EntryPoint":
+    """Return the entry point of that name; nothing is imported. Raises ConfigError, see `build_not_installed`.
+
+    >>> find_point("hftcl.brokers", "paper").name
+    'paper'
+    """
+    points = list_entry_points(group)
+    if name not in points:
+        raise build_not_installed(group, name, sorted(points))
+    return points[name]
+
+
+def build_not_installed(group: str, name: str, installed: Sequence[str]) -> ConfigError:
+    """Return the error that no plug-in `name` is there, with what the setting that names one may be."""
+    choices = ", ".join(installed) or "none"
+    return ConfigError(f"No {_KINDS[group]} {name!r} is installed. Set {SETTINGS[group]} to one of: {choices}.")
 
 
 def load_plug_in(point: "EntryPoint") -> Any:

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
 from hftcl.market.layouts.sheet import Sheet
-from hftcl.plug_ins import load_plug_in
+from hftcl.plug_ins import build_not_installed, load_plug_in
 
 ROLES: Final = ("ticker", "ts", "date", "time", "open", "high", "low", "close", "volume")
 """What a column may mean: `ts` is date and time in one, `date` and `time` are in two."""
@@ -111,9 +111,7 @@ def find_layout(name: str) -> Layout:
     """Return the layout of that name. Raises ConfigError naming those that are installed."""
     layouts = find_layouts()
     if name not in layouts:
-        raise ConfigError(
-            f"No layout {name!r} is installed. Set [files] layout to one of: auto, {', '.join(sorted(layouts))}."
-        )
+        raise build_not_installed("hftcl.layouts", name, ["auto", *sorted(layouts)])
     return layouts[name]
 
 

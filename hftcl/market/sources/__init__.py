@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError, SourceError
+from hftcl.errors import SourceError
 from hftcl.market.columns import choose_columns
-from hftcl.plug_ins import load_plug_in, make_plug_in
+from hftcl.plug_ins import find_point, load_plug_in, make_plug_in
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     import polars as pl
 
 
@@ -158,22 +155,13 @@ def find_source(name: str) -> Callable[[Settings], BarSource]:
     >>> find_source('synthetic')(Settings()).name
     'synthetic'
     """
-    return cast("Callable[[Settings], BarSource]", load_plug_in(_find_point(name)))
-
-
-def _find_point(name: str) -> "EntryPoint":
-    points = list_entry_points("hftcl.sources")
-    if name not in points:
-        raise ConfigError(
-            f"No bar source {name!r} is installed. Set [market] source to one of: {', '.join(sorted(points))}."
-        )
-    return points[name]
+    return cast("Callable[[Settings], BarSource]", load_plug_in(find_point("hftcl.sources", name)))
 
 
 def make_source(settings: Settings) -> BarSource:
     """Return the configured source, whichever columns it delivers. Raises ConfigError; PlugInError of a stranger's."""
-    made = make_plug_in(_find_point(settings.market.source), BarSource, OFFERED, settings)
-    return cast("BarSource", made)
+    point = find_point("hftcl.sources", settings.market.source)
+    return cast("BarSource", make_plug_in(point, BarSource, OFFERED, settings))
 
 
 def open_source(settings: Settings) -> BarSource:

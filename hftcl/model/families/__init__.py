@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError, UsageError
-from hftcl.plug_ins import make_plug_in
+from hftcl.errors import UsageError
+from hftcl.plug_ins import find_point, make_plug_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,12 +130,7 @@ def find_family(name: str) -> Family:
     >>> find_family("forest").parameters()["n_estimators"]
     200
     """
-    points = list_entry_points("hftcl.families")
-    if name not in points:
-        raise ConfigError(
-            f"No model family {name!r} is installed. Set [model] family to one of: {', '.join(sorted(points))}."
-        )
-    return cast("Family", make_plug_in(points[name], Family, (FamilyOffers,)))
+    return cast("Family", make_plug_in(find_point("hftcl.families", name), Family, (FamilyOffers,)))
 
 
 def complete(family: Family, params: Mapping[str, object]) -> dict[str, object]:

@@ -5,9 +5,8 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
 from hftcl.errors import ConfigError
-from hftcl.plug_ins import is_strange, leave_out_broken_offers, load_plug_in, make_plug_in, make_unjudged
+from hftcl.plug_ins import find_point, is_strange, leave_out_broken_offers, load_plug_in, make_plug_in, make_unjudged
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Order
 from hftcl.trading.brokers.refusals import Flags
@@ -15,7 +14,6 @@ from hftcl.trading.brokers.refusals import Flags
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
-    from importlib.metadata import EntryPoint
 
     import polars as pl
 
@@ -301,7 +299,7 @@ def find_broker(name: str) -> BrokerFactory:
     >>> find_broker('paper').name
     'paper'
     """
-    point = _find_point(name)
+    point = find_point("hftcl.brokers", name)
     try:
         return cast("BrokerFactory", load_plug_in(point))
     except ModuleNotFoundError as error:
@@ -313,18 +311,9 @@ def find_broker(name: str) -> BrokerFactory:
         ) from error
 
 
-def _find_point(name: str) -> "EntryPoint":
-    points = list_entry_points("hftcl.brokers")
-    if name not in points:
-        raise ConfigError(
-            f"No broker {name!r} is installed. Set [trade] broker to one of: {', '.join(sorted(points)) or 'none'}."
-        )
-    return points[name]
-
-
 def open_broker(name: str, settings: Settings, *, folder: Path, durable: bool = True) -> Broker:
     """Return the broker of that name, see `BrokerFactory`. Raises ConfigError; PlugInError of a stranger's."""
-    point = _find_point(name)
+    point = find_point("hftcl.brokers", name)
     if not is_strange(point):
         return find_broker(name)(settings, folder=folder, durable=durable)
     return cast("Broker", make_plug_in(point, Broker, OFFERED, settings, folder=folder, durable=durable))
@@ -336,7 +325,7 @@ def open_broker_to_close(name: str, settings: Settings, *, folder: Path) -> Brok
     Nothing that it lacks refuses it, and what it offers beside `Broker` and cannot be called is left out. Raises as
     `open_broker` does where none can be had.
     """
-    point = _find_point(name)
+    point = find_point("hftcl.brokers", name)
     if not is_strange(point):
         return find_broker(name)(settings, folder=folder)
     return cast("Broker", leave_out_broken_offers(make_unjudged(point, settings, folder=folder), OFFERED))

@@ -5,16 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
-from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError
 from hftcl.market.columns import choose_columns
-from hftcl.plug_ins import load_plug_in, make_plug_in
+from hftcl.plug_ins import find_point, load_plug_in, make_plug_in
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
-
     import polars as pl
 
     from hftcl.events import OnEvent
@@ -110,21 +106,12 @@ def find_feed(name: str) -> FeedFactory:
     >>> find_feed('alpaca').__name__
     'build_alpaca_feed'
     """
-    return cast("FeedFactory", load_plug_in(_find_point(name)))
-
-
-def _find_point(name: str) -> "EntryPoint":
-    found = list_entry_points("hftcl.feeds")
-    if name not in found:
-        raise ConfigError(
-            f"No feed {name!r} is installed. Set [trade] feed to one of: {', '.join(sorted(found)) or 'none'}."
-        )
-    return found[name]
+    return cast("FeedFactory", load_plug_in(find_point("hftcl.feeds", name)))
 
 
 def open_feed(settings: Settings, calendar: "Calendar", extended: Callable[[], bool], on_event: "OnEvent") -> Feed:
     """Return the configured feed, see `FeedFactory`. Raises ConfigError; PlugInError of a stranger's."""
-    point = _find_point(settings.trade.feed)
+    point = find_point("hftcl.feeds", settings.trade.feed)
     return cast("Feed", make_plug_in(point, Feed, (VendorClock,), settings, calendar, extended, on_event))
 
 
