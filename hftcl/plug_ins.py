@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import dropwhile
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hftcl.durable import is_passing
 from hftcl.entry_points import list_entry_points
@@ -19,6 +19,8 @@ from hftcl.interrupts import find_replaced_stop, has_raised, let_out
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+_Made = TypeVar("_Made")
 
 SETTINGS: Final[Mapping[str, str]] = {
     "hftcl.sources": "[market] source",
@@ -97,8 +99,9 @@ def make_plug_in(
     Raises as `make_unjudged`, and PlugInError where what it makes cannot be called as promised.
     """
     made = make_unjudged(point, *arguments, **options)
-    if is_strange(point) and (faults := list_broken_calls(made, promised, offered)):
-        raise PlugInError(f"{name_plug_in(point)} does not keep its promises: {'; '.join(faults)}. {_REMEDY}")
+    with close_refused(made):
+        if is_strange(point) and (faults := list_broken_calls(made, promised, offered)):
+            raise PlugInError(f"{name_plug_in(point)} does not keep its promises: {'; '.join(faults)}. {_REMEDY}")
     return made
 
 
@@ -126,6 +129,36 @@ def name_plug_in(point: "EntryPoint") -> str:
     "The plug-in 'paper' of [trade] broker"
     """
     return f"The plug-in {point.name!r} of {SETTINGS[point.group]}"
+
+
+@contextmanager
+def close_after(made: _Made) -> Iterator[_Made]:
+    """Yield a plug-in, and close it at the end of the block; where the block raises something, as `close_refused`."""
+    with close_refused(made):
+        yield made
+    _close(made)
+
+
+@contextmanager
+def close_refused(made: object) -> Iterator[None]:
+    """Close a plug-in where the block raises something: a note of that tells what its `close` raised."""
+    try:
+        yield
+    except BaseException as refusal:
+        try:
+            _close(made)
+        except (Exception, SystemExit) as fault:
+            if has_raised(fault):
+                raise
+            refusal.add_note(f"And it could not be closed: {_describe(fault)}")
+        raise
+
+
+def _close(made: Any) -> None:
+    """Close what can be closed: a source and a family need not, and what is refused may lack it."""
+    if hasattr(made, "close"):
+        with let_out():
+            made.close()
 
 
 # ---- what a plug-in can be asked -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hftcl.api.continuous_learning import ContinuousLearning
-from hftcl.errors import PlugInError, TrainingError
+from hftcl.errors import ConfigError, PlugInError, TrainingError
 from hftcl.events import ignore
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import make_source, open_source
@@ -69,6 +69,7 @@ def of_layout(code: str, told: str, status: int = 1) -> Stranger:
     return Stranger("layouts", LAYOUT + code, "", "inspect bars", told, status)
 
 
+STOPPED = "import os\n        try:\n            os.kill(os.getpid(), 15)\n        except BaseException:\n            "
 WHERE = "failed in Acme.{} (acme_plug.py, line "
 MADE = "could not be made: "
 LOOSE = "Layout(name='acme', title='A', page='https://a', marks=frozenset({'a'}), "
@@ -100,6 +101,9 @@ POINTS = {
     "a family's check": of_family("check", told=WHERE.format("check")),
     "a broker's factory": of_broker("__init__", told=MADE + TOLD),
     "a broker's account": of_broker("account"),
+    "a broker's account, though its end raises too": of_broker(
+        "account", ODD + "\n    def close(self):\n        raise KeyError('late')"
+    ),
     "a broker's exit": of_broker("account", "raise SystemExit(0)", "SystemExit: 0"),
     "a layout's import": of_layout("raise ValueError('no')", "cannot be imported (ValueError: no)", 78),
     "a layout's match": of_layout(
@@ -213,6 +217,43 @@ def test_a_plug_in_that_cannot_be_called_as_it_promises_is_refused_by_name_when_
     assert str(refused.value).startswith(named)
 
 
+CLOSES = "    def close(self):\n        import pathlib\n        pathlib.Path({closed!r}).touch(exist_ok=False)\n"
+"""A file is there once it was closed; a second time is an error."""
+
+
+@pytest.mark.parametrize("point", OPENS)
+@pytest.mark.parametrize(("more", "notes"), [("", []), ("raise ValueError('an odd thing.')", ["an odd thing"])])
+def test_a_plug_in_that_is_refused_when_it_is_made_is_closed(
+    place: Path, point: str, more: str, notes: list[str]
+) -> None:
+    code, method, make = OPENS[point]
+    closed = place / "closed"
+    code += f"class Acme(Base):\n    def {method}(self): ...\n{CLOSES.format(closed=str(closed))}        {more}\n"
+    install(place, Stranger(point.partition(",")[0], code, "", "", ""))
+    with pytest.raises(PlugInError, match="does not keep its promises") as refused:
+        make(place.parent)
+    assert closed.exists()
+    assert getattr(refused.value, "__notes__", []) == [f"And it could not be closed: ValueError: {n}" for n in notes]
+
+
+def test_a_source_that_does_not_deliver_the_columns_is_closed(place: Path) -> None:
+    closed = place / "closed"
+    body = (
+        f"class Acme(Base):\n    def __init__(self, settings): self.columns = ()\n{CLOSES.format(closed=str(closed))}"
+    )
+    install(place, Stranger("sources", SOURCE + body, "", "", ""))
+    with pytest.raises(ConfigError, match="cannot deliver vwap"):
+        open_source(Settings(market=Market(source="acme", columns=("vwap",))))
+    assert closed.exists()
+
+
+@pytest.mark.parametrize("method", ["__init__", "close"])
+def test_a_stop_while_a_plug_in_is_refused_is_a_stop(place: Path, method: str) -> None:
+    body = f"class Acme(Base):\n    minutes = None\n    def {method}(self, *given):\n        {STOPPED}pass\n"
+    done = call(prepare(place, Stranger("sources", SOURCE + body, 'source = "acme"\n', "", "")), "retrain")
+    assert done.returncode == 128 + signal.SIGTERM, done
+
+
 def test_a_program_of_the_same_package_that_calls_us_is_not_taken_for_its_plug_in(place: Path) -> None:
     install(place, Stranger("sources", "def work(ask):\n    return ask(None)\n", "", "", ""))
     import acme_plug  # type: ignore[import-not-found]
@@ -278,9 +319,6 @@ HONEST = {
 def test_a_plug_in_that_can_be_called_is_not_refused(place: Path, case: str) -> None:
     install(place, Stranger("brokers", f"{BROKER}class Acme(Base):\n    {HONEST[case]}\n", "", "", ""))
     open_broker("acme", Settings(), folder=place.parent, durable=False).close()
-
-
-STOPPED = "import os\n        try:\n            os.kill(os.getpid(), 15)\n        except BaseException:\n            "
 
 
 @pytest.mark.parametrize("method", ["__init__", "minutes"])

@@ -187,9 +187,18 @@ def test_a_retrain_and_a_replay_work_with_a_strangers_family_source_and_broker(s
     done = call(home, "doctor", "--json")
     assert "acme answers" in [row["detail"] for row in json.loads(done.stdout) if row["name"] == "source"], done.stdout
     text = (site / "acme_broker.py").read_text()
-    rewrite_broker(site, text.replace('"acmebank", False', '"acmebank", True'))
-    refused = call(home, "trade", "--replay", "2025-11-28")
-    assert (refused.returncode, "no replay moves money" in one_line(refused)) == (78, True)
+    ends = "def close(self):\n        import pathlib\n        pathlib.Path(self.told).touch(exist_ok=False); {}['late']"
+    closing = text.replace("def close(self):\n        pass", ends)
+    for number, (change, status, told) in enumerate(
+        [
+            (('"acmebank", False', '"acmebank", True'), 78, "no replay moves money"),
+            (("def account(self):", "def account(self):\n        {}['lost']"), 1, "KeyError: 'lost'"),
+        ]
+    ):
+        closed = home / f"closed {number}"
+        rewrite_broker(site, closing.replace(*change).replace("self.told", repr(str(closed))))
+        refused = call(home, "trade", "--replay", "2025-11-28")
+        assert (refused.returncode, told in one_line(refused), closed.exists()) == (status, True, True), refused
     rewrite_broker(site, text.replace("(replays=True)", "()").replace("self._cash =", "raise RuntimeError  #"))
     done = call(home, "trade", "--replay", "2025-11-28", "--json")
     assert json.loads(done.stdout)["broker"] == "paper", "a broker that does not say that it replays is never made"

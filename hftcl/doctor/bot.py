@@ -10,6 +10,7 @@ from hftcl.errors import StorageError
 from hftcl.formats import count, format_moment
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
+from hftcl.plug_ins import close_after
 from hftcl.trading.brokers import open_broker
 from hftcl.trading.execute.dispatch import count_minutes_to_send
 from hftcl.trading.run.status import read_status_at
@@ -21,11 +22,8 @@ def check_broker(context: Context) -> Iterator[Row]:
     if name == "paper":
         yield report_ok("broker", "paper, which needs no key and no money")
         return
-    broker = open_broker(name, context.settings, folder=Home.of(context.settings).root)
-    try:
+    with close_after(open_broker(name, context.settings, folder=Home.of(context.settings).root)) as broker:
         account = broker.account()
-    finally:
-        broker.close()
     money = "REAL MONEY" if broker.live_money else "no real money"
     tickers = len(context.settings.market.watchlist)
     closing = f"closing {count(tickers, 'ticker')} takes {max(1, count_minutes_to_send(tickers, broker))} min"

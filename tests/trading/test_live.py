@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 
 from hftcl.alerts import Alert, Kind
-from hftcl.errors import ConfigError, LockHeldError, SourceError, UsageError
+from hftcl.errors import ConfigError, HftclError, LockHeldError, SourceError, UsageError
 from hftcl.events import Event, OnEvent
 from hftcl.home import Home
 from hftcl.ledger.reader import LedgerReader
@@ -35,6 +36,7 @@ from hftcl.trading.run.present import Present
 from hftcl.trading.run.status import read_status
 from hftcl.trading.run.trade_report import TradeReport
 from hftcl.trading.run.wiring import hold_lock
+from tests.test_plug_ins import Stranger, install
 from tests.trading.alpaca_server import AlpacaServer, says
 from tests.trading.bot_stand import DAY, HALF_DAY, TRAINED, archived, bars_of, market_bars, session_minutes, settings_of
 from tests.trading.strict_server import StrictServer
@@ -109,6 +111,7 @@ class World:
     script: dict[datetime, Callable[[], None]] = field(default_factory=dict)
     faults: int = 0
     ahead_s: float | None = None
+    feed_class: type[Scripted] = Scripted
     feed: Scripted = field(init=False)
 
     def __post_init__(self) -> None:
@@ -123,7 +126,7 @@ class World:
 
         def feed(_: Calendar, __: Callable[[], bool], hears: OnEvent) -> Feed:
             hears(Event("collect", 0, 1))
-            made = Scripted(self.bars, self.script)
+            made = self.feed_class(self.bars, self.script)
             made.faults, made.ahead_s = self.faults, self.ahead_s
             self.feed = made
             return made
@@ -228,6 +231,60 @@ def test_bars_without_a_present_are_for_replays(source: str) -> None:
     with pytest.raises(ConfigError, match=f"'{source}' has no bars of the present.*--replay"):
         require_present(replace(settings, market=replace(settings.market, source=source)))
     require_present(replace(settings, market=replace(settings.market, source="polygon")))
+
+
+class Unending(Scripted):
+    """A feed whose end fails."""
+
+    def close(self) -> None:
+        """Remember it, and fail."""
+        super().close()
+        raise OSError("the line is dead")
+
+
+BANK = """
+from pathlib import Path
+from hftcl.trading.brokers.paper import PaperBroker
+
+class Acme(PaperBroker):
+    name = "acme"
+    live_money = {live_money}
+
+    def close(self):
+        super().close()
+        Path({closed!r}).touch(exist_ok=False)
+        raise KeyError("late")
+"""
+
+
+@pytest.mark.parametrize(
+    ("live_money", "error", "said"),
+    [
+        (True, UsageError, "no real money is traded on an invented market"),
+        (False, ConfigError, "the feed 'replay' cannot deliver imbalance"),
+    ],
+    ids=["broker", "feed"],
+)
+def test_what_was_opened_is_closed_where_the_bot_may_not_begin(
+    home: Path, monkeypatch: pytest.MonkeyPatch, live_money: bool, error: type[HftclError], said: str
+) -> None:
+    """What is wrong with its end is a note of why it may not."""
+    closed = home / "closed"
+    code = BANK.format(live_money=live_money, closed=str(closed))
+    install(home / "site", Stranger("brokers", code, "", "", ""), name="acme_bank")
+    monkeypatch.syspath_prepend(home / "site")
+    monkeypatch.delitem(sys.modules, "acme_bank", raising=False)
+    sections = {"trade": {"broker": "acme"}, "market": {"columns": ("imbalance",)}}
+    world = World(home, session_minutes()[0], bars_of(DAY), sections=sections, feed_class=Unending)
+    with pytest.raises(error, match=said) as refused:
+        world.run()
+    notes = ["And it could not be closed: KeyError: 'late'"]
+    if not live_money:
+        assert world.feed.closed
+        notes.insert(0, "And it could not be closed: OSError: the line is dead")
+    assert closed.exists()
+    assert refused.value.__notes__ == notes
+    assert world.service.told[-1] == "stopping"
 
 
 def test_a_second_bot_of_the_same_home_is_refused(home: Path) -> None:

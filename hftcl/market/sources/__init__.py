@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from hftcl.errors import SourceError
 from hftcl.market.columns import choose_columns
-from hftcl.plug_ins import find_point, load_plug_in, make_plug_in
+from hftcl.plug_ins import close_refused, find_point, load_plug_in, make_plug_in
 from hftcl.settings import Settings
 
 if TYPE_CHECKING:
@@ -171,5 +171,6 @@ def open_source(settings: Settings) -> BarSource:
     'synthetic'
     """
     source = make_source(settings)
-    choose_columns(settings.market.columns, getattr(source, "columns", ()), f"the source {source.name!r}")
+    with close_refused(source):
+        choose_columns(settings.market.columns, getattr(source, "columns", ()), f"the source {source.name!r}")
     return source

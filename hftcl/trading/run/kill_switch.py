@@ -31,7 +31,7 @@ from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.pairs import spell
 from hftcl.market.sessions import Calendar, HorizonError
-from hftcl.plug_ins import list_broken_calls, name_plug_ins
+from hftcl.plug_ins import close_after, list_broken_calls, name_plug_ins
 from hftcl.settings import Settings
 from hftcl.strategy.risk import Code, Limits
 from hftcl.trading.brokers import Broker, open_broker_to_close
@@ -168,23 +168,21 @@ def _flatten_without_bot(
 ) -> HaltReport:
     now = clock.now()
     ledger.latch(KILL_SWITCH, reason, now)
-    broker = open_broker_to_close(settings.trade.broker, settings, folder=home.folder)
-    changes = ShareChanges(
-        settings=settings,
-        ledger=ledger,
-        broker=broker,
-        hours=_find_next_hours(settings, now),
-        now=now,
-        on_event=on_event,
-    )
-    try:
-        report = _close_what_is_held(settings, ledger, broker, clock, changes)
-        text = changes.tell()
+    with close_after(open_broker_to_close(settings.trade.broker, settings, folder=home.folder)) as broker:
+        changes = ShareChanges(
+            settings=settings,
+            ledger=ledger,
+            broker=broker,
+            hours=_find_next_hours(settings, now),
+            now=now,
+            on_event=on_event,
+        )
+        try:
+            report = _close_what_is_held(settings, ledger, broker, clock, changes)
+            text = changes.tell()
+        except StorageError as error:  # else what was booked is told nowhere
+            raise StorageError(" ".join([str(error), *changes.texts])) from error
         return replace(report, note=f"{text} {report.note}") if text else report
-    except StorageError as error:
-        raise StorageError(" ".join([str(error), *changes.texts])) from error  # else what was booked is told nowhere
-    finally:
-        broker.close()
 
 
 def _close_what_is_held(
@@ -257,11 +255,8 @@ def _report_without_bot(settings: Settings, ledger: Ledger, sent: CloseOutcome, 
 
 
 def _halt_without_ledger(settings: Settings, home: Home, clock: Clock, why: str) -> HaltReport:
-    broker = open_broker_to_close(settings.trade.broker, settings, folder=home.folder)
-    try:
+    with close_after(open_broker_to_close(settings.trade.broker, settings, folder=home.folder)) as broker:
         return _close_at_broker(settings, broker, clock, frozenset(settings.market.watchlist), why)
-    finally:
-        broker.close()
 
 
 def _list_ours(settings: Settings, ledger: Ledger) -> frozenset[str]:

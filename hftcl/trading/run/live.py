@@ -1,5 +1,6 @@
 """The story of `trade`: the bot on the bars of the present, session after session."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,10 +19,11 @@ from hftcl.market.hours import Hours, find_next_hours
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, open_source
 from hftcl.model.feature import list_columns
+from hftcl.plug_ins import close_after
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, open_broker
 from hftcl.trading.execute.patience import PatientBroker, wait_for
-from hftcl.trading.feeds import Feed, require_columns
+from hftcl.trading.feeds import require_columns
 from hftcl.trading.feeds.context import watch_context
 from hftcl.trading.run import STAGE
 from hftcl.trading.run.agreement import build_agreement, find_splits
@@ -57,10 +59,10 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
     """
     source, calendar = open_source(settings), Calendar(settings.market.calendar)
     home, present = Home.of(settings), replace(present, on_event=keep_from_ending(present.on_event))
-    with hold_lock(home, "bot"), Ledger(home.ledger) as ledger:
+    with hold_lock(home, "bot"), Ledger(home.ledger) as ledger, ExitStack() as opened:
         around = Around(ledger, present)
-        broker = make_patient(open_broker(settings.trade.broker, settings, folder=home.folder), around.look, settings)
-        feed: Feed | None = None
+        broker = opened.enter_context(close_after(open_broker(settings.trade.broker, settings, folder=home.folder)))
+        broker = make_patient(broker, around.look, settings)
         try:
             require_agreement_on_money(settings, broker, real_money=real_money, synthetic=source.synthetic)
             require_same_account(ledger, settings, broker)
@@ -76,6 +78,7 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             serving = watch_production(settings, market, features)
             shadow = open_shadow(settings, home, ledger, broker, features)
             feed = present.feed(calendar, lambda: is_trading_extended(settings, serving), _build_listener(present))
+            opened.enter_context(close_after(feed))  # else a call that waits keeps the process from its end
             require_columns(feed, settings)
             feed = watch_context(feed, settings, list_columns(features.table))
             count = MinuteCount()
@@ -105,9 +108,6 @@ def trade(settings: Settings, present: Present, *, real_money: bool, once: bool 
             return build_report(loop, count, note)
         finally:
             present.service.tell_stopping()
-            if feed is not None:
-                feed.close()  # else a call that waits keeps the process from its end
-            broker.close()
 
 
 def _give_the_present(

@@ -6,7 +6,6 @@ and account, empty at the start of each replay. The broker is `paper`, or that o
 
 import shutil
 from collections.abc import Callable
-from contextlib import closing
 from datetime import datetime
 from typing import Final
 
@@ -25,6 +24,7 @@ from hftcl.ledger.writer import Ledger
 from hftcl.market.hours import find_hours
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import BarSource, open_source
+from hftcl.plug_ins import close_after, close_refused
 from hftcl.settings import Settings
 from hftcl.trading.brokers import Broker, find_broker, open_broker, read_traits
 from hftcl.trading.decide.model_in_use import ModelInUse, ProductionWatch
@@ -73,10 +73,14 @@ def replay(
     _warn(serving, window, seen=seen, on_event=on_event)
     home = Home.replay(find_home(settings))
     with hold_lock(home, "replay"):
-        loop, tally = _empty_and_assemble(
-            settings, home, serving, window, source, controls, on_event, on_alert, rehearse=rehearse
-        )
-        with loop.ledger, closing(loop.bot.production.desk.broker):
+        _empty(home)
+        with (
+            Ledger(home.ledger, durable=False) as ledger,
+            close_after(_open_broker(settings, home, rehearse=rehearse)) as broker,
+        ):
+            loop, tally = _assemble(
+                settings, home, ledger, broker, serving, window, source, controls, on_event, on_alert
+            )
             _play(loop, window, calendar, serving.in_use, tally, on_event)
             return build_report(loop, window, source, tally, unseen=not seen, seconds=stopwatch() - began)
 
@@ -96,25 +100,27 @@ def _warn(serving: ProductionWatch, window: ReplayWindow, *, seen: bool, on_even
         )
 
 
-def _empty_and_assemble(
+def _empty(home: Home) -> None:
+    with convert_storage_faults("beginning the ledger of the replay"):
+        delete_archive(home.ledger)  # first: files without their ledger are a lost ledger
+        for path in (home.ledger, locate_paper(home.folder), locate_paper(home.shadow)):
+            sqlite.remove(path)
+        locate_strict_paper(home.folder).unlink(missing_ok=True)
+
+
+def _assemble(
     settings: Settings,
     home: Home,
+    ledger: Ledger,
+    broker: Broker,
     serving: ProductionWatch,
     window: ReplayWindow,
     source: BarSource,
     controls: Controls,
     on_event: OnEvent,
     on_alert: Callable[[Alert], None],
-    *,
-    rehearse: bool,
 ) -> tuple[Loop, Tally]:
-    with convert_storage_faults("beginning the ledger of the replay"):
-        delete_archive(home.ledger)  # first: files without their ledger are a lost ledger
-        for path in (home.ledger, locate_paper(home.folder), locate_paper(home.shadow)):
-            sqlite.remove(path)
-        locate_strict_paper(home.folder).unlink(missing_ok=True)
-    ledger, tally = Ledger(home.ledger, durable=False), Tally()
-    broker = _open_broker(settings, home, rehearse=rehearse)
+    tally = Tally()
 
     def hear(alert: Alert) -> None:
         tally.hear(alert)
@@ -160,12 +166,12 @@ def _open_broker(settings: Settings, home: Home, *, rehearse: bool) -> Broker:
             shutil.rmtree(home.plugin_broker)
         make_folder(home.plugin_broker)
     broker = open_broker(name, settings, folder=home.plugin_broker, durable=False)
-    if broker.live_money:
-        broker.close()
-        raise ConfigError(
-            f"The broker {broker.name} says that a replay may trade with it, and that it moves real money. "
-            "Ask its author; no replay moves money."
-        )
+    with close_refused(broker):
+        if broker.live_money:
+            raise ConfigError(
+                f"The broker {broker.name} says that a replay may trade with it, and that it moves real money. "
+                "Ask its author; no replay moves money."
+            )
     return broker
 
 
