@@ -41,12 +41,12 @@ _KINDS: Final[Mapping[str, str]] = {
 
 _REMEDY: Final = "Mend it, ask its author, or name another; -vv shows the traceback."
 _LONGEST: Final = 300  # characters of what a library says of itself: three lines of a terminal
-_OURS: Final = "hftcl."  # how the name of each module of this package begins
+_OURS: Final = "hftcl"  # our package
 
 
 def is_strange(point: "EntryPoint") -> bool:
     """Whether an entry point is of another package than this one."""
-    return not point.value.startswith(_OURS)
+    return not point.value.startswith(f"{_OURS}.")
 
 
 def find_point(group: str, name: str) -> "EntryPoint":
@@ -117,7 +117,7 @@ def make_unjudged(point: "EntryPoint", *arguments: object, **options: object) ->
         with let_out():
             return factory(*arguments, **options)
     except (Exception, SystemExit) as error:
-        if has_raised(error) or isinstance(error, HftclError):
+        if has_raised(error) or isinstance(error, HftclError) or _find_culprit(_list_called(error)[1:]) == _OURS:
             raise
         raise PlugInError(f"{name_plug_in(point)} could not be made: {_describe(error)}. {_REMEDY}") from error
 
@@ -275,18 +275,17 @@ def name_plug_ins() -> Iterator[None]:
 def find_plug_in_fault(error: BaseException) -> PlugInError | None:
     """Return what to tell where `error` came out of a plug-in's code that we called; None where it did not.
 
-    None also for an error of ours, which has told it, and for a stop, which may come while a plug-in is at work.
+    None also for what went wrong in our code that a plug-in called, such as a callback; for an error of ours, which has
+    told it; and for a stop, which may come while a plug-in is at work.
     """
     if not isinstance(error, Exception | SystemExit) or isinstance(error, HftclError) or has_raised(error):
         return None
     called = _list_called(error)
-    points = next(filter(None, (_find_points(frame) for frame, _ in called)), ())
-    if not points:
+    package = _find_culprit(called)
+    if package in ("", _OURS) or _passes_callers(called, package):
         return None
-    package = _find_package(points[0].module)
-    frame, line = [(frame, line) for frame, line in called if _find_package(_find_module(frame)) == package][-1]
-    if _passes_callers(called, package):
-        return None
+    of_package = [step for step in called if _find_package(_find_module(step[0])) == package]
+    points, (frame, line) = _find_points(of_package[0][0]), of_package[-1]
     names = " or ".join(dict.fromkeys(map(name_plug_in, points)))
     where = f"{frame.f_code.co_qualname} ({Path(frame.f_code.co_filename).name}, line {line})"
     fault = PlugInError(f"{names} failed in {where}: {_describe(error)}. {_REMEDY}")
@@ -326,17 +325,29 @@ def _list_called(error: BaseException) -> list[tuple[FrameType, int]]:
     from traceback import walk_tb  # a look, such as `history`, does without
 
     frames = list(walk_tb(error.__traceback__))
-    return list(dropwhile(lambda step: not _find_module(step[0]).startswith(_OURS), frames))
+    return list(dropwhile(lambda step: _find_package(_find_module(step[0])) != _OURS, frames))
 
 
-def _find_points(frame: FrameType) -> tuple["EntryPoint", ...]:
+def _find_culprit(called: Sequence[tuple[FrameType, int]]) -> str:
+    """Return the package of the innermost frame that is ours or a plug-in's, "" where none is: what a library raised is
+    of who called it.
+    """
+    ours_and_strange = {_OURS, *(_find_package(point.module) for point in _list_strangers())}
+    packages = [_find_package(_find_module(frame)) for frame, _ in called]
+    return next((package for package in reversed(packages) if package in ours_and_strange), "")
+
+
+def _find_points(frame: FrameType) -> list["EntryPoint"]:
     """Return the plug-ins in whose package a frame is: the one whose code it is, or all that may be meant."""
-    module, code = _find_module(frame), frame.f_code
+    package, code = _find_package(_find_module(frame)), frame.f_code
     owner = type(frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None).__qualname__
-    installed = [point for group in SETTINGS for point in list_entry_points(group).values() if is_strange(point)]
-    of_package = [point for point in installed if _find_package(point.module) == _find_package(module)]
+    of_package = [point for point in _list_strangers() if _find_package(point.module) == package]
     named = [point for point in of_package if point.attr in (owner, code.co_qualname.partition(".")[0])]
-    return tuple(named or of_package)
+    return named or of_package
+
+
+def _list_strangers() -> list["EntryPoint"]:
+    return [point for group in SETTINGS for point in list_entry_points(group).values() if is_strange(point)]
 
 
 def _find_module(frame: FrameType) -> str:

@@ -14,6 +14,7 @@ import pytest
 from hftcl.api.continuous_learning import ContinuousLearning
 from hftcl.errors import ConfigError, PlugInError, TrainingError
 from hftcl.events import ignore
+from hftcl.exam.student import compute_t_quantile
 from hftcl.market.sessions import Calendar
 from hftcl.market.sources import make_source, open_source
 from hftcl.model.families import find_family
@@ -278,10 +279,55 @@ def test_what_the_callers_own_listener_raises_is_his_though_a_plug_in_lies_betwe
 
     source: Any = make_source(Settings(market=Market(source="acme")))
     with pytest.raises(GivenUpError), name_plug_ins():
-        list_called_by_us(source.work, CallersOwn(listen))
+        call_from_ours(source.work, CallersOwn(listen))
 
 
-def list_called_by_us(work: Callable[[Callable[..., object]], None], listener: CallersOwn) -> None:
+OURS_RAISES = "a quantile at 2, and it must lie above 0.5 and below 1"
+
+
+@pytest.mark.parametrize("body", ["tell(1, 2)", "sorted([2, 2], key=lambda number: tell(1, number))"])
+def test_what_our_own_code_raises_beneath_a_plug_in_is_not_told_as_its_fault(place: Path, body: str) -> None:
+    install(
+        place,
+        Stranger("sources", f"{SOURCE}class Acme(Base):\n    def work(self, tell):\n        {body}\n", "", "", ""),
+    )
+    source: Any = make_source(Settings(market=Market(source="acme")))
+    with pytest.raises(ValueError, match=OURS_RAISES), name_plug_ins():
+        call_from_ours(source.work, compute_t_quantile)
+
+
+def test_what_our_own_code_raises_while_a_plug_in_is_made_is_not_told_as_its_fault(place: Path) -> None:
+    code = (
+        "class Base(Stored):\n    def __init__(self, settings, calendar, extended, on_event): extended()\nAcme = Base\n"
+    )
+    install(place, Stranger("feeds", FEED.replace("as Base", "as Stored") + code, "", "", ""))
+    settings = Settings(trade=Trade(feed="acme"))
+    with pytest.raises(ValueError, match=OURS_RAISES):
+        open_feed(settings, Calendar("XNYS"), lambda: bool(compute_t_quantile(1, 2)), ignore)
+
+
+def test_what_a_library_raises_beneath_a_plug_in_is_told_as_its_fault(place: Path) -> None:
+    install(place, of_source("import json; json.loads('{')", ""))
+    with pytest.raises(PlugInError, match=r"failed in Acme\.minutes .*JSONDecodeError"), name_plug_ins():
+        call_from_ours(
+            lambda _: make_source(Settings(market=Market(source="acme"))).minutes("AAPL", DAY, DAY), CallersOwn(ignore)
+        )
+
+
+def test_what_another_plug_in_raises_beneath_one_is_told_as_the_others(place: Path) -> None:
+    install(place, Stranger("sources", f"{SOURCE}class Acme(Base):\n    def work(self, tell): tell(1)\n", "", "", ""))
+    install(place, Stranger("feeds", f"class Acme:\n    def tell(number):\n        {ODD}\n", "", "", ""), "bank_plug")
+    import bank_plug  # type: ignore[import-not-found]
+
+    source: Any = make_source(Settings(market=Market(source="acme")))
+    with (
+        pytest.raises(PlugInError, match=r"The plug-in 'acme' of \[trade\] feed failed in Acme\.tell"),
+        name_plug_ins(),
+    ):
+        call_from_ours(source.work, bank_plug.Acme.tell)
+
+
+def call_from_ours(work: Callable[[Callable[..., object]], object], listener: Callable[..., object]) -> None:
     """Call `work` out of a frame of ours, which attribution begins with."""
     wait_for_all([lambda: work(listener)], lambda: False)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from hftcl.entry_points import list_entry_points
+from hftcl.plug_ins import is_strange
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def hide(packages: Sequence[str]) -> Iterator[None]:
     scipy rewrites the documentation of hundreds of its functions as it is loaded: a seventh of the time of a forest's
     libraries. Nothing is hidden where a stranger's family is installed: it trains in the same process, and may use it.
     """
-    strangers = any(not point.value.startswith("hftcl.") for point in list_entry_points("hftcl.families").values())
+    strangers = any(map(is_strange, list_entry_points("hftcl.families").values()))
     hidden = [] if strangers else [name for name in packages if name not in sys.modules]
     # None says so: https://docs.python.org/3/reference/import.html#the-module-cache
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
