@@ -194,6 +194,15 @@ def test_twenty_trials_have_importances_without_a_warning_for_each_setting_and_f
     assert sum(sampler.compute_importances().values()) == pytest.approx(1)
 
 
+def test_where_all_trials_came_to_the_same_no_setting_made_a_difference() -> None:
+    sampler = TrialSampler(space_of(Settings()), seed=3)
+    for number in range(20):
+        sampler.ask(number, set())
+        sampler.tell(number, 1.0)
+    assert sampler.compute_importances() == {}
+    assert sampler.explain_no_importances() == "no setting made a difference: all trials came to the same"
+
+
 def test_two_trials_that_know_the_same_try_different_things() -> None:
     space = space_of(Settings())
     assert len({name_choice(TrialSampler(space, 1).ask(number, set()) or {}) for number in range(1, 6)}) == 5

@@ -17,12 +17,8 @@ from hftcl.errors import TrainingError
 from hftcl.learning.search.space import Choice, Dimension, Space, Value
 
 _FIRST: Final = 10  # trials by chance alone before the sampler learns from them: Optuna's own default
-LEAST_WEIGHED: Final = (
-    20  # trials whose settings are weighed: the best tenth, which they are weighed by, is two of them
-)
-_TRIES: Final = (
-    50  # for a choice that was not tried: of a space that is all but tried, the next one may be hard to find
-)
+_LEAST_WEIGHED: Final = 20  # trials whose settings are weighed: the best tenth, by which they are, is two of them
+_TRIES: Final = 50  # for a choice that was not tried: of a space that is all but tried, the next may be hard to find
 
 
 def require_installed() -> None:
@@ -99,18 +95,26 @@ class TrialSampler:
         """Return, by setting, its share in what makes a trial one of the best tenth, the greatest first; sum 1.
 
         Source: Watanabe et al. (2023), "PED-ANOVA", IJCAI; settings that one family alone has are among them.
-        Of a setting that few trials had it tells little. Empty of fewer than LEAST_WEIGHED trials, and where all came
-        to the same.
+        Of a setting that few trials had it tells little. Empty where `explain_no_importances` says why.
         """
-        states = (self._optuna.trial.TrialState.COMPLETE,)
-        trials = self._study.get_trials(deepcopy=False, states=states)
-        if len(trials) < LEAST_WEIGHED or len({trial.value for trial in trials}) < 2:  # nothing made a difference
+        if self.explain_no_importances():
             return {}
         with warnings.catch_warnings():
             # a line for each setting that hardly a trial has varied: the report says how many trials there were
             warnings.filterwarnings("ignore", "Some regimes for parameter", UserWarning)
             shares = self._optuna.importance.get_param_importances(self._study)
         return {path: float(share) for path, share in shares.items()}
+
+    def explain_no_importances(self) -> str:
+        """Return why no setting can be weighed, as a note; "" where they can."""
+        states = (self._optuna.trial.TrialState.COMPLETE,)
+        values = [trial.value for trial in self._study.get_trials(deepcopy=False, states=states)]
+        if len(values) < _LEAST_WEIGHED:
+            return (
+                f"which setting made a trial good is told of {_LEAST_WEIGHED} trials or more, not of {len(values)}: "
+                "the best tenth of so few is a single one"
+            )
+        return "" if len(set(values)) > 1 else "no setting made a difference: all trials came to the same"
 
     def _pick(self, trial: Any, dimension: Dimension) -> Value:
         last = len(dimension.values) - 1

@@ -31,7 +31,6 @@ from hftcl.learning.search.board import Board, Limit, StoppedError
 from hftcl.learning.search.inner import InnerExam
 from hftcl.learning.search.report import build_report, find_winner, weigh_trials
 from hftcl.learning.search.reports import InnerReport, SearchReport
-from hftcl.learning.search.sampler import LEAST_WEIGHED
 from hftcl.learning.search.space import Space, apply_choice, build_space
 from hftcl.learning.search.trials import FinishedTrial, Study, TrialStore
 from hftcl.learning.stories.retrain import require_no_real_model_replaced, retrain
@@ -88,16 +87,11 @@ def search(
 
 
 def _weigh_settings(board: Board, on_event: OnEvent) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Return the share of each setting in what made a trial good; of too few trials none, and a note that says so."""
-    told = sum(trial.sharpe is not None for trial in board.list_finished())
-    if told >= LEAST_WEIGHED:
-        return board.sampler.compute_importances(), ()
-    text = (
-        f"which setting made a trial good is told of {LEAST_WEIGHED} trials or more, not of {told}: the best tenth of "
-        "so few is a single one"
-    )
-    on_event(Event(STAGE, text=text, level=Level.NOTE))
-    return {}, (text,)
+    """Return the share of each setting in what made a trial good; where none can be told, a note that says why."""
+    why = board.sampler.explain_no_importances()
+    if why:
+        on_event(Event(STAGE, text=why, level=Level.NOTE))
+    return board.sampler.compute_importances(), (why,) if why else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
