@@ -159,8 +159,13 @@ class Scheduler:
         self._observer.hear_begin(occurrence)
         self._notifier.tell_status(f"at work: {occurrence.job} of {occurrence.local_date}")
         try:
-            with self._observer.surround(), self._stop.permit_interrupts(), hold_signals_by(self._stop.hold):
-                done = self._do(occurrence)
+            with (
+                self._observer.surround(),
+                self._stop.permit_interrupts(),
+                hold_signals_by(self._stop.hold),
+                name_plug_ins(),
+            ):
+                done = self._jobs[occurrence.job](occurrence, self._hear)
         except StopRequest:
             self._give_back(claim)
             raise
@@ -173,10 +178,6 @@ class Scheduler:
             self._conclude(claim, "failed", self._build_fault(error, occurrence), records)
         else:
             self._conclude(claim, "done", done, records)
-
-    def _do(self, occurrence: Occurrence) -> JobResult:
-        with name_plug_ins():
-            return self._jobs[occurrence.job](occurrence, self._hear)
 
     def _build_fault(self, error: Exception, occurrence: Occurrence) -> JobResult:
         alert = build_error_alert(error, f"the {occurrence.job} of {occurrence.local_date}", self._clock())
