@@ -769,21 +769,29 @@ def test_a_cluster_of_this_machine_does_no_more_at_once_than_there_are_cores(
     assert team.at_once == 1
 
 
+class Watched(ClusterEngine):
+    """A cluster of which it is known when each task that was sent has ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.ended: list[threading.Event] = []
+
+    def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
+        future = super().submit(task, topic, look)
+        self.ended.append(threading.Event())
+        future.add_done_callback(lambda _, one=self.ended[-1]: one.set())
+        return future
+
+    def wait_for_all(self) -> None:
+        assert all(one.wait(PATIENCE_S) for one in self.ended)
+
+
 @pytest.mark.parametrize("most_sent", [1, 2, None])
 def test_all_results_that_are_here_are_given_before_it_is_told_that_the_next_task_cannot_be_sent(
     most_sent: int | None, cluster: Cluster, tmp_path: Path
 ) -> None:
-    here: list[threading.Event] = []
-
-    class Watched(ClusterEngine):
-        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
-            future = super().submit(task, topic, look)
-            here.append(threading.Event())
-            future.add_done_callback(lambda _, one=here[-1]: one.set())
-            return future
-
     def find_no_room() -> pl.DataFrame:
-        assert all(one.wait(PATIENCE_S) for one in here)
+        engine.wait_for_all()
         raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
 
     tasks = [*(task_of(number, tmp_path) for number in range(most_sent or 3))]
@@ -803,15 +811,6 @@ def test_all_results_that_are_here_are_given_before_the_fault_of_another_task_is
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """As the trainings of a backtest, each of which is kept as soon as it is given."""
-    here: list[threading.Event] = []
-
-    class Watched(ClusterEngine):
-        def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
-            future = super().submit(task, topic, look)
-            here.append(threading.Event())
-            future.add_done_callback(lambda _, one=here[-1]: one.set())
-            return future
-
     tasks = [
         task_of(0, tmp_path),
         task_of(1, tmp_path, fail, wait_for="go"),
@@ -824,7 +823,7 @@ def test_all_results_that_are_here_are_given_before_the_fault_of_another_task_is
         for number, _ in ClusterTeam(engine=engine, at_once=1, most_sent=2).run(tasks):
             given.append(number)
             (tmp_path / "go").touch()
-            assert all(one.wait(PATIENCE_S) for one in here)
+            engine.wait_for_all()
 
     with Watched(configured(cluster.url)) as engine, pytest.raises(ValueError, match="a feature without variation"):
         take()
@@ -835,18 +834,14 @@ def test_all_results_that_are_here_are_given_where_a_task_that_was_lost_cannot_b
     cluster: Cluster, tmp_path: Path
 ) -> None:
     """As where the disk of this machine has become full since, and a worker was killed."""
-    here: list[threading.Event] = []
 
-    class Watched(ClusterEngine):
+    class Full(Watched):
         def submit(self, task: Task[Any], topic: str, look: Callable[[], None]) -> Any:
-            if len(here) == 2:
+            if len(self.ended) == 2:
                 (tmp_path / "go").touch()  # so the one that is lost has ended before the other
-                assert all(one.wait(PATIENCE_S) for one in here)
+                self.wait_for_all()
                 raise NoRoomError("Rows could not be written to /mnt: No space left on device.")
-            future = super().submit(task, topic, look)
-            here.append(threading.Event())
-            future.add_done_callback(lambda _, one=here[-1]: one.set())
-            return future
+            return super().submit(task, topic, look)
 
     (tmp_path / "lost").mkdir()  # a folder of its own, where none has begun before
     tasks = [task_of(0, tmp_path / "lost", lose_its_training), task_of(1, tmp_path, wait_for="go")]
@@ -856,7 +851,7 @@ def test_all_results_that_are_here_are_given_where_a_task_that_was_lost_cannot_b
         for number, _ in ClusterTeam(engine=engine, at_once=1).run(tasks):
             given.append(number)
 
-    with Watched(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
+    with Full(configured(cluster.url)) as engine, pytest.raises(NoRoomError, match="No space left"):
         take()
     assert given == [1]
 

@@ -1,7 +1,7 @@
 """Features that a real cluster computes are those of this machine, to the bit, whoever dies."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ from polars.testing import assert_frame_equal
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.compute import Engine, Task, Wanted, open_engine
+from hftcl.compute import Task, open_engine
 from hftcl.compute.cluster import ClusterEngine
-from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError
-from hftcl.events import Event, OnEvent, RequireGoing, go_on, ignore
+from hftcl.events import Event, OnEvent, ignore
 from hftcl.learning.dataset import Window, open_window
 from hftcl.learning.feature_tasks import spreads_features
 from hftcl.model.by_ticker import FirstLook
 from hftcl.model.features import FEATURES
 from hftcl.settings import Compute, Settings
+from tests.compute.answering import Answering
 from tests.compute.processes import Cluster, run_cluster, wait_until
 from tests.loop_cases import NOW, small
 
@@ -149,31 +149,6 @@ def test_ctrl_c_while_a_cluster_computes_features_leaves_nothing_there(cluster: 
 # --- what is not of the block -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answering:
-    """Runs tasks on this machine; `answer` makes of what the last one came to what comes back."""
-
-    engine: Engine
-    answer: Callable[[FirstLook], FirstLook]
-
-    def gather(self, wanted: Wanted) -> "Answering":
-        return self
-
-    @property
-    def at_once(self) -> int:
-        return 1
-
-    def call(self, task: Task[Any], require_going: Callable[[], None]) -> Any:
-        raise AssertionError("all tasks are run in one go")
-
-    def run(
-        self, tasks: Iterable[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
-    ) -> Iterator[tuple[int, Any]]:
-        team = self.engine.gather(Wanted(rows_bytes=0, stage="features", tasks=1))
-        for number, look in team.run(tasks, on_told, require_going):
-            yield number, self.answer(look) if number == len(TICKERS) - 1 else look
-
-
 @pytest.mark.usefixtures("one_a_block")
 @pytest.mark.parametrize(
     "answer",
@@ -186,12 +161,15 @@ class Answering:
     ids=["tickers", "values", "places", "minutes"],
 )
 def test_a_task_that_comes_back_with_other_bars_ends_the_retrain(answer: Any, tmp_path: Path) -> None:
+    def answer_last(task: Task[FirstLook], look: FirstLook) -> FirstLook:
+        return answer(look) if task.name == "the features of META" else look
+
     settings = configure(tmp_path / "home", SCHEDULER)
     with (
         open_engine(configure(tmp_path / "home"), ignore) as engine,
         pytest.raises(IntegrityError, match=r"^The features of META came back of other bars\."),
     ):
-        open_quietly(settings).assemble(Answering(engine, answer))
+        open_quietly(settings).assemble(Answering(engine, answer_last))
 
 
 # --- whom is asked ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from hftcl import ContinuousLearning
 from hftcl.archive.registry import Registry
-from hftcl.compute import Arrays, Bench, Engine, Task, Wanted, open_engine
+from hftcl.compute import Arrays, Bench, Task, open_engine
 from hftcl.compute.parcels import OpenArrays, divide_arrays, keep_block
 from hftcl.compute.tasks import OnTold
 from hftcl.errors import ComputeError, IntegrityError, TrainingError
@@ -25,6 +25,7 @@ from hftcl.model.families.forest import Forest
 from hftcl.model.sampling import Sampler
 from hftcl.model.training import Begun, Seconds, Trained, TrainingPool, TrainingTask
 from hftcl.settings import Compute, Model, Settings
+from tests.compute.answering import Answering
 from tests.compute.processes import list_trainers, run_cluster, wait_until
 from tests.loop_cases import NOW, small
 from tests.model.test_sampling import build_task
@@ -70,32 +71,6 @@ def test_trees_that_grow_in_blocks_make_the_same_forest_to_the_bit(
     assert steps == sorted(steps), "no step goes back"
     assert {event.total for event in told if event.total} == {24}
     assert all(value >= 0 for value in (blocks.seconds.inner_fit, blocks.seconds.fit))
-
-
-@dataclass(frozen=True)
-class Answering:
-    """Runs tasks as `engine` does; `answer` makes of a task and what it came to what comes back."""
-
-    engine: Engine
-    answer: Callable[[Task[TreeBlock], TreeBlock], TreeBlock]
-
-    def gather(self, wanted: Wanted) -> "Answering":
-        return self
-
-    @property
-    def at_once(self) -> int:
-        return 1
-
-    def call(self, task: Task[Any], require_going: Callable[[], None]) -> Any:
-        raise AssertionError("all tasks are run in one go")
-
-    def run(
-        self, tasks: Iterable[Task[Any]], on_told: OnTold | None = None, require_going: RequireGoing = go_on
-    ) -> Iterator[tuple[int, Any]]:
-        team = self.engine.gather(Wanted(rows_bytes=0, stage="fit", tasks=1))
-        given = list(tasks)
-        for number, block in team.run(given, on_told, require_going):
-            yield number, self.answer(given[number], block)
 
 
 @pytest.mark.parametrize(
