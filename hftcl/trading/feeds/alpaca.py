@@ -7,7 +7,6 @@ have it).
 """
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -20,13 +19,12 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.sources.alpaca import FURTHER, AlpacaSource, ask_bars, stamp
 from hftcl.market.sources.alpaca_rest import DataService, Keys, find_keys
 from hftcl.market.sources.transport import parse_figure
-from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.market.store import BarStore
 from hftcl.settings import Settings
 from hftcl.trading.feeds import Feed
 from hftcl.trading.feeds.history import prepare_sessions, sleep_until
 from hftcl.trading.feeds.intake import RawBar
-from hftcl.trading.feeds.websocket import Backfill, Begin, Halt, Reaction, WebsocketFeed
+from hftcl.trading.feeds.websocket import Halt, Reaction, WebsocketFeed
 
 _TIMEOUT_S: Final = 10.0
 """Of one call within a minute; the settings' time-out is for collecting, which has longer."""
@@ -115,36 +113,11 @@ def _build_bar(message: dict[str, Any], columns: tuple[str, ...]) -> RawBar:
     return str(message.get("S", "")), stamp(message.get("t")), *(parse_figure(message.get(name)) for name in names)
 
 
-class AlpacaFeed(WebsocketFeed):
-    """Minutes from Alpaca's socket."""
+class AlpacaFeed(WebsocketFeed[Keys]):
+    """Minutes from Alpaca's socket, such as wss://stream.data.alpaca.markets/v2/iex. columns: of `alpaca.FURTHER`."""
 
     name = "alpaca"
-
-    def __init__(
-        self,
-        begin: Begin,
-        url: str,
-        keys: Keys,
-        backfill: Backfill,
-        *,
-        stop: threading.Event | None = None,
-        clock: Callable[[], float] = time.time,
-        vendor_time: VendorTime | None = None,
-        ask_time: Callable[[], None] | None = None,
-        columns: tuple[str, ...] = (),
-    ) -> None:
-        """See `WebsocketFeed`. url: such as wss://stream.data.alpaca.markets/v2/iex. columns: of `alpaca.FURTHER`."""
-        self.columns = columns
-        super().__init__(
-            begin,
-            url,
-            _AlpacaSpeech(keys, columns),
-            backfill,
-            stop=stop,
-            clock=clock,
-            vendor_time=vendor_time,
-            ask_time=ask_time,
-        )
+    speech = _AlpacaSpeech
 
 
 def build_alpaca_feed(settings: Settings, calendar: Calendar, extended: Callable[[], bool], on_event: OnEvent) -> Feed:

@@ -4,16 +4,12 @@ A minute's aggregate is sent AGAIN for each late trade, for up to 15 minutes aft
 Source: https://massive.com/docs/websocket/stocks/aggregates-per-minute.md
 """
 
-import threading
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from hftcl.errors import SourceError
 from hftcl.market.sources.polygon_rest import Key
-from hftcl.market.sources.vendor_time import VendorTime
 from hftcl.trading.feeds.polygon_rest import build_raw_bar
-from hftcl.trading.feeds.websocket import Backfill, Begin, Reaction, WebsocketFeed
+from hftcl.trading.feeds.websocket import Reaction, WebsocketFeed
 
 DELIVERED: Final = ("vwap",)
 """Further numbers that its messages hold (`vw`, on the page above): they name no number of trades, only `z`, the
@@ -57,33 +53,8 @@ class _PolygonSpeech:
         return Reaction(send=tuple({"action": "subscribe", "params": params} for params in topics), up=True)
 
 
-class PolygonWebsocketFeed(WebsocketFeed):
-    """Minutes from Polygon's socket."""
+class PolygonWebsocketFeed(WebsocketFeed[Key]):
+    """Minutes from Polygon's socket, such as wss://socket.polygon.io/stocks. columns: of DELIVERED."""
 
     name = "polygon-websocket"
-
-    def __init__(
-        self,
-        begin: Begin,
-        url: str,
-        key: Key,
-        backfill: Backfill,
-        *,
-        stop: threading.Event | None = None,
-        clock: Callable[[], float] = time.time,
-        vendor_time: VendorTime | None = None,
-        ask_time: Callable[[], None] | None = None,
-        columns: tuple[str, ...] = (),
-    ) -> None:
-        """See `WebsocketFeed`. url: such as wss://socket.polygon.io/stocks. columns: of DELIVERED."""
-        self.columns = columns
-        super().__init__(
-            begin,
-            url,
-            _PolygonSpeech(key, columns),
-            backfill,
-            stop=stop,
-            clock=clock,
-            vendor_time=vendor_time,
-            ask_time=ask_time,
-        )
+    speech = _PolygonSpeech

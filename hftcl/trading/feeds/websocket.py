@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from hftcl.errors import SourceError
 from hftcl.formats import format_clock
@@ -25,6 +25,8 @@ from hftcl.trading.feeds.intake import Intake, RawBar
 from hftcl.waiting import DaemonThreads
 
 log = logging.getLogger(__name__)
+
+K = TypeVar("K")
 
 Begin = Callable[[Hours, datetime], Morning]
 Backfill = Callable[[tuple[str, ...], datetime, datetime], list[RawBar]]
@@ -84,24 +86,27 @@ class Speech(Protocol):
         ...
 
 
-class WebsocketFeed:
+class WebsocketFeed(Generic[K]):
     """Minutes as they come in. A thread receives; `minute` takes what is there."""
 
     name = "websocket"
+    speech: Callable[[K, tuple[str, ...]], Speech]
+    """How the vendor's socket talks, by the keys and the further columns."""
 
     def __init__(
         self,
         begin: Begin,
         url: str,
-        speech: Speech,
+        keys: K,
         backfill: Backfill,
         *,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
         vendor_time: VendorTime | None = None,
         ask_time: Callable[[], None] | None = None,
+        columns: tuple[str, ...] = (),
     ) -> None:
-        """begin: prepares a session. url: such as wss://host/path. clock: Unix seconds.
+        """begin: prepares a session. url: such as wss://host/path. clock: Unix seconds. columns: further ones.
 
         stop: ends the waits of `backfill` when it is set, which `close` does. vendor_time: to which the service's
         REST answers are noted too. ask_time: has REST answer, see `clock_ahead_s`.
@@ -109,7 +114,8 @@ class WebsocketFeed:
         self._stop = stop
         self._begin = begin
         self._url = url
-        self._speech = speech
+        self._speech = type(self).speech(keys, columns)
+        self.columns = columns
         self._backfill = backfill
         self._clock = clock
         self._ask_time = ask_time
