@@ -274,7 +274,7 @@ def test_what_was_opened_is_closed_where_the_bot_may_not_begin(
     install(home / "site", Stranger("brokers", code, "", "", ""), name="acme_bank")
     monkeypatch.syspath_prepend(home / "site")
     monkeypatch.delitem(sys.modules, "acme_bank", raising=False)
-    sections = {"trade": {"broker": "acme"}, "market": {"columns": ("imbalance",)}}
+    sections: dict[str, dict[str, object]] = {"trade": {"broker": "acme"}, "market": {"columns": ("imbalance",)}}
     world = World(home, session_minutes()[0], bars_of(DAY), sections=sections, feed_class=Unending)
     with pytest.raises(error, match=said) as refused:
         world.run()
