@@ -1,7 +1,7 @@
 """Who is told what: alerts wait in an outbox in the home and go out by mail, Apprise or a command of the user's.
 
 `alert` is what there is to tell, `outbox` where it waits, `message` how it reads, `channels` which ways are set up,
-`courier` the process that sends, `delivery` who hands over to it. To tell something, call `Alerts.tell`.
+`sender` the process that sends, `delivery` who hands over to it. To tell something, call `Alerts.tell`.
 """
 
 from hftcl.alerts.alert import Alert, Kind

@@ -1,6 +1,6 @@
 """The ways out that are set up: mail, the addresses of Apprise, a command.
 
-A channel turns a message into an order to the courier; what cannot be ordered is its `fault`, which a person mends.
+A channel turns a message into an order to the sender; what cannot be ordered is its `fault`, which a person mends.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _IMPLICIT_PORT, _SUBMISSION_PORT = 465, 587
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """One way out. order: what the courier is told, secrets included, so it is never shown; None where `fault` is."""
+    """One way out. order: what the sender is told, secrets included, so it is never shown; None where `fault` is."""
 
     name: str
     order: Mapping[str, Any] | None = field(default=None, repr=False)

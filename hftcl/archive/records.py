@@ -60,9 +60,9 @@ class Judgement(Value):
     tolerance alone. waits_beside: the model that served and could not be scored, where this one waits for a person.
     implausible: whether its figures are nearly always an error in the bars; doubted: whether that was the verdict: no
     person had confirmed the policy. calendar, extended_hours: of the sessions that it was judged on.
-    as_of: the end of the bars that were known, UTC. twin: the examined model of which this one is the refit.
+    as_of: the end of the bars that were known, UTC. examined_model: the one of which this one is the refit.
     exam_pnl: by ISO date, oldest first, the net P&L (fraction of capital) of each session of the exam, which `sharpe`
-    (net, annual) and its 90 % interval are about; a refit's is that of its twin, which was examined.
+    (net, annual) and its 90 % interval are about; a refit's is that of its examined model.
     positions: SHA-256 of what it would have held on them; equal for two candidates that traded alike.
     features: that it reads; dropped: those that left, by what the information coefficient loses without them.
     max_rows: most rows that a fit held where there were more, else 0.
@@ -82,7 +82,7 @@ class Judgement(Value):
     calendar: str | None
     extended_hours: bool | None
     as_of: datetime | None
-    twin: str | None
+    examined_model: str | None
     sharpe: float | None
     sharpe_interval: tuple[float, float] | None
     exam_pnl: Mapping[str, float]
@@ -123,7 +123,7 @@ class Judgement(Value):
                 extended_hours=None if report.get("extended_hours") is None else bool(report["extended_hours"]),
                 waits_beside=_take_if_any(str, report.get("waits_beside")),
                 as_of=datetime.fromisoformat(as_of) if as_of else None,
-                twin=_take_if_any(str, report.get("twin")),
+                examined_model=_take_if_any(str, report.get("twin")),
                 sharpe=_take_if_any(float, score.get("sharpe")),
                 sharpe_interval=(_require(float, interval[0]), _require(float, interval[1])) if interval else None,
                 exam_pnl={day: _require(float, net) for day, net in (score.get("pnl_by_session") or {}).items()},
@@ -212,9 +212,9 @@ class ModelRecord(NewModel):
         return Judgement.from_report(self.report)
 
     @property
-    def twin(self) -> str | None:
+    def examined_model(self) -> str | None:
         """The examined model of which this one is the refit on all sessions; None for one that was examined itself."""
-        return self.judgement.twin
+        return self.judgement.examined_model
 
     @property
     def known_until(self) -> datetime:

@@ -100,7 +100,7 @@ class RegistryState:
     def refits(self) -> dict[str, str]:
         """For each examined model that was refitted and deployed as such, the refit."""
         reports = {model_id: _decode_report(self.rows[model_id]) for model_id in self.parents}
-        examined = {model_id: Judgement.from_report(report).twin for model_id, report in reports.items()}
+        examined = {model_id: Judgement.from_report(report).examined_model for model_id, report in reports.items()}
         return {model: refit for refit, model in examined.items() if model}
 
     def list_ancestors(self, model_id: str | None) -> tuple[str, ...]:
@@ -223,7 +223,7 @@ class Registry:
 
         Raises ModelNotFoundError where the registry has lost the examined one.
         """
-        return self.find(model.twin) if model.twin else model
+        return self.find(model.examined_model) if model.examined_model else model
 
     def trace_lineage(self, text: str | None = None) -> tuple[ModelRecord, ...]:
         """Return a model, by default the one that serves, then its parent, and so on to the first."""

@@ -65,18 +65,18 @@ def check_family(family: Family) -> tuple[str, ...]:
     >>> check_family(Ridge())
     ()
     """
-    promises = Findings()
-    if promises.check_calls(family, Family, (FamilyOffers,)):
-        with promises.hear(family):
-            _check_family(promises, family)
-    return tuple(promises.broken)
+    findings = Findings()
+    if findings.check_calls(family, Family, (FamilyOffers,)):
+        with findings.hear(family):
+            _check_family(findings, family)
+    return tuple(findings.broken)
 
 
-def _check_family(promises: Findings, family: Family) -> None:
-    promises.check(bool(family.name), "it has a name")
-    promises.check_section(family)
-    _check_prepare(promises, family)
-    params = _check_parameters(promises, family)
+def _check_family(findings: Findings, family: Family) -> None:
+    findings.check(bool(family.name), "it has a name")
+    findings.check_section(family)
+    _check_prepare(findings, family)
+    params = _check_parameters(findings, family)
     X, y = _build_problem()
     try:
         inner = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1)
@@ -84,33 +84,33 @@ def _check_family(promises: Findings, family: Family) -> None:
         two = _fit(family, X, y, params, seed=3, jobs=2)
         if getattr(family, "tells_brief", False):
             brief = _fit(family, X[:_INNER_ROWS], y[:_INNER_ROWS], params, seed=_LARGEST_SEED, jobs=1, brief=True)
-            promises.check(
+            findings.check(
                 _predict_alike(brief, inner, X), "a brief fit() gives a graph that predicts the same, to the bit"
             )
-            _check_finish(promises, family, one, params, X, y)
+            _check_finish(findings, family, one, params, X, y)
     except _RefusedGraphError as error:
-        promises.check(False, f"the graph may go into a model file: {error}")
+        findings.check(False, f"the graph may go into a model file: {error}")
         return
     except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-        promises.check(False, f"fit() fits: it raised {type(error).__name__}: {error}")
+        findings.check(False, f"fit() fits: it raised {type(error).__name__}: {error}")
         return
-    _check_facts(promises, one, inner)
-    _check_predictions(promises, one, two, X, y)
-    _check_file(promises, family, one, params, X)
-    _check_estimator(promises, one, X)
-    _check_growing(promises, family, params, X, y)
-    if promises.broken:  # of which the fits for what it offers would be an echo
+    _check_facts(findings, one, inner)
+    _check_predictions(findings, one, two, X, y)
+    _check_file(findings, family, one, params, X)
+    _check_estimator(findings, one, X)
+    _check_growing(findings, family, params, X, y)
+    if findings.broken:  # of which the fits for what it offers would be an echo
         return
 
     def fit(X: FloatArray, y: FloatArray, params: Mapping[str, object], **options: Any) -> Fitted:
         return _fit(family, X, y, params, seed=3, jobs=1, **options).fitted
 
     problem = Problem(X=X, y=y, params=params, fit=fit, fitted=_INNER_ROWS, inner=inner.fitted, whole=one.fitted)
-    check_offers(promises, family, problem)
+    check_offers(findings, family, problem)
 
 
 def _check_finish(
-    promises: Findings, family: Family, whole: _Trial, params: Mapping[str, object], X: FloatArray, y: FloatArray
+    findings: Findings, family: Family, whole: _Trial, params: Mapping[str, object], X: FloatArray, y: FloatArray
 ) -> None:
     """Finish a brief fit as a training does, and one whose graph is that of other targets."""
     finish = find_finish(family)
@@ -118,7 +118,7 @@ def _check_finish(
         return
     brief = _fit(family, X, y, params, seed=3, jobs=1, brief=True)
     other = _fit(family, X, -y, params, seed=3, jobs=1, brief=True)
-    promises.check_refusal(
+    findings.check_refusal(
         lambda: finish(replace(brief.fitted, onnx=other.fitted.onnx), X, jobs=1),
         TrainingError,
         "finish_brief() refuses a graph that does not predict what was fitted",
@@ -126,17 +126,17 @@ def _check_finish(
     try:
         done = _open(finish(brief.fitted, X, jobs=1))
     except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-        promises.check(False, f"finish_brief() finishes a brief fit(): it raised {type(error).__name__}: {error}")
+        findings.check(False, f"finish_brief() finishes a brief fit(): it raised {type(error).__name__}: {error}")
         return
-    promises.check(
+    findings.check(
         _predict_alike(done, whole, X) and _is_told_alike(done.fitted, whole.fitted),
         "finish_brief() makes of a brief fit() what fit() gives otherwise",
     )
-    _check_estimator(promises, done, X)
+    _check_estimator(findings, done, X)
 
 
 def _check_growing(
-    promises: Findings, family: Family, params: Mapping[str, object], X: FloatArray, y: FloatArray
+    findings: Findings, family: Family, params: Mapping[str, object], X: FloatArray, y: FloatArray
 ) -> None:
     """Grow each tree of samples by itself where a family offers that, as a cluster does, and have `fit` join them."""
     if find_grower(family) is None:
@@ -144,7 +144,7 @@ def _check_growing(
     wants = "with grow_tree() it has count_trees() and takes_samples, and fit() takes sampler and grown"
     options: dict[str, Any] = {"jobs": 1, "on_step": lambda _done, _total: None}
     mine, others = (build_sampler(_ROWS, _ROWS, seed) for seed in (3, 4))
-    if not promises.check(bool(getattr(family, "takes_samples", False)), wants):
+    if not findings.check(bool(getattr(family, "takes_samples", False)), wants):
         return
     weighted = options | {"weights": build_weights(_ROWS)} if getattr(family, "takes_weights", False) else options
     try:
@@ -158,14 +158,14 @@ def _check_growing(
             counted = _grow_trees(family, mine, params, X, y, weighted)
             apart = _open(family.fit(X, y, params, **weighted, **(asked | {"grown": counted})))
             same = _predict_alike(apart, _open(family.fit(X, y, params, **weighted, **asked)), X)
-            promises.check(same, "grow_tree() takes the weights of its rows, and grows the tree of fit() with them")
+            findings.check(same, "grow_tree() takes the weights of its rows, and grows the tree of fit() with them")
     except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-        promises.check(False, f"{wants}: it raised {type(error).__name__}: {error}")
+        findings.check(False, f"{wants}: it raised {type(error).__name__}: {error}")
         return
     same = _predict_alike(joined, whole, X)
-    promises.check(same, "trees that grow_tree() grew make a graph that predicts as that of fit(), to the bit")
+    findings.check(same, "trees that grow_tree() grew make a graph that predicts as that of fit(), to the bit")
     is_other = not _predict_alike(mixed, whole, X)
-    promises.check(is_other, "fit() makes its graph of the trees that it is given as grown")
+    findings.check(is_other, "fit() makes its graph of the trees that it is given as grown")
 
 
 def _grow_trees(
@@ -186,7 +186,7 @@ def _grow_trees(
     return grown
 
 
-def _check_prepare(promises: Findings, family: Family) -> None:
+def _check_prepare(findings: Findings, family: Family) -> None:
     """Call it where it is there, as a training does, which says nothing of what it raises."""
     for name in ("require_installed", "prepare", "prepare_child"):
         prepare = getattr(family, name, None)
@@ -196,25 +196,25 @@ def _check_prepare(promises: Findings, family: Family) -> None:
             prepare()
         except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
             broken = f"{name}() takes nothing and raises nothing: it raised {type(error).__name__}: {error}"
-            promises.check(False, broken)
+            findings.check(False, broken)
 
 
-def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
+def _check_parameters(findings: Findings, family: Family) -> dict[str, object]:
     params = complete(family, {})
-    promises.check(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
-    promises.check_refusal(
+    findings.check(set(params) == set(family.parameters()), "check() keeps the parameters that it is given")
+    findings.check_refusal(
         lambda: complete(family, {"no such parameter": 1}), UsageError, "a parameter that it does not know is refused"
     )
-    promises.check(
+    findings.check(
         all(_is_plain(value) for value in params.values()),
         "parameters are finite numbers, texts, true, false or None, as JSON has them",
     )
-    promises.check(complete(family, params) == params, "check() leaves what it has checked as it is")
-    _check_configured(promises, family)
+    findings.check(complete(family, params) == params, "check() leaves what it has checked as it is")
+    _check_configured(findings, family)
     for name, default in params.items():
         if isinstance(default, int | float) and not isinstance(default, bool):
             for value in _NO_NUMBERS:
-                promises.check_refusal(
+                findings.check_refusal(
                     lambda name=name, value=value: complete(family, {name: value}),  # type: ignore[misc]
                     UsageError,
                     f"check() refuses {value!r} for the number {name}",
@@ -222,7 +222,7 @@ def _check_parameters(promises: Findings, family: Family) -> dict[str, object]:
     return params
 
 
-def _check_configured(promises: Findings, family: Family) -> None:
+def _check_configured(findings: Findings, family: Family) -> None:
     """Offer what a configuration without a line holds: values of its section and of [model] go before its defaults."""
     section = getattr(family, "SETTINGS", None)
     for where, kind in (("SETTINGS", section), ("[model]", Model)):
@@ -232,7 +232,7 @@ def _check_configured(promises: Findings, family: Family) -> None:
         try:
             complete(family, {name: value for name, value in values.items() if value is not _ABSENT})
         except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-            promises.check(False, f"check() takes the defaults of {where}, which go before its own: {error}")
+            findings.check(False, f"check() takes the defaults of {where}, which go before its own: {error}")
 
 
 def _is_plain(value: object) -> bool:
@@ -297,58 +297,58 @@ def _is_told_alike(one: Fitted, other: Fitted) -> bool:
     )
 
 
-def _check_facts(promises: Findings, trial: _Trial, inner: _Trial) -> None:
+def _check_facts(findings: Findings, trial: _Trial, inner: _Trial) -> None:
     shares = trial.fitted.importances
-    promises.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
-    if shares is not None and promises.check(
+    findings.check(shares is None or len(shares) == _FEATURES, "importances are one for each feature, or None")
+    if shares is not None and findings.check(
         all(_is_plain(float(share)) and isinstance(share, float) and share >= 0 for share in shares),
         "importances are finite floats, none below 0",
     ):
-        promises.check(abs(sum(shares) - 1) <= _SUM_TOLERANCE, "importances add up to 1")
+        findings.check(abs(sum(shares) - 1) <= _SUM_TOLERANCE, "importances add up to 1")
     engine = trial.fitted.engine
-    promises.check(isinstance(engine, str) and bool(engine), "engine is a text that names what fitted it")
+    findings.check(isinstance(engine, str) and bool(engine), "engine is a text that names what fitted it")
     for steps in (inner.steps, trial.steps):
-        promises.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
-        promises.check(
+        findings.check(bool(steps) and steps[-1][0] == steps[-1][1], "on_step() is told the end")
+        findings.check(
             all(type(done) is type(total) is int and 0 <= done <= total > 0 for done, total in steps),
             "on_step() is told whole numbers, from 0 to the total",
         )
-        promises.check(list(steps) == sorted(steps), "on_step() is told what is done, and that never falls")
+        findings.check(list(steps) == sorted(steps), "on_step() is told what is done, and that never falls")
 
 
-def _check_predictions(promises: Findings, one: _Trial, two: _Trial, X: FloatArray, y: FloatArray) -> None:
+def _check_predictions(findings: Findings, one: _Trial, two: _Trial, X: FloatArray, y: FloatArray) -> None:
     predictions = one.predictor.predict(X)
-    if not promises.check(
+    if not findings.check(
         predictions.dtype == np.float32 and predictions.shape == (_ROWS,), "the graph gives one float32 for each row"
     ):
         return
-    if not promises.check(bool(np.isfinite(predictions).all()), "the graph gives finite numbers"):
+    if not findings.check(bool(np.isfinite(predictions).all()), "the graph gives finite numbers"):
         return
     canaries = artifact.pick_canary_rows(X)
     far = one.predictor.predict(canaries)
-    promises.check(bool(np.isfinite(far).all()), "the graph gives finite numbers far from what it was fitted to, too")
-    promises.check(
+    findings.check(bool(np.isfinite(far).all()), "the graph gives finite numbers far from what it was fitted to, too")
+    findings.check(
         np.array_equal(predictions, two.predictor.predict(X)),
         "the same rows and seed give the same model, whatever the cores",
     )
     rows, among = np.vstack([X[:_ALONE], canaries]), np.concatenate([predictions[:_ALONE], far])
     alone = np.concatenate([one.predictor.predict(rows[n : n + 1]) for n in range(len(rows))])
-    promises.check(
+    findings.check(
         np.array_equal(alone, among, equal_nan=True), "a row alone is predicted as it is among others, to the bit"
     )
     learnt = bool(np.ptp(predictions) > 0) and float(np.corrcoef(predictions, y)[0, 1]) > _LEARNT
-    promises.check(learnt, "what the first feature tells is learnt")
+    findings.check(learnt, "what the first feature tells is learnt")
 
 
-def _check_file(promises: Findings, family: Family, trial: _Trial, params: Mapping[str, object], X: FloatArray) -> None:
+def _check_file(findings: Findings, family: Family, trial: _Trial, params: Mapping[str, object], X: FloatArray) -> None:
     """Build the model file, and load it, as a training and a bot do."""
-    if promises.broken:  # of which the file's refusal would be an echo
+    if findings.broken:  # of which the file's refusal would be an echo
         return
     try:
         meta = _describe_problem(family, trial.fitted, params)
         artifact.load(artifact.build(trial.fitted.onnx, meta, artifact.pick_canary_rows(X)))
     except HftclError as error:
-        promises.check(False, f"a model file can be built and loaded: {error}")
+        findings.check(False, f"a model file can be built and loaded: {error}")
 
 
 def _describe_problem(family: Family, fitted: Fitted, params: Mapping[str, object]) -> ModelMeta:
@@ -384,7 +384,7 @@ def _describe_problem(family: Family, fitted: Fitted, params: Mapping[str, objec
     )
 
 
-def _check_estimator(promises: Findings, trial: _Trial, X: FloatArray) -> None:
+def _check_estimator(findings: Findings, trial: _Trial, X: FloatArray) -> None:
     import joblib
 
     estimator = trial.fitted.estimator
@@ -394,11 +394,11 @@ def _check_estimator(promises: Findings, trial: _Trial, X: FloatArray) -> None:
         buffer.seek(0)
         estimator = joblib.load(buffer)
     except Exception as error:  # noqa: BLE001  pickling runs a stranger's code, which may raise anything
-        promises.check(False, f"joblib can store the estimator and read it back: {type(error).__name__}: {error}")
+        findings.check(False, f"joblib can store the estimator and read it back: {type(error).__name__}: {error}")
         return
     if hasattr(estimator, "predict"):
         expected = np.asarray(estimator.predict(X)).reshape(-1)
-        promises.check(
+        findings.check(
             expected.shape == (_ROWS,) and bool(np.allclose(trial.predictor.predict(X), expected, rtol=0, atol=_SAME)),
             "the graph predicts what the estimator does",
         )

@@ -53,57 +53,57 @@ def build_weights(rows: int) -> FloatArray:
     return scale_weights(np.linspace(0.2, 2.0, rows, dtype=np.float32))
 
 
-def check_offers(promises: Findings, family: Family, problem: Problem) -> None:
+def check_offers(findings: Findings, family: Family, problem: Problem) -> None:
     """Fit with each keyword that the family says it takes, and with all of them, and call what else it offers."""
     options: dict[str, Any] = {}
-    if getattr(family, "takes_weights", False) and _check_weights(promises, problem):
+    if getattr(family, "takes_weights", False) and _check_weights(findings, problem):
         options["weights"] = build_weights(len(problem.y))
-    sampled = _check_samples(promises, problem) if getattr(family, "takes_samples", False) else None
+    sampled = _check_samples(findings, problem) if getattr(family, "takes_samples", False) else None
     if sampled is not None:
         options["sampler"] = build_sampler(len(problem.y), problem.fitted, seed=3)
     if getattr(family, "tells_brief", False):
         options["brief"] = True
     if len(options) > 1:
         wanted = f"fit() takes {', '.join(options)} together"
-        both = _try_to(promises, wanted, lambda: problem.fit(problem.X, problem.y, problem.params, **options))
+        both = _try_to(findings, wanted, lambda: problem.fit(problem.X, problem.y, problem.params, **options))
         if both is not None and sampled is not None and "weights" in options:
             is_other = not np.array_equal(problem.predict(both), sampled)
-            promises.check(is_other, "fit() makes another model of samples whose rows count otherwise")
-    _check_settling(promises, family, problem)
-    _check_nodes(promises, family, problem)
-    _check_joining(promises, problem)
+            findings.check(is_other, "fit() makes another model of samples whose rows count otherwise")
+    _check_settling(findings, family, problem)
+    _check_nodes(findings, family, problem)
+    _check_joining(findings, problem)
 
 
-def _try_to(promises: Findings, promise: str, act: Callable[[], Made]) -> Made | None:
+def _try_to(findings: Findings, promise: str, act: Callable[[], Made]) -> Made | None:
     """Return what `act` makes; where it raises, the promise is broken, and None comes back."""
     try:
         return act()
     except Exception as error:  # noqa: BLE001  whatever a stranger's code raises is the finding
-        promises.check(False, f"{promise}: it raised {type(error).__name__}: {error}")
+        findings.check(False, f"{promise}: it raised {type(error).__name__}: {error}")
         return None
 
 
-def _check_weights(promises: Findings, problem: Problem) -> bool:
+def _check_weights(findings: Findings, problem: Problem) -> bool:
     """Return whether weights are taken."""
     weights = build_weights(len(problem.y))
     weighted = _try_to(
-        promises,
+        findings,
         "with takes_weights fit() takes weights",
         lambda: problem.fit(problem.X, problem.y, problem.params, weights=weights),
     )
     if weighted is not None:
         is_other = not np.array_equal(problem.predict(weighted), problem.predict(problem.whole))
-        promises.check(is_other, "fit() makes another model of rows that count otherwise")
+        findings.check(is_other, "fit() makes another model of rows that count otherwise")
     return weighted is not None
 
 
-def _check_samples(promises: Findings, problem: Problem) -> FloatArray | None:
+def _check_samples(findings: Findings, problem: Problem) -> FloatArray | None:
     """Fit samples, also with other targets of the rows that none is drawn from; return what is predicted, or None."""
     sampler, other = build_sampler(len(problem.y), problem.fitted, seed=3), problem.y.copy()
     other[problem.fitted :] *= -1
     other.flags.writeable = False
     predictions = _try_to(
-        promises,
+        findings,
         "with takes_samples fit() takes a sampler",
         lambda: [
             problem.predict(problem.fit(problem.X, y, problem.params, sampler=sampler)) for y in (problem.y, other)
@@ -112,11 +112,11 @@ def _check_samples(promises: Findings, problem: Problem) -> FloatArray | None:
     if predictions is None:
         return None
     first, second = predictions
-    promises.check(np.array_equal(first, second), "fit() with a sampler learns from no row but those that it draws")
+    findings.check(np.array_equal(first, second), "fit() with a sampler learns from no row but those that it draws")
     return first
 
 
-def _check_settling(promises: Findings, family: Family, problem: Problem) -> None:
+def _check_settling(findings: Findings, family: Family, problem: Problem) -> None:
     """Settle on the rows that are held out, and fit with what was chosen.
 
     As in a training: after a brief fit where the family tells brief ones, and on copies, which may be written to.
@@ -138,27 +138,27 @@ def _check_settling(promises: Findings, family: Family, problem: Problem) -> Non
         problem.fit(problem.X, problem.y, answered)
         return answered
 
-    _try_to(promises, "settle() returns a fitted model, and all parameters as check() leaves and fit() takes", choose)
+    _try_to(findings, "settle() returns a fitted model, and all parameters as check() leaves and fit() takes", choose)
 
 
-def _check_nodes(promises: Findings, family: Family, problem: Problem) -> None:
+def _check_nodes(findings: Findings, family: Family, problem: Problem) -> None:
     import onnx
 
     count_nodes = getattr(family, "count_nodes", None)
     if count_nodes is None:
         return
     most = _try_to(
-        promises,
+        findings,
         "count_nodes() takes parameters and a number of rows",
         lambda: int(count_nodes(problem.params, len(problem.y))),
     )
     if most is not None:
         graph = onnx.ModelProto.FromString(problem.whole.onnx).graph
         nodes = sum(len(entry.ints) for node in graph.node for entry in node.attribute if entry.name == _NODES)
-        promises.check(nodes <= most, "count_nodes() tells the most nodes that the trees can have")
+        findings.check(nodes <= most, "count_nodes() tells the most nodes that the trees can have")
 
 
-def _check_joining(promises: Findings, problem: Problem) -> None:
+def _check_joining(findings: Findings, problem: Problem) -> None:
     """Join two graphs as `[model] per = "ticker"` does, and ask each about all rows, so the other about none."""
     promise = 'with [model] per = "ticker" its graph predicts as alone beside that of another, where it has no row too'
     parts = [problem.inner.onnx, problem.whole.onnx]
@@ -169,7 +169,7 @@ def _check_joining(promises: Findings, problem: Problem) -> None:
         numbers = [np.full(len(problem.X), number, dtype=np.float32) for number in range(len(parts))]
         return [joined.predict(np.column_stack([problem.X, number])) for number in numbers]
 
-    together = _try_to(promises, promise, ask)
+    together = _try_to(findings, promise, ask)
     if together is not None:
         alone = [Predictor(part, width).predict(problem.X) for part in parts]
-        promises.check(all(map(np.array_equal, together, alone)), promise)
+        findings.check(all(map(np.array_equal, together, alone)), promise)

@@ -37,7 +37,7 @@ def compute_worth_of_holding(closes: npt.ArrayLike) -> FloatArray | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """Sharpe ratio of one course less another's on the same sessions, annual; all None where it is not defined."""
+    """Sharpe ratio of one policy run less another's on the same sessions, annual; all None where it is not defined."""
 
     difference: float | None
     standard_error: float | None
@@ -52,9 +52,9 @@ class Difference:
 
 
 def compare(mine: FloatArray, other: FloatArray, *, sessions_per_year: int) -> Difference:
-    """Return the paired difference of two courses, with its 90 % interval: difference +- 1.645 standard errors.
+    """Return the paired difference of two policy runs, with its 90 % interval: difference +- 1.645 standard errors.
 
-    A course that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
+    A run that never traded has a Sharpe ratio of 0, which is certain: see `metrics.sharpe_against_flat`.
 
     >>> mine = np.array([2.0, -1.0, 1.5, 0.2] * 10)
     >>> backwards = compare(mine, mine[::-1] * 0.5, sessions_per_year=252)

@@ -119,7 +119,7 @@ class PolicyRun:
         return int((self.turnover > 0).sum())
 
     def cut_since(self, first: date) -> "PolicyRun":
-        """Return the course from the session `first` on, with all steps."""
+        """Return the run from the session `first` on, with all steps."""
         start = bisect.bisect_left(self.days, first)
         return replace(
             self,
@@ -171,7 +171,7 @@ def apply_edge(
     rule: settings.Edge,
     policy: Literal["seed", "guarded", "balanced", "strict"],
 ) -> PolicyRun:
-    """Return the course `free` as a bot trades it that stands aside until the policy's own record lets it.
+    """Return the run `free` as a bot trades it that stands aside until the policy's own record lets it.
 
     free, sessions: of `replay`. begun: net P&L of the walk-forward that begins the record, at the first attempt. At
     each attempt the record is that, and every session between the first attempt and it with the model that was then
@@ -224,7 +224,7 @@ def _compute_session_pnl(model: PolicyAttempt | None, session: Session) -> Sessi
 
 
 def build_run(marks: Sequence[SessionPnl], sessions: Sequence[Session], steps: Sequence[Step] = ()) -> PolicyRun:
-    """Return `marks`, one a session, as a course."""
+    """Return `marks`, one a session, as a run."""
     columns = np.array([(mark.gross, mark.net, mark.turnover) for mark in marks], dtype=np.float64).reshape(-1, 3)
     gross, net, turnover = columns.T
     return PolicyRun(
@@ -340,7 +340,7 @@ def buy_and_hold(closes: npt.ArrayLike, *, cost_bps: float) -> list[SessionPnl]:
         The first row is the purchase, whose cost the first session bears. A ticker without a close in a session is
         worth its last one, as it is on an account; one without any in the first row is not bought. Dividends are not
         in the bars, so not here.
-    A session's gross P&L is the return of the whole holding, as for every other course a fraction of a constant
+    A session's gross P&L is the return of the whole holding, as for every other run a fraction of a constant
     capital. No ticker at all: zeros.
 
     >>> [round(mark.net, 6) for mark in buy_and_hold([[100.0], [101.0], [99.0]], cost_bps=1.0)]

@@ -181,7 +181,7 @@ class RetrainReport(ShortForm):
     trials: candidates that were examined on these sessions or some of them, this one included; effective_trials: each
     by the share of these sessions; dsr, also called deflated_sharpe: the confidence that the best of them is better
     than luck. twin: the examined model, where `model_id` is its refit on all sessions. serves: the model that serves
-    after this retrain, which `champion`, an examined twin, need not be. waits_beside: the
+    after this retrain, which `champion`, the examined one of a refit, need not be. waits_beside: the
     model that serves and cannot be scored, where the candidate waits for a person. implausible: figures that are
     nearly always an error in the bars. entry, horizon: how threshold and horizon were
     chosen, None where they are given.

@@ -62,7 +62,7 @@ def enliven(drawing: str, data: ChartData) -> str:
         ],
     }
     return (
-        f'<div class="course" id="chart-{data.name}">{drawing}'
+        f'<div class="chart-box" id="chart-{data.name}">{drawing}'
         f'<script type="application/json">{escape_json(held)}</script></div>'
     )
 

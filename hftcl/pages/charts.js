@@ -403,11 +403,11 @@
     }
   }
 
-  // A drawing without a course: the arrow keys go from one thing that has a title to the next.
+  // A drawing without a chart's data: the arrow keys go from one thing that has a title to the next.
   function walk(svg) {
     const things = [...svg.querySelectorAll(":scope * > title")].map((title) => title.parentNode);
     const box = svg.parentNode;
-    if (!things.length || box.closest(".course") || box.tabIndex === 0) return;
+    if (!things.length || box.closest(".chart-box") || box.tabIndex === 0) return;
     const told = document.createElement("p");
     told.className = "told";
     told.setAttribute("role", "status");
@@ -431,7 +431,7 @@
   }
 
   function enliven(root) {
-    for (const box of root.querySelectorAll(".course")) new Chart(box);
+    for (const box of root.querySelectorAll(".chart-box")) new Chart(box);
     for (const svg of root.querySelectorAll("svg[role=img]")) walk(svg);
   }
 

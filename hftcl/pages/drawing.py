@@ -41,8 +41,8 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:4px 7px;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft);white-space:normal}th:first-child,td:first-child,td.text,th.text{text-align:left;white-space:normal}
-.course svg{touch-action:pan-y;cursor:crosshair}
-.course:focus-visible,[role=group]:focus-visible{outline:2px solid var(--c0);outline-offset:4px}
+.chart-box svg{touch-action:pan-y;cursor:crosshair}
+.chart-box:focus-visible,[role=group]:focus-visible{outline:2px solid var(--c0);outline-offset:4px}
 .hair{stroke:var(--soft);stroke-width:1;pointer-events:none}.dot{fill:var(--text);stroke:var(--back);stroke-width:1.5;
 pointer-events:none}.band{fill:var(--c0);fill-opacity:.16;pointer-events:none}.chosen{stroke:var(--text);stroke-width:2}
 .under-chart{display:flex;justify-content:space-between;align-items:flex-start;gap:4px 16px}

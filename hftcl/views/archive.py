@@ -79,8 +79,8 @@ def draw_history(rows: "Sequence[HistoryRow]") -> None:
         row for row in rows if row.outcome != "adopted"
     ]  # another program measured the Sharpe ratio of the rest
     if len(examined) > 1:
-        course = [row.val_sharpe for row in reversed(examined)]
-        say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(course)}")
+        sharpes = [row.val_sharpe for row in reversed(examined)]
+        say(f"Sharpe of the exams, oldest to newest: {draw_sparkline(sharpes)}")
     explain_words("exam")
 
 

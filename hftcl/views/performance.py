@@ -49,7 +49,7 @@ def draw_performance(report: "PerformanceReport") -> None:
     draw_models(report.models, report.ledger)
     for kind, parts in (("ticker", report.tickers), ("weekday", report.weekdays), ("hour", report.hours)):
         draw_parts(kind, parts)
-    _draw_course(report)
+    _draw_equity(report)
 
 
 def _draw_totals(report: "PerformanceReport") -> None:
@@ -130,11 +130,11 @@ def draw_parts(kind: str, parts: "Sequence[PartFigures]") -> None:
     draw_table(title, columns, rows, numbers=frozenset(range(1, len(columns))))
 
 
-def _draw_course(report: "PerformanceReport") -> None:
-    total, course = 0.0, [0.0]
+def _draw_equity(report: "PerformanceReport") -> None:
+    total, equity = 0.0, [0.0]
     for day_pnl in report.pnl_by_session.values():
         total += day_pnl
-        course.append(total)
-    step = -(-len(course) // _SPARKS_AT_MOST)
-    shown = [*course[:-1:step], course[-1]]
+        equity.append(total)
+    step = -(-len(equity) // _SPARKS_AT_MOST)
+    shown = [*equity[:-1:step], equity[-1]]
     say(f"Equity, {report.from_} to {report.to}: {draw_sparkline(shown)} {number(total, '+.2%')} of capital")

@@ -65,7 +65,7 @@ def test_once_exits_with_one_where_a_job_failed_and_keeps_the_file_of_prometheus
     assert done.returncode == 1
     assert "failed" in done.stdout
     assert "nowhere" in done.stdout
-    assert 'hftcl_duties_total{job="check",state="failed"} 1' in (home / "hftcl.prom").read_text()
+    assert 'hftcl_jobs_total{job="check",state="failed"} 1' in (home / "hftcl.prom").read_text()
 
 
 @pytest.mark.parametrize(

@@ -35,13 +35,13 @@ def record_of(sessions: int) -> list[RecordRow]:
 def test_the_record_is_drawn_for_a_phone_with_the_sessions_that_its_keys_read(sessions: int) -> None:
     """Else the first key reads a session that is not drawn, and a part of the span may lie outside the drawing."""
     rows = record_of(sessions)
-    course = build_record_chart(rows)
-    (line,) = course.lines
+    chart = build_record_chart(rows)
+    (line,) = chart.lines
     for width in (NARROW, HALF):
         drawing = draw_record(rows, width)
         bars = [(float(x), float(end)) for x, end in re.findall(r'data-x="([\d.]+)" data-x2="([\d.]+)"', drawing)]
         assert [round((x + end) / 2, 1) for x, end in bars] == line.x
-        assert [label[:10] for label in course.labels] == re.findall(r"<title>(\d{4}-\d\d-\d\d)", drawing)
+        assert [label[:10] for label in chart.labels] == re.findall(r"<title>(\d{4}-\d\d-\d\d)", drawing)
 
 
 def test_a_gain_a_loss_and_a_session_that_does_not_count_are_told_apart() -> None:
@@ -88,16 +88,16 @@ def a_day(**changes: object) -> TickerSession:
 
 
 def test_fills_point_the_way_that_was_traded_and_stand_where_the_course_is_read_out() -> None:
-    drawing, course = draw_day(a_day(), WIDE), build_day_chart(a_day())
+    drawing, chart = draw_day(a_day(), WIDE), build_day_chart(a_day())
     marks = re.findall(
         r'<path class="(bought|sold)" d="M[\d. ]+l-4.5 (-?[\d.]+)h9z" data-x="([\d.]+)" data-y="([\d.]+)"', drawing
     )
     assert marks == [("bought", "8.0", "0", "100"), ("sold", "-8.0", "62", "101")], "minutes since what is drawn begins"
-    assert course is not None
-    close, high, low = course.lines
+    assert chart is not None
+    close, high, low = chart.lines
     assert close.x == [60.0, 61.0, 62.0], "as the fills: from an hour before the open"
     assert (close.y, high.y, low.y) == ([100.0, 100.5, 101.5], [101.0, 102.0, 103.0], [99.0, 98.0, 97.0])
-    assert course.labels[0] == "2025-06-02 09:30"
+    assert chart.labels[0] == "2025-06-02 09:30"
 
 
 def test_the_strip_tells_runs_of_what_was_wanted_and_leaves_out_minutes_in_which_nothing_was_decided() -> None:

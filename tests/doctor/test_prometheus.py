@@ -63,8 +63,8 @@ def test_each_job_is_counted_by_what_became_of_it_and_dated_by_the_last_that_was
         assert claim is not None
         claim.finish(end, "x", now=due + timedelta(hours=1))  # type: ignore[arg-type]
     state = read_state(tmp_path)
-    assert state['duties_total{job="check",state="done"}'] == 2
-    assert state['duties_total{job="check",state="failed"}'] == 1
+    assert state['jobs_total{job="check",state="done"}'] == 2
+    assert state['jobs_total{job="check",state="failed"}'] == 1
     assert state['last_done_timestamp_seconds{job="check"}'] == datetime(2026, 1, 2, 1, tzinfo=UTC).timestamp()
 
 

@@ -1,4 +1,4 @@
-"""Two courses on the same sessions, facts as a person reads them, and the luck of several candidates: by hand."""
+"""Two policy runs on the same sessions, facts as a person reads them, and the luck of several candidates: by hand."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_the_interval_of_a_difference_leaves_five_per_cent_on_each_side() -> Non
     assert low + high == pytest.approx(2 * whole.difference)
 
 
-def test_against_a_course_that_never_traded_a_course_has_its_own_sharpe_ratio_and_error() -> None:
+def test_against_a_run_that_never_traded_a_run_has_its_own_sharpe_ratio_and_error() -> None:
     paired = compare(EARNS, FLAT, sessions_per_year=252)
     assert paired.difference == pytest.approx(sharpe(EARNS, sessions_per_year=252))
     assert paired.standard_error == pytest.approx(
@@ -76,7 +76,7 @@ def test_against_a_course_that_never_traded_a_course_has_its_own_sharpe_ratio_an
     )
 
 
-def test_courses_of_too_few_sessions_differ_by_nothing_that_is_defined() -> None:
+def test_runs_of_too_few_sessions_differ_by_nothing_that_is_defined() -> None:
     for pair in ((EARNS[:4], FLAT[:4]), (EARNS[:4], EARNS[1:5]), (EARNS, EARNS[:20])):
         assert compare(*pair, sessions_per_year=252).difference is None
     with pytest.raises(UndefinedStatisticError, match="5 or more sessions, got 4"):

@@ -79,8 +79,8 @@ def attempt(week: int, earns: float | Callable[[int], float], *, turnover: float
     )
 
 
-def served(course: PolicyRun) -> list[str]:
-    return [step.attempt.model_id for step in course.deployments]
+def served(run: PolicyRun) -> list[str]:
+    return [step.attempt.model_id for step in run.deployments]
 
 
 LATER = SESSIONS[WINDOW:]
@@ -91,13 +91,13 @@ def test_a_model_earns_only_in_sessions_that_start_after_its_deployment() -> Non
         return lambda place: week + place / 1000
 
     attempts = [attempt(week, level(week)) for week in range(3)]
-    course = run_policy(attempts, always_newest, LATER)
+    run = run_policy(attempts, always_newest, LATER)
     expected = [min(index // 5, 2) + (WINDOW + index) / 1000 for index in range(len(LATER))]
-    assert course.net.tolist() == expected
-    assert course.gross.tolist() == pytest.approx([net + 0.0001 for net in expected])
+    assert run.net.tolist() == expected
+    assert run.gross.tolist() == pytest.approx([net + 0.0001 for net in expected])
 
 
-def course(sharpe: float, *, trades: bool = True) -> PolicyRun:
+def policy_run(sharpe: float, *, trades: bool = True) -> PolicyRun:
     """Return all sessions with this Sharpe ratio; without a trade, 0 in each."""
     noise = np.random.default_rng(1).normal(size=len(SESSIONS))
     noise = (noise - noise.mean()) / noise.std(ddof=1)
@@ -121,16 +121,16 @@ def course(sharpe: float, *, trades: bool = True) -> PolicyRun:
 def test_retraining_paid_where_without_the_gate_it_beat_never_retraining_and_was_traded(
     gated: float | None, free: float | None, never: float, concluded: str
 ) -> None:
-    runs = [course(sharpe or 0.0, trades=sharpe is not None) for sharpe in (gated, free, never)]
+    runs = [policy_run(sharpe or 0.0, trades=sharpe is not None) for sharpe in (gated, free, never)]
     assert conclude(*runs, sessions_per_year=252) == concluded
 
 
 def test_nothing_is_earned_before_the_first_deployment() -> None:
     attempts = [attempt(0, -3.0), attempt(1, -3.0), attempt(2, 6.0)]
-    course = run_policy(attempts, build_verdict_gate(Promote(policy="guarded"), EXAM), LATER)
-    assert served(course) == ["week2"]
-    assert not course.net[:10].any()
-    assert course.net[10:].tolist() == [pnl(6.0, WINDOW + index) for index in range(10, len(LATER))]
+    run = run_policy(attempts, build_verdict_gate(Promote(policy="guarded"), EXAM), LATER)
+    assert served(run) == ["week2"]
+    assert not run.net[:10].any()
+    assert run.net[10:].tolist() == [pnl(6.0, WINDOW + index) for index in range(10, len(LATER))]
 
 
 def test_the_first_model_for_ever_and_the_newest_each_week_ask_no_exam() -> None:
@@ -147,8 +147,8 @@ def test_the_first_model_for_ever_and_the_newest_each_week_ask_no_exam() -> None
 def test_the_rule_on_stored_scores_takes_ten_percent_off_the_champion_s_own_exam(
     stored: float, own: float, deploys: bool
 ) -> None:
-    course = run_policy([attempt(0, stored), attempt(2, own)], build_stored_scores_gate(Promote(), EXAM), LATER)
-    assert ("week2" in served(course)) is deploys
+    run = run_policy([attempt(0, stored), attempt(2, own)], build_stored_scores_gate(Promote(), EXAM), LATER)
+    assert ("week2" in served(run)) is deploys
 
 
 def test_the_stored_rule_ratchets_where_the_paired_rule_sees_that_the_champion_has_decayed() -> None:
@@ -159,8 +159,8 @@ def test_the_stored_rule_ratchets_where_the_paired_rule_sees_that_the_champion_h
 
 
 def test_champion_and_challenger_are_scored_on_sessions_unseen_by_both() -> None:
-    course = run_policy([attempt(0, 3.0), attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    first, second = course.steps
+    run = run_policy([attempt(0, 3.0), attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    first, second = run.steps
     assert first.decision.exam == tuple(session.day for session in SESSIONS[12:22])
     assert second.decision.exam == tuple(session.day for session in SESSIONS[17:27])
     assert second.decision.verdict is not None
@@ -171,14 +171,14 @@ def test_champion_and_challenger_are_scored_on_sessions_unseen_by_both() -> None
 
 def test_sessions_that_the_champion_has_seen_are_left_out_of_the_exam() -> None:
     champion = replace(attempt(0, 3.0), label_end=close(SESSIONS[18]))
-    course = run_policy([champion, attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    assert course.steps[1].decision.exam == tuple(session.day for session in SESSIONS[20:27]), "19 is its embargo"
+    run = run_policy([champion, attempt(1, 4.0)], build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    assert run.steps[1].decision.exam == tuple(session.day for session in SESSIONS[20:27]), "19 is its embargo"
 
 
 def test_concessions_do_not_add_up() -> None:
     attempts = [attempt(week, 6.0 * 0.96**week) for week in range(WEEKS)]
-    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    assert served(course) == ["week0", "week1", "week2"], "0.96 ** 3 is more than 10 % below the best"
+    run = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    assert served(run) == ["week0", "week1", "week2"], "0.96 ** 3 is more than 10 % below the best"
 
 
 def test_a_champion_that_was_beaten_bounds_no_later_concession_whatever_it_earns_since() -> None:
@@ -186,9 +186,9 @@ def test_a_champion_that_was_beaten_bounds_no_later_concession_whatever_it_earns
         return pnl(3.0 if place < WINDOW + 5 else 9.0, place)
 
     attempts = [attempt(0, bloom), *(attempt(week, sharpe) for week, sharpe in enumerate((6.0, 5.8, 5.6, 5.2), 1))]
-    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    conceded = [step.decision.verdict.conceded for step in course.deployments if step.decision.verdict]
-    assert served(course) == ["week0", "week1", "week2", "week3"], "5.2 is more than 10 % below the 6.0 that gave way"
+    run = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    conceded = [step.decision.verdict.conceded for step in run.deployments if step.decision.verdict]
+    assert served(run) == ["week0", "week1", "week2", "week3"], "5.2 is more than 10 % below the 6.0 that gave way"
     assert conceded == [False, False, True, True]
 
 
@@ -197,8 +197,8 @@ def test_an_earlier_champion_without_a_sharpe_ratio_leaves_the_verdict_open() ->
         return pnl(6.0, place) if place < WINDOW + 5 else 0.0
 
     attempts = [attempt(0, stop), attempt(1, 5.8), attempt(2, 5.6), attempt(3, 5.5)]
-    course = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    decision = course.steps[3].decision
+    run = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
+    decision = run.steps[3].decision
     assert decision.reason == "an earlier champion that gave way has no Sharpe ratio on these sessions"
     assert not decision.deploys
 
@@ -237,21 +237,21 @@ def gated(attempts: Sequence[PolicyAttempt], begun: Sequence[float], policy: str
 
 def test_the_bot_stands_aside_until_the_record_shows_an_edge() -> None:
     attempts = [attempt(week, 7.0) for week in range(WEEKS)]
-    course = gated(attempts, begun=[pnl(7.0, place) for place in range(10)])
-    sizes = [step.edge.sessions for step in course.steps if step.edge]
+    run = gated(attempts, begun=[pnl(7.0, place) for place in range(10)])
+    sizes = [step.edge.sessions for step in run.steps if step.edge]
     assert sizes == [10, 15, 20, 25, 30, 35], "the walk-forward, and a week more at each attempt"
-    states = [step.edge.state for step in course.steps if step.edge]
+    states = [step.edge.state for step in run.steps if step.edge]
     live = states.index(EdgeState.LIVE)
     assert live >= 2, "20 sessions are asked for"
-    assert not course.net[: 5 * live].any()
-    assert course.net[5 * live :].all()
+    assert not run.net[: 5 * live].any()
+    assert run.net[5 * live :].all()
 
 
 def test_a_worthless_record_never_trades_and_grows_with_the_last_candidate_before_any_serves() -> None:
-    course = gated([attempt(week, -4.0) for week in range(WEEKS)], begun=[])
-    assert not course.net.any()
-    assert course.days_traded == 0
-    last = course.steps[-1].edge
+    run = gated([attempt(week, -4.0) for week in range(WEEKS)], begun=[])
+    assert not run.net.any()
+    assert run.days_traded == 0
+    last = run.steps[-1].edge
     assert last is not None
     assert last.sessions == 25
     assert last.p_edge is not None
@@ -261,15 +261,15 @@ def test_a_worthless_record_never_trades_and_grows_with_the_last_candidate_befor
 def test_under_the_seed_policy_what_is_promoted_trades() -> None:
     attempts = [attempt(week, 2.0) for week in range(3)]
     free = run_policy(attempts, build_verdict_gate(Promote(policy="seed"), EXAM), LATER)
-    course = gated(attempts, begun=[pnl(-9.0, place) for place in range(10)], policy="seed")
-    assert course.net.tolist() == free.net.tolist()
+    run = gated(attempts, begun=[pnl(-9.0, place) for place in range(10)], policy="seed")
+    assert run.net.tolist() == free.net.tolist()
 
 
-def test_a_course_can_begin_later() -> None:
-    course = run_policy([attempt(0, 3.0)], always_newest, LATER)
-    cut = course.cut_since(LATER[7].day)
-    assert cut.days == course.days[7:]
-    assert cut.net.tolist() == course.net[7:].tolist()
+def test_a_run_can_begin_later() -> None:
+    run = run_policy([attempt(0, 3.0)], always_newest, LATER)
+    cut = run.cut_since(LATER[7].day)
+    assert cut.days == run.days[7:]
+    assert cut.net.tolist() == run.net[7:].tolist()
     assert len(cut.turnover) == len(cut.gross) == len(cut.days)
 
 

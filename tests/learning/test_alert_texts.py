@@ -45,14 +45,16 @@ def test_a_rejected_candidate_is_told_with_the_condition_that_it_missed(rejected
     assert "needs more than 100.00" in missed[0]
 
 
-def test_a_refit_that_was_deployed_is_named_as_what_serves_and_its_twin_as_what_was_examined(
+def test_a_refit_that_was_deployed_is_named_as_what_serves_and_the_other_as_what_was_examined(
     rejected: RetrainReport,
 ) -> None:
-    refit, twin = "20260105_020001", "20260105_020000"
-    report = replace(rejected, outcome="deployed", reason="cleared every bar", model_id=refit, twin=twin, serves=refit)
+    refit, examined = "20260105_020001", "20260105_020000"
+    report = replace(
+        rejected, outcome="deployed", reason="cleared every bar", model_id=refit, twin=examined, serves=refit
+    )
     (alert,) = build_retrain_alerts(report, NOW)
     assert (alert.kind, alert.model_id, alert.subject) == (Kind.DEPLOYED, refit, f"New model {refit} deployed")
-    assert f"It is the refit on all sessions of model {twin}, which was examined." in alert.text
+    assert f"It is the refit on all sessions of model {examined}, which was examined." in alert.text
 
 
 def test_the_weekly_retrain_is_told_as_done_beside_its_verdict(rejected: RetrainReport) -> None:

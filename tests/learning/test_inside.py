@@ -378,31 +378,33 @@ def test_exam_and_bot_agree_on_every_position_of_a_model_of_all_that_was_chosen_
         assert (ledger.read_decisions()["target"] != 0).any(), "of a model that holds nothing all would agree"
 
 
-def test_a_refit_has_what_its_twin_chose_and_chooses_nothing_by_the_sessions_of_the_exam(
+def test_a_refit_has_what_its_examined_model_chose_and_chooses_nothing_by_the_sessions_of_the_exam(
     refitted: tuple[Path, RetrainReport], tmp_path: Path
 ) -> None:
     home, report = refitted
-    refit, twin = (
+    refit, examined = (
         artifact.describe(Registry(home).locate_onnx(str(model_id))) for model_id in (report.model_id, report.twin)
     )
-    assert twin.entry is not None
-    assert twin.horizon is not None
-    assert twin.selection is not None
-    assert len(twin.feature_names) < 31
-    assert (twin.entry.errors, twin.entry.trials) == (1.0 + expected_maximum(2), 9 * 2), "of two horizons the better"
-    assert {one.best.quantile for one in twin.horizon.tried} != {0.9}, "each horizon at its best threshold"
-    assert (refit.horizon_minutes, refit.feature_names) == (twin.horizon_minutes, twin.feature_names)
-    assert refit.entry_quantile == twin.entry.quantile
+    assert examined.entry is not None
+    assert examined.horizon is not None
+    assert examined.selection is not None
+    assert len(examined.feature_names) < 31
+    assert (examined.entry.errors, examined.entry.trials) == (1.0 + expected_maximum(2), 9 * 2), (
+        "of two horizons the better"
+    )
+    assert {one.best.quantile for one in examined.horizon.tried} != {0.9}, "each horizon at its best threshold"
+    assert (refit.horizon_minutes, refit.feature_names) == (examined.horizon_minutes, examined.feature_names)
+    assert refit.entry_quantile == examined.entry.quantile
     assert (refit.horizon, refit.entry, refit.selection) == (None, None, None)
     assert (report.threshold, report.features) == (refit.threshold, refit.feature_names)
     assert (report.horizon, report.entry, report.selection) == (None, None, None)
     assert report.challenger is not None
-    assert report.challenger.model_id == report.twin, "the exam is that of the twin"
+    assert report.challenger.model_id == report.twin, "the exam is that of the examined model"
     by_hand: Chosen = {
         **LAX,
-        "model": {"horizon_minutes": twin.horizon_minutes, "half_life_days": 7.0},
-        "features": {"use": twin.feature_names},
-        "strategy": {"entry_quantile": twin.entry.quantile},
+        "model": {"horizon_minutes": examined.horizon_minutes, "half_life_days": 7.0},
+        "features": {"use": examined.feature_names},
+        "strategy": {"entry_quantile": examined.entry.quantile},
     }
     settings = small(tmp_path, **by_hand)
     data = open_window(settings, as_of=BEFORE_EMBARGO, now=NOW, save=False, on_event=ignore).assemble()

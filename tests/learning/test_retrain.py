@@ -212,10 +212,10 @@ def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     """
     home = tmp_path_factory.mktemp("refitted")
     settings = refits(home)
-    course: list[tuple[str, bool]] = []
+    reached: list[tuple[str, bool]] = []
 
     def note(what: str) -> None:
-        course.append((what, Registry(home).find_live() is not None))
+        reached.append((what, Registry(home).find_live() is not None))
 
     @contextlib.contextmanager
     def hold(last: bool) -> Iterator[None]:
@@ -226,7 +226,7 @@ def refitting(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tupl
     with hold_signals_by(hold):
         report = learning(settings, on_event=lambda event: note(event.stage)).retrain(force=True, as_of="2025-12-18")
     assert report.outcome == "deployed", report.reason
-    return home, course
+    return home, reached
 
 
 @pytest.fixture(scope="module")
@@ -238,8 +238,8 @@ def refitted(refitting: tuple[Path, list[tuple[str, bool]]]) -> Path:
 def test_a_signal_may_cut_the_refit_but_neither_the_archiving_before_it_nor_the_deployment_after_it(
     refitting: tuple[Path, list[tuple[str, bool]]],
 ) -> None:
-    course = [item for item in refitting[1] if item[0] in {"fit", "section", "last section", "end"}]
-    kinds = [kind for kind, _ in itertools.groupby(course)]
+    reached = [item for item in refitting[1] if item[0] in {"fit", "section", "last section", "end"}]
+    kinds = [kind for kind, _ in itertools.groupby(reached)]
     begin = len(kinds) - 1 - kinds[::-1].index(("last section", False))
     assert kinds[begin:] == [("last section", False), ("end", True)], "the model serves at its end, not before"
     refit = kinds.index(("section", False))
@@ -389,29 +389,29 @@ def test_a_refit_whose_file_came_out_wrong_is_not_archived_and_the_examined_mode
     assert any("so the examined model" in event.text for event in told)
 
 
-def test_what_is_promoted_is_refitted_on_all_sessions_and_its_twin_is_kept(refitted: Path) -> None:
-    refit, twin = Registry(refitted).list_models()
-    assert (refit.twin, twin.twin) == (twin.model_id, None)
-    assert (refit.is_deployed, twin.is_deployed) == (True, False)
-    assert (refit.outcome, twin.outcome) == ("deployed", "deployed")
-    assert refit.model_id in twin.reason, "who reads the history learns what became of it"
-    assert refit.val_sharpe == twin.val_sharpe, "the exam is that of the twin"
-    assert refit.label_end > twin.label_end
-    assert refit.rows > twin.rows
+def test_what_is_promoted_is_refitted_on_all_sessions_and_the_examined_model_is_kept(refitted: Path) -> None:
+    refit, examined = Registry(refitted).list_models()
+    assert (refit.examined_model, examined.examined_model) == (examined.model_id, None)
+    assert (refit.is_deployed, examined.is_deployed) == (True, False)
+    assert (refit.outcome, examined.outcome) == ("deployed", "deployed")
+    assert refit.model_id in examined.reason, "who reads the history learns what became of it"
+    assert refit.val_sharpe == examined.val_sharpe, "the exam is that of the examined one"
+    assert refit.label_end > examined.label_end
+    assert refit.rows > examined.rows
     serving = artifact.describe(refitted / "trained_stock_model.onnx")
     assert (serving.model_id, serving.exam_from) == (refit.model_id, None)
     assert str(serving.trained_to) == "2025-12-18"
 
 
-def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(refitted: Path) -> None:
-    refit, twin = Registry(refitted).list_models()[-2:]
+def test_the_examined_model_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(refitted: Path) -> None:
+    refit, examined = Registry(refitted).list_models()[-2:]
     settings = small(refitted, promote={"min_sharpe": 100}, archive={"keep": 2})
     for hour in (1, 2):
         loop = learning(settings, NOW + timedelta(hours=hour))
         report = loop.retrain(force=True, as_of="2026-01-02", params={"alpha": 10.0})
     assert report.champion is not None
-    assert report.champion.model_id == twin.model_id
-    assert report.serves == refit.model_id, "the twin was examined in its place"
+    assert report.champion.model_id == examined.model_id
+    assert report.serves == refit.model_id, "the other one was examined in its place"
     (alert,) = build_retrain_alerts(report, NOW)
     assert f"Model {refit.model_id} serves on." in alert.text
     assert report.exam is not None
@@ -419,10 +419,10 @@ def test_the_twin_of_a_refit_stands_for_it_in_the_next_exam_and_in_the_record(re
     collect(refits(refitted), now=NOW, on_event=ignore)
     record = read_sessions(Registry(refitted), synthetic=True, policy=hash_policy(refits(refitted)))
     later = [each for each in record if str(each.session) > "2025-12-18"]
-    assert {each.model_id for each in later} == {twin.model_id}
+    assert {each.model_id for each in later} == {examined.model_id}
     assert str(later[0].session) == "2025-12-19", "no session of the record is lost to an embargo"
     kept = {record.model_id for record in Registry(refitted).list_models() if record.kept}
-    assert {refit.model_id, twin.model_id} <= kept, "two newer models alone would fill [archive] keep"
+    assert {refit.model_id, examined.model_id} <= kept, "two newer models alone would fill [archive] keep"
 
 
 def test_a_candidate_that_is_too_weak_is_rejected_archived_and_does_not_serve(home: Path) -> None:

@@ -149,7 +149,7 @@ def hear() -> Iterator[None]:
 
 @pytest.mark.usefixtures("hear")
 @pytest.mark.parametrize(
-    "course",
+    "ending",
     [
         "except BaseException as error:\n    raise ImportError('cannot load') from error",
         "except BaseException:\n    pass\nraise ImportError('cannot load')",
@@ -158,8 +158,8 @@ def hear() -> Iterator[None]:
     ],
     ids=["turns it", "keeps it and fails", "keeps it", "fails on its way out"],
 )
-def test_a_file_that_makes_something_else_of_a_stop_is_stopped_all_the_same(course: str, file: Path) -> None:
-    file.write_text(f"import os\ntry:\n    os.kill(os.getpid(), {int(signal.SIGTERM)})\n{course}\n{OWN}")
+def test_a_file_that_makes_something_else_of_a_stop_is_stopped_all_the_same(ending: str, file: Path) -> None:
+    file.write_text(f"import os\ntry:\n    os.kill(os.getpid(), {int(signal.SIGTERM)})\n{ending}\n{OWN}")
     with pytest.raises(SystemExit) as stopped:
         find_features(settings(file))
     assert stopped.value.code == 128 + signal.SIGTERM

@@ -188,8 +188,8 @@ def test_every_policy_has_a_curve_and_every_deployment_a_mark_on_it() -> None:
 def test_what_is_read_out_are_the_policies_own_figures() -> None:
     text = page.draw_backtest(REPORT)
     held = {
-        name: json.loads(course)
-        for name, course in re.findall(
+        name: json.loads(data)
+        for name, data in re.findall(
             r'id="chart-([\w-]+)">.*?<script type="application/json">(.*?)</script>', text, flags=re.DOTALL
         )
     }

@@ -104,7 +104,7 @@ def test_it_is_whole_without_javascript(opened: Open, name: str) -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_with_javascript_it_is_quiet_and_asks_for_nothing(opened: Open, name: str) -> None:
     tab, told = opened(name)
-    assert tab.locator(".course .tools").count() == tab.locator(".course").count() > 0
+    assert tab.locator(".chart-box .tools").count() == tab.locator(".chart-box").count() > 0
     assert told == []
 
 
@@ -126,7 +126,7 @@ def test_charts_and_tables_are_shown_whole(opened: Open, width: int) -> None:
         )
         tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
         assert tab.evaluate(OVERFLOWS) == [], name
-        for chart in tab.locator(".course").all():
+        for chart in tab.locator(".chart-box").all():
             chart.focus()
             for key in ("End", "ArrowLeft", "+", "l"):
                 tab.keyboard.press(key)
@@ -279,7 +279,7 @@ def test_keys_zoom_and_the_scale_can_be_logarithmic(opened: Open) -> None:
     assert told == []
 
 
-def test_a_drawing_without_a_course_is_read_by_the_keys_too(opened: Open) -> None:
+def test_a_drawing_without_a_chart_s_data_is_read_by_the_keys_too(opened: Open) -> None:
     tab, told = opened()
     chart = tab.locator("div[role=group]", has=tab.locator("svg[aria-label^='How many trades']"))
     chart.focus()

@@ -102,7 +102,7 @@ def test_the_series_lie_in_the_page_as_json(found: PerformanceReport) -> None:
 def read_chart_data(text: str) -> dict[str, Any]:
     """Return what each chart of a page is read out from, by its name."""
     found = re.findall(r'id="chart-([\w-]+)">.*?<script type="application/json">(.*?)</script>', text, flags=re.DOTALL)
-    return {name: json.loads(course) for name, course in found}
+    return {name: json.loads(data) for name, data in found}
 
 
 def test_what_the_charts_are_read_out_from_are_the_report_s_figures(found: PerformanceReport) -> None:

@@ -71,7 +71,7 @@ class Bench:
     def subjects(self) -> list[str]:
         return [subject for _, subject, _ in self.told]
 
-    def scene(self, minute: int, *, left: float = math.inf, now: datetime | None = None) -> MinuteContext:
+    def context(self, minute: int, *, left: float = math.inf, now: datetime | None = None) -> MinuteContext:
         return MinuteContext(
             session=SESSION,
             minute=at(minute),
@@ -84,23 +84,23 @@ class Bench:
     def minute(self, minute: int, wanted: dict[str, float] | None = None) -> tuple[OrderRecord, ...]:
         """Let a minute's bars trade, then lead positions to `wanted` shares; those not named stay unwished."""
         self.silent_for = {ticker: self.silent_for.get(ticker, 0) + 1 for ticker in self.halted}
-        scene = self.scene(minute)
-        equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
+        context = self.context(minute)
+        equity = self.desk.book_minute(self.bars(minute), context, trades=True)
         desired_positions = {
             ticker: DesiredPosition(target=shares * self.prices[ticker] / CAPITAL, price=self.prices[ticker])
             for ticker, shares in (wanted or {}).items()
         }
-        return self.desk.trade([], desired_positions, scene, equity)
+        return self.desk.trade([], desired_positions, context, equity)
 
     def close_all(self, minute: int, purpose: str = REBALANCE) -> tuple[OrderRecord, ...]:
         """Close every position in a minute."""
-        scene = self.scene(minute, left=2.0)
-        equity = self.desk.book_minute(self.bars(minute), scene, trades=True)
+        context = self.context(minute, left=2.0)
+        equity = self.desk.book_minute(self.bars(minute), context, trades=True)
         desired_positions = {
             ticker: DesiredPosition(target=0.0, price=self.prices[ticker], purpose=purpose)
             for ticker in self.desk.list_touched()
         }
-        return self.desk.trade([], desired_positions, scene, equity)
+        return self.desk.trade([], desired_positions, context, equity)
 
     def bars(self, minute: int) -> pl.DataFrame:
         return bars(*((minute, ticker, price) for ticker, price in self.prices.items() if ticker not in self.halted))

@@ -334,7 +334,7 @@ def test_an_order_that_cannot_have_filled_as_it_is_said_to_is_told_and_not_booke
         server.orders[order.client_order_id] |= wrong
         for minute in (1, 2, 3):
             made.minute(minute)
-        made.desk.close_session(made.scene(4))
+        made.desk.close_session(made.context(4))
         assert made.desk.positions == {}
         (text,) = (text for _, subject, text in made.told if subject == "the broker says what cannot be true")
         assert told in text

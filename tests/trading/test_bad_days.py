@@ -52,7 +52,7 @@ def live_through(folder: Path, seed: int, minutes: int) -> Day:
         at_the_bell = dict(made.account.positions)
         for n in range(6):  # the evening, until the broker has answered
             made.broker.now = at(minutes + n)  # type: ignore[attr-defined]
-            made.desk.close_session(made.scene(minutes + n))
+            made.desk.close_session(made.context(minutes + n))
         late = sum(row.told_at > row.at + 2 * MINUTE for row in made.account.activities)
         return Day(at_the_bell, made.apart, beyond, Counter(made.subjects), len(made.account.orders), late)
 

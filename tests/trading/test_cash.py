@@ -139,9 +139,9 @@ def test_a_fill_keeps_its_bars_open_and_slippage_is_timing_and_cost(tmp_path: Pa
 
 def test_an_open_that_comes_after_its_fill_is_kept_too(made: Bench) -> None:
     made.minute(0, {"AAPL": 40.0})
-    scene = made.scene(1)
+    context = made.context(1)
     made.broker.on_bars(made.bars(1), at(2))
-    made.desk.collect(scene)
+    made.desk.collect(context)
     assert (made.ledger.read_fills().height, made.ledger.read_opens().height) == (1, 0)
     made.minute(1)
     assert made.ledger.read_opens()["open"].to_list() == [100.0]

@@ -79,12 +79,12 @@ def test_what_the_broker_says_has_filled_is_closed_before_the_bell_though_no_fil
         made.close_all(388)
         made.close_all(389)
         assert made.account.positions == {}, "flat before the bell"
-        made.desk.close_session(made.scene(389))
+        made.desk.close_session(made.context(389))
         assert (made.desk.positions, made.apart) == ({}, {})
         assert "fills that the broker never told" in made.subjects
         assert made.ledger.read_account().paid == pytest.approx(-(made.account.cash - 100_000.0), abs=1e-6)
         if until is not None:  # told after all: it is the same fill
-            made.desk.book_minute(made.bars(391), made.scene(391))
+            made.desk.book_minute(made.bars(391), made.context(391))
             assert reconcile(made.ledger, made.broker, at(392)).agrees
             assert made.desk.positions == {}
 
@@ -143,12 +143,12 @@ def test_a_kill_while_orders_leave_loses_no_decision_of_the_minute(tmp_path: Pat
             return submit(order)
 
         made.broker.submit = stop  # type: ignore[method-assign]
-        scene = made.scene(0)
-        equity = made.desk.book_minute(made.bars(0), scene, trades=True)
+        context = made.context(0)
+        equity = made.desk.book_minute(made.bars(0), context, trades=True)
         decisions = [a_decision(0, ticker) for ticker in ("AAPL", "AMD", "TSLA")]
         desired_positions = {ticker: DesiredPosition(target=0.01, price=100.0) for ticker in ("AMD", "TSLA")}
         with pytest.raises(Killed):
-            made.desk.trade(decisions, desired_positions, scene, equity)
+            made.desk.trade(decisions, desired_positions, context, equity)
         with LedgerReader(made.ledger.path) as ledger:
             assert ledger.read_decisions()["ticker"].to_list() == ["AAPL", "AMD", "TSLA"]
             assert ledger.read_orders()["state"].to_list() == ["intended", "intended"]
@@ -161,9 +161,9 @@ def test_orders_that_linger_are_asked_for_by_one_listing(tmp_path: Path) -> None
         for name in ("find", "open_orders"):
             call = getattr(made.broker, name)
             setattr(made.broker, name, lambda *values, call=call, name=name: asked.append(name) or call(*values))  # type: ignore[func-returns-value]
-        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(1))
+        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.context(1))
         assert asked == [], "they are young"
-        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.scene(3))
+        made.desk.book_minute(BAR_SCHEMA.to_frame(), made.context(3))
         assert asked == ["open_orders"]
         made.minute(4)
         assert (made.desk.positions, made.apart) == ({"AAPL": 10.0, "AMD": -7.0, "TSLA": 3.0}, {})
@@ -286,7 +286,7 @@ def test_a_refusal_of_the_account_is_told_at_once_and_nothing_is_opened_for_the_
         made.minute(0, {"AAPL": 10.0})
         made.minute(1)
         made.account.flag(suspended=True)
-        scene = made.scene(2)
+        context = made.context(2)
         made.minute(2, {"AAPL": 20.0})
         assert made.subjects == ["the broker refuses the account: nothing is opened"]
         kind, _, text = made.told[0]
@@ -299,7 +299,7 @@ def test_a_refusal_of_the_account_is_told_at_once_and_nothing_is_opened_for_the_
         assert closing.state == "intended", "what reduces passes"
         again = Bench(made.ledger, made.broker)
         assert again.desk.barred, "a restart is no consent"
-        assert scene.barred == ""
+        assert context.barred == ""
         assert len(made.told) == 1
 
 
@@ -316,9 +316,9 @@ def test_what_the_broker_cannot_be_paid_for_is_told_although_the_bot_thought_it_
     with bench(tmp_path) as made:
         made.minute(0)  # the account is asked, and then loses its money
         made.account.cash = 400.0
-        scene = made.scene(0)
+        context = made.context(0)
         desired_position = {"AAPL": DesiredPosition(target=0.1, price=100.0)}
-        made.desk.trade([], desired_position, scene, made.desk.value_book(scene.session, at(0), made.prices))
+        made.desk.trade([], desired_position, context, made.desk.value_book(context.session, at(0), made.prices))
         assert made.ledger.read_orders()["code"].to_list() == ["no_buying_power"]
         assert made.subjects == ["the broker refuses the account: nothing is opened"]
 

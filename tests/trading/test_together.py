@@ -141,6 +141,6 @@ def test_what_a_lingering_order_says_of_itself_is_heard_each_time_that_it_change
         for minute, said in ((3, (0.0, None)), (4, (4.0, 101.0)), (5, (4.0, 102.0)), (6, (6.0, 102.0))):
             broker.said = said
             made.minute(minute)
-        made.desk.close_session(made.scene(391))
+        made.desk.close_session(made.context(391))
         fills = ledger.read_fills().select("ticker", "quantity", "price").sort("ticker").rows()
         assert fills == [("AAPL", 6.0, 102.0), ("AMD", 6.0, 102.0)]

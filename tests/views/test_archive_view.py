@@ -120,7 +120,7 @@ def test_a_history_tells_gaps_notes_and_tags_and_the_course_of_the_exams_oldest_
     ]
     assert lines[3] == "Sharpe of the exams, oldest to newest: ▁█", "without that of another program"
     alone = list_lines(collect_blocks(archive.draw_history, [ROW]))
-    assert not [line for line in alone if line.startswith("Sharpe of the exams")], "one point is no course"
+    assert not [line for line in alone if line.startswith("Sharpe of the exams")], "one point is no line"
 
 
 def test_a_model_that_serves_stands_out_and_each_verdict_has_its_colour() -> None:

@@ -226,6 +226,6 @@ def test_the_course_of_the_equity_begins_at_nothing_and_ends_with_the_sum() -> N
     lines = list_lines(collect_blocks(performance.draw_performance, REPORT))
     assert lines[-1] == "Equity, 2026-01-05 to 2026-01-08: ▃▅▁██ +0.30% of capital", "0, 0.1, -0.1, 0.3 and 0.3 %"
     years = replace(REPORT, pnl_by_session={**{str(n): 0.001 for n in range(999)}, "last": -0.999})
-    course = list_lines(collect_blocks(performance.draw_performance, years))[-1].split(": ")[1].split(" ")[0]
-    assert len(course) <= 61
-    assert (course[0], course[-2], course[-1]) == ("▁", "█", "▁"), "the last session is shown however many there are"
+    equity = list_lines(collect_blocks(performance.draw_performance, years))[-1].split(": ")[1].split(" ")[0]
+    assert len(equity) <= 61
+    assert (equity[0], equity[-2], equity[-1]) == ("▁", "█", "▁"), "the last session is shown however many there are"

@@ -1,4 +1,4 @@
-"""The pens of the views: what a terminal of some width, and a pipe, get to see of a table."""
+"""How the views draw: what a terminal of some width, and a pipe, get to see of a table."""
 
 import io
 import re

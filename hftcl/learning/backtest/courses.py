@@ -67,7 +67,7 @@ def run_policies(
     steps = _Steps(on_event, _GATES * len(attempts) + (len(searched.attempts) if searched else 0))
     gated, free = _run_gated(settings, plain, sessions, steps)
     stored = policies.build_stored_scores_gate(settings.promote, settings.exam)
-    courses = {
+    runs = {
         POLICY: gated,
         FREE: free,
         NEVER: policies.run_policy(attempts, steps.tell(policies.never_retrain), sessions),
@@ -78,7 +78,7 @@ def run_policies(
     counted = history.counted
     held = policies.buy_and_hold(_collect_closes(history.data.frame, counted), cost_bps=settings.strategy.cost_bps)
     first = counted[0].day
-    cut = {name: course.cut_since(first) for name, course in courses.items()}
+    cut = {name: run.cut_since(first) for name, run in runs.items()}
     cut["buy and hold"] = policies.build_run(held, counted)
     if searched is not None:
         gated, free = _run_gated(settings, searched, sessions, steps)

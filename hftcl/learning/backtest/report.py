@@ -1,4 +1,4 @@
-"""What `backtest` tells: the replayed courses as plain figures, their differences, and the conclusion in one line.
+"""What `backtest` tells: the replayed policy runs as plain figures, their differences, and the conclusion in one line.
 
 Computes no figure of its own: `exam.metrics`, `exam.replay` and `performance.risk` do.
 """
@@ -46,7 +46,7 @@ RULES: Final = {  # each sentence stands beside its curve in table and page: a n
 
 
 def build_report(
-    courses: Mapping[str, PolicyRun],
+    runs: Mapping[str, PolicyRun],
     settings: Settings,
     data: Dataset,
     *,
@@ -59,21 +59,21 @@ def build_report(
 ) -> BacktestReport:
     """Return the report; `first` is the first session that is compared. searched: where there was a search."""
     a_year = Calendar(settings.market.calendar).sessions_per_year
-    pairs = [(POLICY, name) for name in courses if name not in {POLICY, SEARCHED, SEARCHED_FREE}] + [(FREE, NEVER)]
-    if SEARCHED in courses:
+    pairs = [(POLICY, name) for name in runs if name not in {POLICY, SEARCHED, SEARCHED_FREE}] + [(FREE, NEVER)]
+    if SEARCHED in runs:
         pairs += [(SEARCHED, POLICY), (SEARCHED_FREE, FREE)]
-    differences = tuple(_report_difference(courses, mine, baseline, a_year) for mine, baseline in pairs)
+    differences = tuple(_report_difference(runs, mine, baseline, a_year) for mine, baseline in pairs)
     return BacktestReport(
-        conclusion=conclude(courses[POLICY], courses[FREE], courses[NEVER], sessions_per_year=a_year),
-        reason=_explain_conclusion(courses, differences, a_year),
-        policies={name: _report_policy(name, course, a_year) for name, course in courses.items()},
+        conclusion=conclude(runs[POLICY], runs[FREE], runs[NEVER], sessions_per_year=a_year),
+        reason=_explain_conclusion(runs, differences, a_year),
+        policies={name: _report_policy(name, run, a_year) for name, run in runs.items()},
         differences=differences,
         attempts=tuple(
-            _report_attempt(step, courses[POLICY].steps[:place]) for place, step in enumerate(courses[POLICY].steps)
+            _report_attempt(step, runs[POLICY].steps[:place]) for place, step in enumerate(runs[POLICY].steps)
         ),
         from_=first,
         to=data.sessions[-1],
-        sessions=len(courses[POLICY].days),
+        sessions=len(runs[POLICY].days),
         sessions_per_year=a_year,
         trainings=trainings,
         resumed=resumed,
@@ -91,22 +91,22 @@ def build_report(
     )
 
 
-def _report_policy(name: str, course: PolicyRun, sessions_per_year: int) -> PolicyReport:
-    net = course.net
+def _report_policy(name: str, run: PolicyRun, sessions_per_year: int) -> PolicyReport:
+    net = run.net
     return PolicyReport(
         rule=RULES[name],
         sharpe=metrics.compute_sharpe_or_none(net, sessions_per_year=sessions_per_year),
         interval=metrics.compute_sharpe_interval(net, sessions_per_year),
-        gross_sharpe=metrics.compute_sharpe_or_none(course.gross, sessions_per_year=sessions_per_year),
+        gross_sharpe=metrics.compute_sharpe_or_none(run.gross, sessions_per_year=sessions_per_year),
         pnl=float(net.sum()),
-        gross_pnl=float(course.gross.sum()),
-        turnover=float(course.turnover.sum()),
+        gross_pnl=float(run.gross.sum()),
+        turnover=float(run.turnover.sum()),
         max_drawdown=metrics.max_drawdown(net),
-        traded_sessions=course.days_traded,
-        deployments=len(course.deployments),
-        served=tuple(_report_served(step, course.days) for step in course.deployments),
-        pnl_by_session={day.isoformat(): pnl for day, pnl in zip(course.days, net.tolist(), strict=True)},
-        risk=compute_risk(net, course.days, np.empty(0), sessions_per_year=sessions_per_year),  # no trade of its own
+        traded_sessions=run.days_traded,
+        deployments=len(run.deployments),
+        served=tuple(_report_served(step, run.days) for step in run.deployments),
+        pnl_by_session={day.isoformat(): pnl for day, pnl in zip(run.days, net.tolist(), strict=True)},
+        risk=compute_risk(net, run.days, np.empty(0), sessions_per_year=sessions_per_year),  # no trade of its own
     )
 
 
@@ -116,9 +116,9 @@ def _report_served(step: Step, days: Sequence[date]) -> ServedReport:
 
 
 def _report_difference(
-    courses: Mapping[str, PolicyRun], mine: str, baseline: str, sessions_per_year: int
+    runs: Mapping[str, PolicyRun], mine: str, baseline: str, sessions_per_year: int
 ) -> DifferenceReport:
-    comparison = compare(courses[mine].net, courses[baseline].net, sessions_per_year=sessions_per_year)
+    comparison = compare(runs[mine].net, runs[baseline].net, sessions_per_year=sessions_per_year)
     return DifferenceReport(
         policy=mine,
         against=baseline,
@@ -164,18 +164,18 @@ def describe_difference(mine: PolicyRun, other: PolicyRun, name: str, against: s
 
 
 def _explain_conclusion(
-    courses: Mapping[str, PolicyRun], differences: Sequence[DifferenceReport], sessions_per_year: int
+    runs: Mapping[str, PolicyRun], differences: Sequence[DifferenceReport], sessions_per_year: int
 ) -> str:
     """Say by which figures it was concluded, and apart from them what standing aside did."""
     by_name = {(difference.policy, difference.against): difference for difference in differences}
-    gated, policy = by_name[POLICY, NEVER], courses[POLICY]
+    gated, policy = by_name[POLICY, NEVER], runs[POLICY]
     n = len(policy.days)
     text = describe_difference(
-        courses[FREE], courses[NEVER], "retraining", "never retraining", sessions_per_year=sessions_per_year
+        runs[FREE], runs[NEVER], "retraining", "never retraining", sessions_per_year=sessions_per_year
     )
     if by_name[FREE, NEVER].interval is None:
         return text
-    if courses[FREE].days_traded == 0:
+    if runs[FREE].days_traded == 0:
         return f"{text}. No model that retraining deployed ever traded"
     if policy.days_traded == 0:
         return f"{text}. The edge gate let the policy trade in none of them, so it earned nothing"

@@ -1,4 +1,4 @@
-"""What `backtest` tells: the courses of the policies, the attempts of the weeks, and whether `--search` paid."""
+"""What `backtest` tells: the runs of the policies, the attempts of the weeks, and whether `--search` paid."""
 
 from dataclasses import dataclass, field
 from datetime import date, datetime

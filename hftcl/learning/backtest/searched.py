@@ -240,20 +240,20 @@ class _WeekSearcher:
 
 
 def report_searched(
-    asked: SearchOfWeeks, weeks: Sequence[WeekSearch], failed: Mapping[str, str], courses: Mapping[str, PolicyRun]
+    asked: SearchOfWeeks, weeks: Sequence[WeekSearch], failed: Mapping[str, str], runs: Mapping[str, PolicyRun]
 ) -> SearchedReport:
     """Return what the searches came to, and whether they paid. failed: why a winner could not be trained."""
-    steps = {step.attempt.model_id: step for step in courses[SEARCHED].steps}
+    steps = {step.attempt.model_id: step for step in runs[SEARCHED].steps}
     a_year = Calendar(asked.settings.market.calendar).sessions_per_year
     reports: list[SearchedWeekReport] = []
     earlier: list[FinishedTrial] = []
     for week in weeks:
         reports.append(_report_week(asked, week, earlier, steps.get(week.model_id), failed.get(week.model_id, "")))
         earlier += week.finished
-    compared = courses[SEARCHED], courses[SEARCHED_FREE], courses[FREE]
+    compared = runs[SEARCHED], runs[SEARCHED_FREE], runs[FREE]
     return SearchedReport(
         conclusion=policies.conclude(*compared, sessions_per_year=a_year),
-        reason=_explain(reports, courses, a_year),
+        reason=_explain(reports, runs, a_year),
         trials=sum(len(week.finished) for week in weeks),
         resumed=sum(week.resumed for week in weeks),
         space=asked.space.count(),
@@ -290,7 +290,7 @@ def _report_week(
     )
 
 
-def _explain(weeks: Sequence[SearchedWeekReport], courses: Mapping[str, PolicyRun], a_year: int) -> str:
+def _explain(weeks: Sequence[SearchedWeekReport], runs: Mapping[str, PolicyRun], a_year: int) -> str:
     """Say by which figures it was concluded, and what became of what the winners showed inside."""
     told = f"in {count(len(weeks), 'week')} {count(sum(week.trials for week in weeks), 'trial')}"
     both = [
@@ -306,6 +306,6 @@ def _explain(weeks: Sequence[SearchedWeekReport], courses: Mapping[str, PolicyRu
     if idle:
         told += f"; {count(idle, 'week')} had no candidate"
     difference = describe_difference(
-        courses[SEARCHED_FREE], courses[FREE], "searching each week", "hftcl.toml", sessions_per_year=a_year
+        runs[SEARCHED_FREE], runs[FREE], "searching each week", "hftcl.toml", sessions_per_year=a_year
     )
     return f"{difference}. {told[:1].upper()}{told[1:]}"

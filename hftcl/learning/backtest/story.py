@@ -89,9 +89,9 @@ def backtest(
                     weeks = search_weeks(asked, history, planner, engine, now, on_event)
                 found = trainer.train_found(asked, weeks)
         with watch("replay"):  # reads the files of models
-            courses = run_policies(settings, history, plain.loop, found.loop if found else None, on_event)
+            runs = run_policies(settings, history, plain.loop, found.loop if found else None, on_event)
     return build_report(
-        courses,
+        runs,
         settings,
         history.data,
         first=history.counted[0].day,
@@ -102,7 +102,7 @@ def backtest(
             *plain.notes,
             *(f"{name} has no model: {why}" for name, why in plain.failed.items()),
         ),
-        searched=report_searched(asked, weeks, found.failed, courses) if asked and found else None,
+        searched=report_searched(asked, weeks, found.failed, runs) if asked and found else None,
         timings=watch.list_timings(),
     )
 

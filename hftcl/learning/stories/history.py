@@ -122,7 +122,7 @@ def _build_row(record: ModelRecord, gaps: tuple[Gap, ...], remarks: "Remarks", *
         sha256=record.sha256,
         kept=record.kept,
         edge=judgement.edge,
-        twin=judgement.twin,
+        twin=judgement.examined_model,
         max_rows=judgement.max_rows,
         features=judgement.features,
         dropped=dict(judgement.dropped),

@@ -124,12 +124,12 @@ def _press(home: Home, clock: Clock, reason: str) -> None:
         write_atomically(home.halt_file, f"{clock.now().isoformat()} {reason}\n".encode())
 
 
-def _is_held(places: Home) -> bool:
+def _is_held(home: Home) -> bool:
     """Whether a bot holds the lock; a first one may not have begun its ledger yet."""
-    if not places.lock.exists():
+    if not home.lock.exists():
         return False
     try:
-        with hold_lock(places, "bot"):
+        with hold_lock(home, "bot"):
             return False
     except LockHeldError:
         return True
