@@ -182,16 +182,14 @@ def list_broken_calls(plugin: object, promised: type, offered: Sequence[type] = 
     broken = [f"there is no {name}" for name in fields if not _has(plugin, name)]
     for name, method in methods.items():
         broken += _judge_call(plugin, name, method) if _has(plugin, name) else [f"there is no {name}()"]
-    for protocol in offered:
-        for name, method in _list_members(protocol)[1].items():
-            broken += _judge_call(plugin, name, method) if _has(plugin, name) else []
+    for name, method in _list_offers(plugin, offered):
+        broken += _judge_call(plugin, name, method)
     return tuple(broken)
 
 
 def leave_out_broken_offers(plugin: object, offered: Sequence[type]) -> Any:
     """Return the plug-in as it is, but for the methods of `offered` that cannot be called as we call them."""
-    methods = [item for protocol in offered for item in _list_members(protocol)[1].items()]
-    present = [(name, method) for name, method in methods if _has(plugin, name)]
+    present = _list_offers(plugin, offered)
     broken = {name for name, method in present if any(_judge_call(plugin, name, method))}
     if not broken:
         return plugin
@@ -208,6 +206,12 @@ def leave_out_broken_offers(plugin: object, offered: Sequence[type]) -> Any:
         return getattr(plugin, name)
 
     return type(type(plugin).__name__, (), {"__getattr__": ask, **whole})()
+
+
+def _list_offers(plugin: object, offered: Sequence[type]) -> list[tuple[str, Any]]:
+    """Return the methods of `offered` that a plug-in has, by name, as the Protocols write them."""
+    methods = [item for protocol in offered for item in _list_members(protocol)[1].items()]
+    return [(name, method) for name, method in methods if _has(plugin, name)]
 
 
 def _list_members(protocol: type) -> tuple[list[str], dict[str, Any]]:

@@ -25,7 +25,7 @@ from hftcl.compute.connection import connect, find_scheduler, require_fit_worker
 from hftcl.compute.cores import count_usable_cores
 from hftcl.compute.crew import count_cores
 from hftcl.compute.local_cluster import StartingCluster, start_local_cluster
-from hftcl.compute.on_worker import read_told, run_task
+from hftcl.compute.on_worker import explain_import, read_told, run_task
 from hftcl.compute.parcels import Block, choose_opener, divide_rows, keep_block
 from hftcl.compute.tasks import Arrays, OnTold, Rows, Table, Task, Wanted
 from hftcl.compute.versions import describe_versions
@@ -417,9 +417,7 @@ class _Watch:
         except KilledWorker as fault:  # Dask has tried several already
             raise _give_up(ended.task, fault) from fault
         except ImportError as error:  # of a worker that came after the others
-            raise ComputeError(
-                f"A worker cannot load hftcl ({error}). Install there what is installed here."
-            ) from error
+            raise ComputeError(explain_import("A worker", error)) from error
 
 
 def _give_up(task: Task[Any], fault: BaseException) -> ComputeError:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from hftcl.compute.on_worker import refuse
+from hftcl.compute.on_worker import explain_import, refuse
 from hftcl.compute.versions import describe_difference, describe_versions
 from hftcl.errors import ComputeError, split_remedy
 from hftcl.settings import Compute
@@ -204,7 +204,7 @@ def _judge_scheduler(client: Any, url: str, wait_s: float) -> Iterator[str]:
 
 def _judge(who: str, found: Mapping[str, str] | BaseException) -> str:
     if isinstance(found, ImportError):
-        return f"The {who} cannot load hftcl ({found}). Install there what is installed here."
+        return explain_import(f"The {who}", found)
     if isinstance(found, BaseException):
         return f"The {who} cannot tell its versions ({type(found).__name__}: {found}). Look at its log."
     difference = describe_difference(describe_versions(), found)

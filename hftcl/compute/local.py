@@ -67,11 +67,7 @@ class LocalTeam:
 
     def call(self, task: Task[R], require_going: Callable[[], None]) -> R:
         """Run a task in this thread, once there is room for it."""
-
-        def listen(event: Event) -> None:
-            require_going()
-
-        return self.do(task, listen, require_going)
+        return self.do(task, lambda _: require_going(), require_going)
 
     def run(
         self, tasks: Iterable[Task[R]], on_told: OnTold | None = None, require_going: RequireGoing = go_on

@@ -74,6 +74,11 @@ def refuse(address: str, difference: str) -> str:
     )
 
 
+def explain_import(who: str, error: ImportError) -> str:
+    """Return why a worker, or a scheduler, can do nothing: it has not what a task is made of."""
+    return f"{who} cannot load hftcl ({error}). Install there what is installed here."
+
+
 def _take_pool() -> TrainingPool:
     if not hasattr(_of_thread, "pool"):
         _of_thread.pool = TrainingPool()  # its processes end with the worker

@@ -37,12 +37,12 @@ class KeptFolds:
     model_id: str
 
     @property
-    def _folder(self) -> Path:
-        return Home.of(self.settings).folds
+    def _home(self) -> Home:
+        return Home.of(self.settings)
 
     def find(self, parts: Sequence[ExamSplit]) -> dict[ExamSplit, Model]:
         """Return the models of those that are kept. What cannot be read, or is not whole, is trained again."""
-        if not self._folder.is_dir():
+        if not self._home.folds.is_dir():
             return {}
         found = {}
         for part, path in self._locate(parts).items():
@@ -59,12 +59,12 @@ class KeptFolds:
         settings or bars change from day to day. Raises StorageError; IntegrityError, TrainingError for a graph that no
         file may hold.
         """
-        if not trained or not Home.of(self.settings).models.is_dir():
+        if not trained or not self._home.models.is_dir():
             return
         places = self._locate([*found, *trained])
         with durable.convert_storage_faults("keeping the folds that are trained"):
-            durable.make_folder(self._folder)
-            for other in set(self._folder.iterdir()) - set(places.values()):
+            durable.make_folder(self._home.folds)
+            for other in set(self._home.folds.iterdir()) - set(places.values()):
                 other.unlink(missing_ok=True)
             for part, one in trained.items():
                 durable.write_atomically(places[part], artifact.sign(_pack(one)))
@@ -75,7 +75,7 @@ class KeptFolds:
             durable.convert_storage_faults("deleting folds that were kept"),
             contextlib.suppress(FileNotFoundError),  # none, or another process deletes them at the same time
         ):
-            shutil.rmtree(self._folder)
+            shutil.rmtree(self._home.folds)
 
     def _locate(self, parts: Sequence[ExamSplit]) -> dict[ExamSplit, Path]:
         """Return the place of each: its name tells what it is trained on, to the bit."""
@@ -85,7 +85,7 @@ class KeptFolds:
             days = part.train_days
             rows = self.data.frame.filter(pl.col("session").is_between(days[0], days[-1]))
             told = f"{of_all} {self.data.synthetic} {part} {hash_bars(rows)}"
-            places[part] = Home.of(self.settings).locate_fold(hashlib.sha256(told.encode()).hexdigest())
+            places[part] = self._home.locate_fold(hashlib.sha256(told.encode()).hexdigest())
         return places
 
 
