@@ -57,6 +57,15 @@ def split_remedy(message: str) -> tuple[str, str]:
     return (f"{happened}.", f"{remedy}.") if stop else (message, "")
 
 
+def fold_line(text: str) -> str:
+    r"""Return a text of others, such as a service's or a library's, in one line, without what cannot be printed.
+
+    >>> fold_line("an odd\n  thing\x1b[2J ")
+    'an odd thing [2J'
+    """
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 class UsageError(HftclError):
     """The caller asked for something that does not exist: an unknown parameter, a malformed model id or date."""
 

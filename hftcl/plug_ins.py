@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hftcl.durable import is_passing
 from hftcl.entry_points import list_entry_points
-from hftcl.errors import ConfigError, HftclError, PlugInError, StorageError
+from hftcl.errors import ConfigError, HftclError, PlugInError, StorageError, fold_line
 from hftcl.interrupts import find_replaced_stop, has_raised, let_out
 
 if TYPE_CHECKING:
@@ -366,5 +366,5 @@ def _find_package(module: str) -> str:
 
 def _describe(error: BaseException) -> str:
     """Return the class and the text of an error, in one line without an end."""
-    text = " ".join(str(error).split())[:_LONGEST].rstrip(".")
+    text = fold_line(str(error))[:_LONGEST].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

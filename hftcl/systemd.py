@@ -7,6 +7,8 @@ import socket
 from collections.abc import Mapping
 from typing import Final, Self
 
+from hftcl.errors import fold_line
+
 _LONGEST: Final = 512  # characters of a status; systemctl shows one line
 
 
@@ -43,8 +45,7 @@ class Notifier:
 
     def tell_status(self, text: str) -> None:
         """Show `text`, one line, in `systemctl status`."""
-        line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-        self._send(f"STATUS={line[:_LONGEST]}")
+        self._send(f"STATUS={fold_line(text)[:_LONGEST]}")
 
     def tell_stopping(self) -> None:
         """Say that the service is about to end."""

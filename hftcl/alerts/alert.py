@@ -7,6 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from hftcl.errors import fold_line
+
 _CHANGING: Final = re.compile(r"\d+")  # counts and times differ each time the same fault happens; the words do not
 # Characters: a subject that mail programs still show; a text that fits any mail box; rows a person reads.
 _LONGEST_LINE, _LONGEST_TEXT, _MOST_FACTS = 200, 20_000, 200
@@ -79,7 +81,7 @@ def clean_alert(alert: Alert, mask: Callable[[str], str]) -> Alert:
     """
 
     def format_line(text: str) -> str:
-        kept = " ".join(_strip_controls(mask(text)).split())
+        kept = fold_line(mask(text))
         return kept if len(kept) <= _LONGEST_LINE else f"{kept[: _LONGEST_LINE - 4]} ..."
 
     lines = (_strip_controls(line_text) for line_text in re.split(r"\r\n|\r|\n", mask(alert.text)))

@@ -14,6 +14,7 @@ from email.utils import formatdate
 from typing import Any, Final
 
 from hftcl import __version__
+from hftcl.errors import fold_line
 
 _LONGEST_FAULT: Final = 300  # characters: a server's reason fits; a page of HTML that a proxy sent is cut
 
@@ -144,4 +145,4 @@ def _send_heartbeat(order: dict[str, Any]) -> str:
 
 def _to_text(raw: bytes | str) -> str:
     text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else raw
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return fold_line(text)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from hftcl.compute.on_worker import explain_import, refuse
 from hftcl.compute.versions import describe_difference, describe_versions
-from hftcl.errors import ComputeError, split_remedy
+from hftcl.errors import ComputeError, fold_line, split_remedy
 from hftcl.settings import Compute
 from hftcl.waiting import GLANCE_S
 
@@ -103,7 +103,7 @@ def _explain(error: BaseException) -> str:
     """Return the deepest reason in brackets; nothing where Dask only says that time ran out."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = " ".join(str(error).split())
+    text = fold_line(str(error))
     return f" ({text[:160]})" if text and not isinstance(error, TimeoutError) else ""
 
 

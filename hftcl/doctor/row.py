@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from hftcl.config import Configuration
-from hftcl.errors import HftclError, split_remedy
+from hftcl.errors import HftclError, fold_line, split_remedy
 from hftcl.market.received import TickerCoverage
 from hftcl.plug_ins import find_plug_in_fault
 from hftcl.settings import Settings
@@ -69,7 +69,7 @@ def is_stop(error: BaseException) -> bool:
 def build_fault(name: str, error: BaseException) -> Row:
     """Return an error as a fault: the last sentence of one of ours is what to do."""
     error = find_plug_in_fault(error) or error
-    text = " ".join(str(error).split())
+    text = fold_line(str(error))
     detail, remedy = split_remedy(text)
     if isinstance(error, HftclError) and remedy:
         return fault(name, detail, remedy)

@@ -10,7 +10,7 @@ from types import CodeType
 from typing import Final, Literal
 
 from hftcl import durable
-from hftcl.errors import HftclError, IntegrityError, LockHeldError, StorageError
+from hftcl.errors import HftclError, IntegrityError, LockHeldError, StorageError, fold_line
 from hftcl.interrupts import raise_lost
 from hftcl.values import Value, value_class
 
@@ -124,6 +124,6 @@ def _build_fault(doing: str, path: Path, database: Database, error: sqlite3.Erro
 def build_damage_error(path: Path, database: Database, how: str) -> IntegrityError:
     """Return the error of a file, or of a row in it, that is not what was written."""
     # SQLite and rows are quoted as they are found: line ends, control characters and great lengths are not to be shown.
-    flat = "".join(c if c.isprintable() else " " for c in " ".join(how.split()))
+    flat = fold_line(how)
     shown = flat if len(flat) <= _SHOWN else f"{flat[:_SHOWN]}..."
     return IntegrityError(f"{path} is damaged or not {database.kind} of hftcl ({shown}). {database.remedy}")

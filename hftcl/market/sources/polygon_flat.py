@@ -21,7 +21,7 @@ import polars as pl
 
 from hftcl.config.dotenv import build_read_error
 from hftcl.durable import read_file
-from hftcl.errors import ConfigError, SourceError
+from hftcl.errors import ConfigError, SourceError, fold_line
 from hftcl.market.bars import RAW_SCHEMA
 from hftcl.market.columns import choose_columns, extend_schema
 from hftcl.market.sources import Question, Split
@@ -169,7 +169,7 @@ def _read_day(path: Path, day: date, tickers: Sequence[str], columns: Sequence[s
     try:
         table = pl.read_csv(path, columns=list(wanted), schema_overrides=wanted)
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = fold_line(str(error))[:150]
         raise SourceError(
             f"{path} cannot be read as a flat file of minute aggregates: {reason}. Download it again."
         ) from error

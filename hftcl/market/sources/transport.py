@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 import urllib3
 
-from hftcl.errors import ConfigError, SourceError
+from hftcl.errors import ConfigError, SourceError, fold_line
 from hftcl.market.sources.rate_limit import RateLimiter
 from hftcl.market.sources.vendor_time import VendorTime, read_steady_clock
 
@@ -61,7 +61,7 @@ class Key:
         edge = ("", "") if len(self.value) >= 8 else (r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])")
         for form in {self.value, quote(self.value, safe=""), quote(self.value)}:
             text = re.sub(edge[0] + re.escape(form) + edge[1], "***", text)
-        return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+        return fold_line(text)[:200]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from hftcl.errors import fold_line
 from hftcl.market.sources.deadline import BoundedPool, BoundedSecurePool
 
 # A handshake takes under a second; an order is due within its minute, so less than for downloads.
@@ -84,4 +85,4 @@ def to_one_line(text: str, secrets: Iterable[str]) -> str:
     """Return `text` as one short printable line without `secrets`."""
     for secret in secrets:
         text = text.replace(secret, "***")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+    return fold_line(text)[:200]
