@@ -126,7 +126,7 @@ class Scheduler:
         """
         self._record_waiting(records)
         now = self._clock()
-        for lost in self._occurrences.fail_abandoned(now=now):
+        for lost in self._occurrences.fail_abandoned(now=self._clock):
             self._report_end(lost, records)
             self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _describe_interruption(lost))
         decided = find_due(self._rules, now, self._occurrences.list_known())
@@ -204,7 +204,7 @@ class Scheduler:
         """Record what is done. What cannot be recorded now, as on a full disk, is kept and tried again."""
         while self._unrecorded:
             first = self._unrecorded[0]
-            occurred = first.claim.finish(first.state, first.outcome, now=self._clock())
+            occurred = first.claim.finish(first.state, first.outcome, now=self._clock)
             self._unrecorded.pop(0)
             self._last_fault = ""
             self._report_end(occurred, records)
@@ -226,7 +226,7 @@ class Scheduler:
             )
             for occurrence, why in occurrences
         ]
-        return self._occurrences.pass_over(rows)
+        return self._occurrences.pass_over(rows, now=self._clock)
 
     def _tell_missed(self, rows: Sequence[OccurrenceRecord], records: list[OccurrenceRecord]) -> None:
         """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""

@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -203,7 +204,7 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
             state=state,  # type: ignore[arg-type]
             by="a test",
             claimed_at=NOW - n * DAY,
-            finished_at=NOW - n * DAY,
+            finished_at=NOW - n * DAY - timedelta(minutes=1),
             outcome="the source is down",
         )
         for n, state in enumerate([*states, "done", "done", "done", "failed"])
@@ -229,7 +230,7 @@ def test_what_happened_is_told_in_one_digest_and_in_no_other_however_late_or_ear
     archive, occurrences = ModelArchive(home), Occurrences(home)
     waiting = list(events)
     for day in digests:
-        while waiting and waiting[0] <= day:
+        while waiting and waiting[0] <= day:  # what happens at that very moment is for the next one
             at = NOW + waiting.pop(0) * DAY
             archive.record_attempt(at, kind="retrain", outcome="rejected", reason=f"R{at:%m%d}")
             # due long before, as where the machine was off: it is told when it ended
@@ -245,8 +246,43 @@ def test_what_happened_is_told_in_one_digest_and_in_no_other_however_late_or_ear
         claim.finish("done", alert.subject, now=now + timedelta(minutes=2))
         told += [word for _, text in alert.facts for word in text.split() if word[0] in "RC" and word[1:].isdigit()]
     first = max(digests[0] - 7, 0)  # the first digest is of a week
-    days = [f"{NOW + day * DAY:%m%d}" for day in events if first < day <= digests[-1]]
+    days = [f"{NOW + day * DAY:%m%d}" for day in events if first <= day < digests[-1]]
     assert sorted(told) == sorted(letter + day for day in days for letter in "RC")
+
+
+def test_an_attempt_that_is_being_written_while_a_digest_is_claimed_is_in_one_of_the_two_digests(
+    tmp_path: Path,
+) -> None:
+    """It is dated before the digest's end, and there after the digest has begun to read."""
+    archive, occurrences, told = ModelArchive(tmp_path), Occurrences(tmp_path), list[str]()
+    reads_clock, begun = threading.Event(), threading.Event()
+
+    def write_digest(day: int) -> None:
+        now = NOW + day * DAY
+        claim = occurrences.claim("digest", now.date(), now, by="a test", now=now)
+        assert claim is not None
+        (alert,) = do(Job.DIGEST, small(tmp_path), now).alerts
+        claim.finish("done", alert.subject, now=now + timedelta(minutes=2))
+        told.extend(text for _, text in alert.facts if text == "failed: the attempt")
+
+    first = threading.Thread(target=write_digest, args=(7,))
+
+    def read_slowly() -> datetime:
+        reads_clock.set()
+        begun.wait()
+        first.join(0.5)  # the digest waits for us, or has been written by then
+        return NOW + 7 * DAY - timedelta(seconds=1)
+
+    attempt = {"kind": "retrain", "outcome": "failed", "reason": "the attempt"}
+    writing = threading.Thread(target=archive.record_attempt, args=(read_slowly,), kwargs=attempt)
+    writing.start()
+    reads_clock.wait()
+    first.start()
+    begun.set()
+    writing.join()
+    first.join()
+    write_digest(14)
+    assert told == ["failed: the attempt"]
 
 
 def test_a_digest_that_failed_told_nothing_so_that_the_next_one_begins_where_it_did(tmp_path: Path) -> None:
