@@ -12,7 +12,7 @@ from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.formats import count, describe_edge, format_moment, format_sharpe
+from hftcl.formats import count, describe_edge, format_moment, format_sharpe, group_by_reason
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -155,7 +155,7 @@ def _list_facts(report: RetrainReport) -> Facts:
         "trained on",
         f"{count(report.rows, 'row')}, {count(report.sessions, 'session')}, {count(len(report.tickers), 'ticker')}",
     )
-    left_out = tuple((f"left out: {ticker}", why) for ticker, why in report.left_out.items())
+    left_out = tuple((f"left out: {names}", why) for names, _, why in group_by_reason(report.left_out))
     repaired = tuple(("repaired", note) for note in report.repaired)
     return (*exam, *scores, *conditions, trained, *left_out, *repaired)
 

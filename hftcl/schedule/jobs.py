@@ -11,7 +11,7 @@ from typing import Final
 from hftcl.alerts import Alert, Kind
 from hftcl.archive.deployment import ModelArchive
 from hftcl.events import OnEvent
-from hftcl.formats import READS_UNKNOWN, count, name_some
+from hftcl.formats import READS_UNKNOWN, count, group_by_reason, name_some
 from hftcl.home import Home
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
@@ -70,12 +70,13 @@ def _summarize_collection(collection: Collection) -> str:
 
 def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     """Yield the alert about tickers without bars; none where each has some."""
-    lines = [f"{ticker}: no bar on {collection.session}" for ticker in collection.silent]
-    lines += [f"{ticker}: left out, {why}" for ticker, why in collection.left_out.items()]
+    reasons = dict.fromkeys(collection.silent, f"no bar on {collection.session}")
+    reasons |= {ticker: f"left out, {why}" for ticker, why in collection.left_out.items()}
+    lines = [f"{names}: {why}" for names, _, why in group_by_reason(reasons)]
     around = dict.fromkeys(collection.context_silent, f"no bar on {collection.session}")
     around |= {ticker: f"left out, {why}" for ticker, why in collection.context_left_out.items()}
     lines += [f"{ticker}, a context ticker: {why}; {READS_UNKNOWN}" for ticker, why in around.items()]
-    names = [*collection.silent, *collection.left_out, *around]
+    names = [*reasons, *around]
     if names:
         yield Alert(Kind.DATA_HOLE, f"Data hole: {name_some(names, 5)}", "\n".join(lines), at)
 

@@ -27,11 +27,11 @@ from hftcl.events import Event, ignore
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
 from hftcl.learning.record import catch_up
-from hftcl.learning.stories.collect import collect
+from hftcl.learning.stories.collect import Collection, collect
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from hftcl.schedule.interfaces import JobResult
-from hftcl.schedule.jobs import build_jobs
+from hftcl.schedule.jobs import _find_holes, build_jobs
 from hftcl.schedule.plan import build_rules
 from hftcl.schedule.rules import Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
@@ -175,6 +175,33 @@ def test_a_ticker_without_bars_in_the_last_session_is_told_as_a_hole(tmp_path: P
     (alert,) = done.alerts
     assert (alert.kind, alert.subject) == (Kind.DATA_HOLE, "Data hole: AMD")
     assert alert.text == "AMD: no bar on 2026-01-08"
+
+
+def test_a_hole_of_five_hundred_tickers_is_a_line_a_reason_with_how_many_there_are() -> None:
+    names = tuple(f"T{number:03}" for number in range(500))
+    coverage = {name: f"coverage {number} of 33 sessions" for number, name in enumerate(names[400:])}
+    collection = Collection(
+        session=date(2026, 1, 8),
+        tickers=(),
+        silent=names[:300],
+        left_out=dict.fromkeys(names[300:400], "no bars") | coverage,
+        context_left_out={"SPY": "no bars"},
+        context_silent=(),
+        recorded=(),
+        problem=None,
+    )
+    (alert,) = _find_holes(collection, NOW)
+    assert alert.subject == "Data hole: T000, T001, T002, T003, T004 and 496 more"
+    lines = alert.text.splitlines()
+    assert lines[:2] == [
+        "T000, T001, T002, T003, T004 and 295 more: no bar on 2026-01-08",
+        "T300, T301, T302, T303, T304 and 95 more: left out, no bars",
+    ]
+    assert lines[-2:] == [
+        "92 others: for 92 other reasons",
+        "SPY, a context ticker: left out, no bars; what reads it is not known",
+    ]
+    assert len(lines) == 12
 
 
 # --- retrains and the digest ------------------------------------------------------------------------------------------
