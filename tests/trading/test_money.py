@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hftcl.alerts import Kind
 from hftcl.errors import BrokerError, ConfigError, SourceError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
@@ -717,6 +718,9 @@ def test_where_the_ledger_takes_nothing_the_bot_lives_and_closes_by_the_broker_s
     bot.loop.feed.minute = refuse  # type: ignore[method-assign,assignment]
     bot.run(DAY, some_minutes(110, 32))
     assert closing == [set(), {"AAPL", "AMD", "TSLA"}], "asked for; this broker fills as it is told bars"
+    (halt,) = [alert for alert in bot.alerts if alert.kind is Kind.HALTED]
+    assert halt.subject == "nothing can be written: everything is closed", "told once, and not again as it is latched"
+    assert halt.text.endswith("Free some space; then `hftcl trade --clear` lets it trade again.")
     assert broker.account_now.positions == {}
     assert "disk_full" in {latch.name for latch in bot.ledger.read_latches()}
     bot.close()
