@@ -141,7 +141,7 @@ class Scheduler:
         if not decided.run:
             return None
         if self._is_replaced():
-            log.warning("hftcl was replaced on the disk since this began: it ends before the next job, to start anew")
+            log.warning("hftcl was replaced on the disk since this began: it ends before the next job, and is started again")
             raise StopRequest
         occurrence = decided.run[0]
         claim = self._occurrences.claim(

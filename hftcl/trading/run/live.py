@@ -46,7 +46,7 @@ LEAD: Final = timedelta(minutes=20)
 """Before a session begins its earlier bars are collected: at five calls a minute that takes a while."""
 # An upgrade of exchange_calendars is what helps; a person does it in hours, not in minutes.
 _PATIENCE: Final = timedelta(hours=1)
-_REPLACED: Final = "hftcl was replaced on the disk since this began: it ends before the session, to start anew."
+_REPLACED: Final = "hftcl was replaced on the disk since this began: it ends before the session, and is started again."
 
 
 def trade(settings: Settings, present: Present, *, real_money: bool, once: bool = False) -> TradeReport:
