@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+FINISH: Final = "finish"
+"""The stage of a training whose graph stands: it is compared with what was fitted, and the estimator's file written."""
 BANNER: Final = "banner"  # the stage of what is shown as it is, line for line: a model that is swapped while trading
 
 
@@ -26,7 +28,10 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: stage "collect", "features", "fit", "exam" or "deploy"; `done` of `total` units."""
+    """One thing that happened: stage "collect", "features", "fit", "exam" or "deploy"; `done` of `total` units.
+
+    Stage "finish" is what a training still does beside and after the exam of its graph, see `TrainingPool.begin`.
+    """
 
     stage: str
     done: int = 0

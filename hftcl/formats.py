@@ -11,6 +11,8 @@ UNDEFINED: Final = "-"  # one sign for what has no value, in tables and pages: a
 SYNTHETIC: Final = "SYNTHETIC bars"  # in capitals: figures of invented prices must not be taken for real ones
 READS_UNKNOWN: Final = "what reads it is not known"  # of a context ticker without bars: in a log and in an alert
 HOUR_MINUTES: Final = 60  # the parts of a session by which exam and tracker sum up
+_NAMED: Final = 5  # tickers of a reason: a watchlist may have thousands
+_REASONS: Final = 10  # why tickers are left out, in an alert or a report: of most failures there is one
 _FEW_SESSIONS: Final = 5  # below which a Sharpe ratio has no spread worth the name: the standard error is 7 and more
 _DAY_MINUTES: Final = 24 * 60  # minutes of a clock's day: a session of a 24-hour market ends where it begins
 
@@ -129,17 +131,26 @@ def name_some(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def group_by_reason(reasons: Mapping[str, str], most: int) -> list[str]:
-    """Return a text for each reason with the names that it holds for, at most `most` of each, the commonest first.
+def group_by_reason(reasons: Mapping[str, str], most: int = _REASONS) -> list[tuple[str, int, str]]:
+    """Return the names that a reason holds for, how many they are, and the reason; the commonest first.
 
-    >>> group_by_reason({"AAPL": "no bars", "AMD": "halted", "SPY": "no bars"}, 5)
-    ['AAPL, SPY: no bars', 'AMD: halted']
+    The first few names of each. Where there are more than `most` reasons, the last one stands for all others.
+
+    >>> group_by_reason({"AAPL": "no bars", "AMD": "halted", "SPY": "no bars"})
+    [('AAPL, SPY', 2, 'no bars'), ('AMD', 1, 'halted')]
+    >>> group_by_reason({"AAPL": "no bars", "AMD": "halted", "SPY": "no bars", "IBM": "delisted"}, 1)
+    [('AAPL, SPY', 2, 'no bars'), ('2 others', 2, 'for 2 other reasons')]
     """
     groups: dict[str, list[str]] = {}
     for name, reason in reasons.items():
         groups.setdefault(reason, []).append(name)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))  # stable: the first comes first
-    return [f"{name_some(names, most)}: {reason}" for reason, names in ordered]
+    others = ordered[most:] if len(ordered) > most + 1 else []  # a single one takes no more room than to say so
+    lines = [(name_some(names, _NAMED), len(names), reason) for reason, names in ordered[: len(ordered) - len(others)]]
+    if others:
+        n = sum(len(names) for _, names in others)
+        lines.append((f"{n} others", n, f"for {len(others)} other reasons"))
+    return lines
 
 
 def format_size(n_bytes: float) -> str:
@@ -246,21 +257,21 @@ def describe_edge(edge: str | None) -> str:
 
 
 def list_left_out(tickers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a line for each ticker that is left out, with the reason."""
-    return tuple(f"left out: {ticker}: {why}" for ticker, why in tickers.items())
+    """Return a line for each reason for which tickers are left out."""
+    return tuple(f"left out: {names}: {why}" for names, _, why in group_by_reason(tickers))
 
 
 def describe_left_out(
     tickers: Mapping[str, str], context: Mapping[str, str], *, trades: bool = False
 ) -> tuple[str, ...]:
-    """Return a sentence for each ticker, then each context ticker, that is left out, with the reason.
+    """Return a sentence for each reason for which tickers are left out, then for each context ticker that is.
 
     trades: whether a model trades on these bars, or they are rows to learn from.
 
-    >>> describe_left_out({"AMD": "no bars"}, {"SPY": "no bars"})
-    ('AMD is left out: no bars', 'the context ticker SPY is left out: no bars; what reads it is not known')
+    >>> describe_left_out({"AMD": "no bars", "IBM": "no bars"}, {"SPY": "no bars"})
+    ('AMD, IBM are left out: no bars', 'the context ticker SPY is left out: no bars; what reads it is not known')
     """
-    told = [f"{ticker} is left out: {why}" for ticker, why in tickers.items()]
+    told = [f"{names} {'is' if n == 1 else 'are'} left out: {why}" for names, n, why in group_by_reason(tickers)]
     follows = "what reads it opens nothing" if trades else READS_UNKNOWN
     told += [f"the context ticker {ticker} is left out: {why}; {follows}" for ticker, why in context.items()]
     return tuple(told)

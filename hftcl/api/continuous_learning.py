@@ -335,7 +335,7 @@ class ContinuousLearning:
         ('20260109_070000', True)
         """
         plan = history.plan_rollback(self.settings, model_id)
-        return history.rollback(self.home, model_id, plan, reason=reason, now=self._clock())
+        return history.rollback(self.home, model_id, plan, reason=reason, now=self._clock)
 
     def unpin(self) -> UnpinReport:
         """Let automatic deployment run again after a rollback.
@@ -343,7 +343,7 @@ class ContinuousLearning:
         >>> learner.unpin().unpinned
         '20260109_070000'
         """
-        return history.unpin(self.home, now=self._clock())
+        return history.unpin(self.home, now=self._clock)
 
     def note(
         self, model_id: str, text: str | None = None, *, tags: Sequence[str] = (), untags: Sequence[str] = ()
@@ -359,7 +359,7 @@ class ContinuousLearning:
         for name, words in (("tags", tags), ("untags", untags)):
             if isinstance(words, str):  # a tuple of one without its comma, which would be a tag a letter
                 raise UsageError(f"Give {name} as a list: {name}=[{words!r}].")
-        return history.note(self.home, model_id, text, tags, untags, now=self._clock())
+        return history.note(self.home, model_id, text, tags, untags, now=self._clock)
 
     def list_record(self) -> "tuple[RecordRow, ...]":
         """Return every recorded session of the policy, oldest first, and whether it counts.
@@ -379,7 +379,7 @@ class ContinuousLearning:
         """
         from hftcl.learning.stories.record import begin_over
 
-        return begin_over(self.settings, reason=reason, now=self._clock())
+        return begin_over(self.settings, reason=reason, now=self._clock)
 
 
 __all__: Sequence[str] = ["ContinuousLearning"]

@@ -22,7 +22,7 @@ from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.export import COLUMNS
 from hftcl.archive.production import format_utc
 from hftcl.archive.rebuild import build_row, rebuild
-from hftcl.archive.records import AdoptedModel, parse_model_id, read_trained_at
+from hftcl.archive.records import AdoptedModel, Moment, parse_model_id, read_moment, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest, read_verified, require_length, write_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, IntegrityError, NoDataError, UsageError
@@ -167,7 +167,7 @@ def _read_number(text: str) -> float | None:
     return value if math.isfinite(value) and abs(value) < 2**53 else None  # what SQLite and JSON hold exactly
 
 
-def adopt(archive: ModelArchive, now: datetime) -> Adoption:
+def adopt(archive: ModelArchive, now: Moment) -> Adoption:
     """Take over what another program, or an archive of hftcl without its registry, has left under the home.
 
     Run again, it takes what is new. Raises NoDataError where there is nothing of that kind, and HftclError.
@@ -198,16 +198,18 @@ def adopt(archive: ModelArchive, now: datetime) -> Adoption:
     )
 
 
-def _insert_lines(archive: ModelArchive, models: Sequence[AdoptedModel], now: datetime) -> int:
+def _insert_lines(archive: ModelArchive, models: Sequence[AdoptedModel], now: Moment) -> int:
     if not models:
         return 0
     known = {model.model_id for model in archive.list_models()}
     with archive.hold_registry(now, "adopting the history") as (db, _), transaction(db):
-        return insert_adopted(db, (model for model in models if model.name not in known), at=format_utc(now))
+        return insert_adopted(
+            db, (model for model in models if model.name not in known), at=format_utc(read_moment(now))
+        )
 
 
 def _archive_files(
-    archive: ModelArchive, files: Mapping[Path, artifact.ModelMeta], now: datetime
+    archive: ModelArchive, files: Mapping[Path, artifact.ModelMeta], now: Moment
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Archive model files of hftcl under their own ids; return the ids, and a line about each that stays outside."""
     added: list[str] = []
@@ -224,7 +226,7 @@ def _archive_files(
 
 
 def _archive_file(
-    archive: ModelArchive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: datetime
+    archive: ModelArchive, path: Path, meta: artifact.ModelMeta, trained_at: datetime, now: Moment
 ) -> None:
     model_id = meta.model_id
     target, pkl_target = archive.locate_onnx(model_id), archive.locate_pkl(model_id)

@@ -49,6 +49,7 @@ __all__ = [
     "digest_data",
     "find_library_versions",
     "finish_exam",
+    "list_changed_versions",
     "list_our_features",
     "load",
     "open_trained",
@@ -375,7 +376,12 @@ def _require_canaries(meta: ModelMeta, predictor: Predictor, name: str) -> None:
         )
 
 
-def _describe_change(then: Mapping[str, str]) -> str:
+def list_changed_versions(then: Mapping[str, str]) -> list[str]:
+    """Return what of the `versions` of a model is another one now, such as "polars 1.30.0, now 1.31.0"."""
     now = find_library_versions(then.get("engine", ""))
-    changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
+    return [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
+
+
+def _describe_change(then: Mapping[str, str]) -> str:
+    changed = list_changed_versions(then)
     return f" (trained with {'; '.join(changed)})" if changed else ""

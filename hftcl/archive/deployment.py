@@ -22,6 +22,7 @@ from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import (
     Kind,
     ModelRecord,
+    Moment,
     NewModel,
     Outcome,
     Pin,
@@ -29,6 +30,7 @@ from hftcl.archive.records import (
     Switched,
     build_model_id,
     parse_model_id,
+    read_moment,
 )
 from hftcl.archive.registry import Registry, RegistryState, write_verified
 from hftcl.archive.schema import REGISTRY, build_damage_error, faults, open_to_change, open_to_read
@@ -62,7 +64,8 @@ class ModelArchive(Registry):
     A change waits at most `wait_s` for another one to end, then raises LockHeldError. Everything raises StorageError
     where the disk is full, forbidden or failing; then what was live still is. `on_note` hears of each thing that
     recovery mended, also when the change itself is refused, and of each copy of what is committed that could not be
-    written; of the same once.
+    written; of the same once. `now` of a change is the time, UTC, or a clock that is read once the lock is held: a
+    change that waited for it is not dated before one that came first.
     """
 
     def __init__(
@@ -84,13 +87,14 @@ class ModelArchive(Registry):
         """From now on, tell `on_note` what there is to tell."""
         self._on_note = on_note
 
-    def claim_id(self, now: datetime) -> str:
-        """Reserve and return the id of a model trained at `now`, or the next second that is free.
+    def claim_id(self, trained_at: datetime, *, now: Moment | None = None) -> str:
+        """Reserve and return the id of a model trained at `trained_at`, or the next second that is free.
 
-        The claim lasts until `add` or `discard`, or until this process ends: then recovery frees it.
+        now: None where that is the time. The claim lasts until `add` or `discard`, or until this process ends: then
+        recovery frees it.
         """
-        with self.hold_registry(now, "reserving a model id") as (db, _):
-            second = now.astimezone(UTC)
+        with self.hold_registry(now or trained_at, "reserving a model id") as (db, _):
+            second = trained_at.astimezone(UTC)
             while not self._claim(db, build_model_id(second)):
                 second += timedelta(seconds=1)
             return build_model_id(second)
@@ -125,7 +129,7 @@ class ModelArchive(Registry):
         onnx: bytes,
         pkl: bytes,
         *,
-        now: datetime,
+        now: Moment,
         sessions: Iterable[RecordedSession] = (),
         dropped: Iterable[RecordedSession] = (),
     ) -> ModelRecord:
@@ -147,7 +151,7 @@ class ModelArchive(Registry):
         model: NewModel,
         onnx: bytes,
         pkl: bytes,
-        now: datetime,
+        now: Moment,
         sessions: Iterable[RecordedSession],
         dropped: Iterable[RecordedSession],
     ) -> ModelRecord:
@@ -207,7 +211,7 @@ class ModelArchive(Registry):
                 self.locate_onnx(model_id).unlink(missing_ok=True)
                 self.locate_pkl(model_id).unlink(missing_ok=True)
 
-    def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: datetime) -> None:
+    def set_outcome(self, text: str, outcome: Outcome, reason: str, *, now: Moment) -> None:
         """Change what the exam's outcome is recorded as, such as to "rejected", "pinned". Only before it serves."""
         with self.hold_registry(now, "recording the outcome") as (db, _):
             state = self.read_state_in(db)
@@ -218,18 +222,16 @@ class ModelArchive(Registry):
                 db.execute("UPDATE models SET outcome = ?, reason = ? WHERE model_id = ?", (outcome, reason, model_id))
             self._refresh_copies(db)
 
-    def record_attempt(
-        self, now: datetime, *, kind: str, outcome: str, reason: str, model_id: str | None = None
-    ) -> None:
+    def record_attempt(self, now: Moment, *, kind: str, outcome: str, reason: str, model_id: str | None = None) -> None:
         """Record one run that wanted a new model, whatever became of it; see `attempts`."""
         with self.hold_registry(now, "recording the attempt") as (db, _), transaction(db):
             db.execute(
                 "INSERT INTO attempts (at, kind, outcome, reason, model_id) VALUES (?, ?, ?, ?, ?)",
-                (format_utc(now), kind, outcome, reason, model_id),
+                (format_utc(read_moment(now)), kind, outcome, reason, model_id),
             )
 
     def record_sessions(
-        self, sessions: Iterable[RecordedSession], *, now: datetime, dropped: Iterable[RecordedSession] = ()
+        self, sessions: Iterable[RecordedSession], *, now: Moment, dropped: Iterable[RecordedSession] = ()
     ) -> None:
         """Add sessions to the policy's record, all of them or none; one that is there on the same bars stays as it is.
 
@@ -239,28 +241,28 @@ class ModelArchive(Registry):
             record.insert_sessions(db, sessions)
             record.delete_sessions(db, dropped)
 
-    def record_look(self, look: Look, *, synthetic: bool, now: datetime) -> None:
+    def record_look(self, look: Look, *, synthetic: bool, now: Moment) -> None:
         """Write down that a candidate that is not archived, or on other sessions, was examined; see `archive.looks`."""
         self.record_looks((look,), synthetic=synthetic, now=now)
 
-    def record_looks(self, several: Sequence[Look], *, synthetic: bool, now: datetime) -> None:
+    def record_looks(self, several: Sequence[Look], *, synthetic: bool, now: Moment) -> None:
         """Write down several looks, all of them or none."""
         if not several:
             return
         with self.hold_registry(now, "writing down an exam") as (db, _), transaction(db):
             for look in several:
-                looks.insert_look(db, look, synthetic=synthetic, at=format_utc(now))
+                looks.insert_look(db, look, synthetic=synthetic, at=format_utc(read_moment(now)))
 
-    def begin_record_over(self, *, synthetic: bool, reason: str, now: datetime) -> None:
+    def begin_record_over(self, *, synthetic: bool, reason: str, now: Moment) -> None:
         """Let nothing that was earned so far on bars of this kind count any more. Raises UsageError without a reason.
 
         The bot stands aside until the record that begins now lets it trade. The rows stay, and are shown.
         """
         with self.hold_registry(now, "beginning the record over") as (db, _), transaction(db):
-            record.insert_beginning(db, synthetic=synthetic, at=format_utc(now), reason=reason)
+            record.insert_beginning(db, synthetic=synthetic, at=format_utc(read_moment(now)), reason=reason)
 
     def deploy(
-        self, text: str, *, now: datetime, reason: str, by: str = "retrain", champion: str | None = _ANY
+        self, text: str, *, now: Moment, reason: str, by: str = "retrain", champion: str | None = _ANY
     ) -> Switched:
         """Make an archived model that passed its exam the one that serves.
 
@@ -294,7 +296,7 @@ class ModelArchive(Registry):
         self,
         text: str | None = None,
         *,
-        now: datetime,
+        now: Moment,
         reason: str = "",
         by: str = "user",
         plan: RollbackPlan | None = None,
@@ -329,35 +331,42 @@ class ModelArchive(Registry):
         kind: Kind,
         reason: str,
         by: str,
-        now: datetime,
+        now: Moment,
         notes: tuple[str, ...],
     ) -> Switched:
         if model_id == state.live_id:
             raise UsageError(f"Model {model_id} is the one that serves already.")
         data = self.read_intact(state, model_id)
         self._verify(self.locate_onnx(model_id), state.rows[model_id]["sha256"])
-        done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=now)
+        done = production.switch(self, db, model_id, data, kind=kind, reason=reason, by=by, at=read_moment(now))
         return dataclasses.replace(done, notes=(*notes, *self._tell(done.notes)))
 
-    def unpin(self, *, now: datetime) -> Pin | None:
+    def unpin(self, *, now: Moment) -> Pin | None:
         """Let models deploy by themselves again; return the pin that was there, None if there was none."""
         with self.hold_registry(now, "unpinning") as (db, _):
             pin = self.read_state_in(db).pin
             with transaction(db):
                 db.execute(
                     "UPDATE deployments SET unpinned_at = ? WHERE kind = 'rollback' AND unpinned_at IS NULL",
-                    (format_utc(now),),
+                    (format_utc(read_moment(now)),),
                 )
             return pin
 
-    def recover(self, now: datetime) -> tuple[str, ...]:
+    def recover(self, now: Moment) -> tuple[str, ...]:
         """Mend what a crash or a hand has left; return a line about each thing mended. Where no archive is, nothing."""
         if not self.database.exists() and not self.production.exists():
             return ()
         with self.hold_registry(now, "recovering the archive") as (_, notes):
             return notes
 
-    def prune(self, keep: int, *, now: datetime) -> tuple[str, ...]:
+    def await_change(self) -> None:
+        """Return once no change is under way: all that was dated before this call is then to be read, or never will."""
+        with faults("waiting for a change of the archive"):
+            durable.make_folder(self.folder)
+            with durable.lock(self.files.registry_lock, "change of the archive", wait_s=self._wait_s):
+                return
+
+    def prune(self, keep: int, *, now: Moment) -> tuple[str, ...]:
         """Delete the files of all but the `keep` newest models; return their ids. Their rows stay in the history.
 
         Never deleted: the serving model, those it stands on, and the one that should serve.
@@ -395,7 +404,7 @@ class ModelArchive(Registry):
 
     @contextlib.contextmanager
     def hold_registry(
-        self, now: datetime, doing: str, *, damaged: bool = False
+        self, now: Moment, doing: str, *, damaged: bool = False
     ) -> Iterator[tuple[sqlite3.Connection, tuple[str, ...]]]:
         """Hold the registry's lock, with everything recovered; yields the connection and what was mended.
 
@@ -409,7 +418,10 @@ class ModelArchive(Registry):
             damage = sqlite.list_damage(db, REGISTRY)
             if damage and not damaged:
                 raise build_damage_error(f"the row {damage[0]} is not what was written")
-            notes = (f"{build_damage_error(f'the row {damage[0]}')}",) if damage else production.recover(self, db, now)
+            if damage:
+                notes: tuple[str, ...] = (f"{build_damage_error(f'the row {damage[0]}')}",)
+            else:
+                notes = production.recover(self, db, read_moment(now))
             yield db, self._tell(notes)
 
 

@@ -144,7 +144,7 @@ def _keep_foreign_pkl(registry: Registry, state: RegistryState) -> Path | None:
         return None
     if compute_digest(registry.production_pkl) in ours:
         return None
-    if read_verified(registry.locate_pkl(state.live_id), state.rows[state.live_id]["pkl_sha256"]) is None:
+    if compute_digest(registry.locate_pkl(state.live_id)) != state.rows[state.live_id]["pkl_sha256"]:
         return None  # nothing will be written over it
     return durable.keep_copy(registry.production_pkl)
 

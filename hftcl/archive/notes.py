@@ -5,12 +5,12 @@ A note is never changed; a tag that was taken off stays in the registry with the
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Final, Literal
 
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.note_rows import gather
 from hftcl.archive.production import format_utc
+from hftcl.archive.records import Moment, read_moment
 from hftcl.archive.registry import Registry
 from hftcl.errors import UsageError
 from hftcl.sqlite import transaction
@@ -21,7 +21,7 @@ _Kind = Literal["note", "tag", "untag"]
 
 
 def write_remarks(
-    archive: ModelArchive, text: str, *, note: str | None, tags: Iterable[str], untags: Iterable[str], now: datetime
+    archive: ModelArchive, text: str, *, note: str | None, tags: Iterable[str], untags: Iterable[str], now: Moment
 ) -> str:
     """Write `note`, put `tags` on a model and take `untags` off; return the model's id. All of it or nothing.
 
@@ -40,7 +40,7 @@ def write_remarks(
                 continue
             db.execute(
                 "INSERT INTO notes (model_id, at, kind, text) VALUES (?, ?, ?, ?)",
-                (model_id, format_utc(now), kind, line),
+                (model_id, format_utc(read_moment(now)), kind, line),
             )
             here = here | {line} if kind == "tag" else here - {line} if kind == "untag" else here
     return model_id

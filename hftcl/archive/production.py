@@ -13,7 +13,7 @@ from pathlib import Path
 from hftcl import durable
 from hftcl.archive import export
 from hftcl.archive.records import Deployment, Kind, Switched
-from hftcl.archive.registry import Registry, RegistryState, read_verified
+from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
 from hftcl.home import CLAIMS, MODELS, PICKLES, Home, read_claim
@@ -47,7 +47,7 @@ def switch(
         durable.write_atomically(registry.production, data)
     except OSError as error:
         _take_back(registry, db, data, previous)
-        if read_verified(registry.production, state.rows[model_id]["sha256"]) is not None:
+        if compute_digest(registry.production) == state.rows[model_id]["sha256"]:
             raise StorageError(
                 f"{durable.describe_storage_fault('the deployment', error)} Model {model_id} serves now all the same, "
                 "because the disk did not let the one before be put back: mend it, and do not repeat the command; "
@@ -105,7 +105,7 @@ def _take_back(registry: Registry, db: sqlite3.Connection, data: bytes, previous
     with contextlib.suppress(
         OSError, sqlite3.Error
     ):  # what cannot be undone now, recovery settles by production's hash
-        if read_verified(registry.production, hashlib.sha256(data).hexdigest()) is not None:
+        if compute_digest(registry.production) == hashlib.sha256(data).hexdigest():
             if previous is None:
                 registry.production.unlink()
             else:
@@ -225,7 +225,7 @@ def _find_fault(path: Path, sha256: str) -> str | None:
     A file that cannot be read ends nothing here: another one may take its place, for which the folder alone counts.
     """
     try:
-        return None if read_verified(path, sha256) is not None else "was missing or altered"
+        return None if compute_digest(path) == sha256 else "was missing or altered"
     except OSError as error:
         return f"could not be read ({error.strerror or error})"
 

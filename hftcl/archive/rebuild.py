@@ -18,7 +18,7 @@ from hftcl import durable, sqlite
 from hftcl.archive import artifact
 from hftcl.archive.looks import Look, build_look_row
 from hftcl.archive.production import format_utc
-from hftcl.archive.records import build_model_id, read_trained_at
+from hftcl.archive.records import Moment, build_model_id, read_moment, read_trained_at
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.archive.schema import REGISTRY, faults, find_witness
 from hftcl.errors import HftclError, IntegrityError, StorageError
@@ -37,7 +37,7 @@ _LATEST: Final = datetime.max.replace(tzinfo=UTC)
 Rows = dict[str, list[dict[str, object]]]
 
 
-def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
+def rebuild(registry: Registry, now: Moment) -> tuple[str, ...]:
     """Rebuild a registry that is damaged, emptied or lost; return a line about each thing done, none where it is whole.
 
     The damaged file is kept beside it. A model whose row is lost comes back from its own file and the CSV; what neither
@@ -71,8 +71,8 @@ def rebuild(registry: Registry, now: datetime) -> tuple[str, ...]:
                     "left of it away, with the production file, and hftcl begins a new archive."
                 )
             if not rows["deployments"]:
-                rows["deployments"] = _list_deployments(registry, rows, lines, now)
-            return (*notes, *_replace(registry, rows, now))
+                rows["deployments"] = _list_deployments(registry, rows, lines, read_moment(now))
+            return (*notes, *_replace(registry, rows, read_moment(now)))
 
 
 def _list_ids(rows: Rows) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """What the archive says about a model, a deployment, an attempt: frozen values, and a model id and its time.
 
 A retrain's report is stored as JSON; `Judgement` is the one place where it is read again.
-No file, no clock.
+No file, and no clock but one that is handed in.
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal, Self, TypeVar
@@ -17,8 +17,15 @@ from hftcl.values import Value, value_class
 Outcome = Literal["deployed", "rejected", "inconclusive"]
 Kind = Literal["deploy", "rollback", "restore", "hand"]
 T = TypeVar("T", str, float, int)
+Moment = datetime | Callable[[], datetime]
+"""When something happens: a time, or a clock that is to be read under the lock under which it is written."""
 _ID: Final = "%Y%m%d_%H%M%S"  # sorted as texts they are in the order of time, and a file may have them in its name
 _MODEL_ID = re.compile(r"(?:model_)?([0-9]{8}_[0-9]{6})")  # not \d, which takes Arabic and full-width digits too
+
+
+def read_moment(moment: Moment) -> datetime:
+    """Return a time as it is, or what a clock says now."""
+    return moment() if callable(moment) else moment
 
 
 def parse_model_id(text: str) -> str:

@@ -4,14 +4,17 @@ Reading takes no lock of ours, creates nothing and works on a read-only home. `a
 Only the standard library is imported, so that `hftcl history` is instant.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final
@@ -305,7 +308,7 @@ class Registry:
         """Whether the archived file is there, can be read, and is what was archived."""
         row = state.rows[model_id]
         try:
-            return bool(row["kept"]) and read_verified(self.locate_onnx(model_id), row["sha256"]) is not None
+            return bool(row["kept"]) and compute_digest(self.locate_onnx(model_id)) == row["sha256"]
         except OSError:  # what cannot be read is not to be offered; the fault of the model asked for is being told
             return False
 
@@ -367,15 +370,23 @@ def compute_digest(path: Path) -> str | None:
 def _look(path: Path) -> tuple[bool, str | None]:
     """Whether there is a file, and its digest, of one and the same file even while it is replaced."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe put there by hand must not hang us
+        with _open_regular(path) as file:
+            return True, hashlib.file_digest(file, "sha256").hexdigest() if file else None
     except FileNotFoundError:
         return False, None
+
+
+@contextlib.contextmanager
+def _open_regular(path: Path) -> Iterator[BufferedReader | None]:
+    """Open a file; None for what is no regular file, or too long to be a model. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe put there by hand must not hang us
     try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode) or about.st_size > _LARGEST:
-            return True, None
+            yield None
+            return
         with os.fdopen(fd, "rb", closefd=False) as file:
-            return True, hashlib.file_digest(file, "sha256").hexdigest()
+            yield file
     finally:
         os.close(fd)
 
@@ -396,7 +407,7 @@ def write_verified(path: Path, data: bytes) -> None:
     """
     require_length(path, len(data))
     durable.write_atomically(path, data)
-    if read_verified(path, hashlib.sha256(data).hexdigest()) is None:
+    if compute_digest(path) != hashlib.sha256(data).hexdigest():
         path.unlink(missing_ok=True)
         raise IntegrityError(
             f"{path} did not come to hold what was written to it, and is not archived: the disk or the memory of this "
@@ -406,10 +417,12 @@ def write_verified(path: Path, data: bytes) -> None:
 
 def read_verified(path: Path, sha256: str) -> bytes | None:
     """Return the bytes of `path` if they have this SHA-256, else None."""
-    if compute_digest(path) != sha256:
+    try:
+        with _open_regular(path) as file:
+            data = file.read() if file else None
+    except FileNotFoundError:
         return None
-    data = path.read_bytes()
-    return data if hashlib.sha256(data).hexdigest() == sha256 else None
+    return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def _read_deployment(row: sqlite3.Row) -> Deployment:

@@ -104,7 +104,7 @@ def _build_context(invocation: Invocation) -> "Context":
 
     configuration = invocation.read_configuration()
     logs.configure(configuration.settings.log, invocation.verbosity)
-    return Context(configuration=configuration, environ=os.environ, now=now())
+    return Context(configuration=configuration, environ=os.environ, now=now(), clock=now)
 
 
 def _tell_stopped(invocation: Invocation, name: str, *, later: bool) -> None:

@@ -49,7 +49,7 @@ def _adopt(invocation: Invocation, as_json: bool) -> None:
     from hftcl.views import installation
 
     home = Home.of(invocation.read_configuration().settings).root
-    views.show(adopt(ModelArchive(home), now()), installation.draw_adoption, as_json)
+    views.show(adopt(ModelArchive(home), now), installation.draw_adoption, as_json)
 
 
 def _init_from(invocation: Invocation, folder: Path, as_json: bool) -> None:

@@ -88,10 +88,13 @@ def move_globals_first(arguments: Sequence[str]) -> list[str]:
     return front + rest
 
 
-def run() -> Never:
-    """Run the command line; the exit status is the contract of docs/commands.md."""
+def run(early: Sequence[int] | None = None) -> Never:
+    """Run the command line; the exit status is the contract of docs/commands.md.
+
+    early: each SIGINT that has come already; None where they are not for us to hear.
+    """
     signal.signal(signal.SIGTERM, _unwind)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # `nohup` and the like leave it ignored
+    if early is not None:
         signal.signal(signal.SIGINT, _unwind)
     repeat_what_finalizers_lose()
     _open_what_is_closed()
@@ -105,7 +108,7 @@ def run() -> Never:
     )
     is_told = False
     try:
-        code = _run_words(arguments)
+        code = _run_words(arguments) if not early else 128 + signal.SIGINT
     except SystemExit as ended:
         cause = ended.__context__ if isinstance(ended.__context__, BrokenPipeError) else ended
         fault = _find_plug_in_fault(cause)  # a plug-in has pipes of its own, and may call exit()

@@ -28,5 +28,5 @@ def record(
     if reason and not begin_anew:
         raise UsageError("--reason is for --begin-anew.")
     settings = ctx.obj.read_configuration().settings
-    rows = begin_over(settings, reason=reason, now=now()) if begin_anew else list_record(settings)
+    rows = begin_over(settings, reason=reason, now=now) if begin_anew else list_record(settings)
     show(rows, archive.draw_record, as_json)

@@ -16,6 +16,8 @@ from hftcl.cli.telling import tell_failures
 from hftcl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hftcl.config import Configuration
     from hftcl.schedule.interfaces import Observer
     from hftcl.schedule.rules import Rule
@@ -80,6 +82,7 @@ def _run(configuration: "Configuration", verbosity: int) -> None:
     from zoneinfo import ZoneInfo
 
     from hftcl import logs
+    from hftcl.cli.service import watch_code
     from hftcl.schedule import plan
     from hftcl.schedule.interfaces import Observer
 
@@ -96,7 +99,7 @@ def _run(configuration: "Configuration", verbosity: int) -> None:
         logs.configure(settings.log, verbosity, stream=cast("TextIO", live))
     else:
         logs.configure(settings.log, verbosity, service=True)
-    _build_scheduler(settings, plan.build_rules(settings), stop, observer).run()
+    _build_scheduler(settings, plan.build_rules(settings), stop, observer, watch_code(os.environ)).run()
     raise typer.Exit(130 if stop.asked == signal.SIGINT else 0)  # SIGTERM is the normal way to end a service
 
 
@@ -110,7 +113,11 @@ def _stop_at_signals() -> "Stop":
 
 
 def _build_scheduler(
-    settings: "Settings", rules: "tuple[Rule, ...]", stop: "Stop", observer: "Observer"
+    settings: "Settings",
+    rules: "tuple[Rule, ...]",
+    stop: "Stop",
+    observer: "Observer",
+    is_replaced: "Callable[[], bool]" = lambda: False,
 ) -> "Scheduler":
     import socket  # here, as what follows: `--preview` need not wait for it
 
@@ -139,4 +146,5 @@ def _build_scheduler(
         notifier=Notifier.from_environment(os.environ, pid=os.getpid()),
         observer=observer,
         publish=publish,
+        is_replaced=is_replaced,
     )

@@ -190,6 +190,7 @@ def _replay(settings: "Settings", span: str, verbosity: int, as_json: bool, *, r
 def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_json: bool) -> None:
     from hftcl import logs
     from hftcl.alerts import Alerts
+    from hftcl.cli.service import watch_code
     from hftcl.home import Home
     from hftcl.systemd import Notifier
     from hftcl.trading.feeds import open_feed
@@ -227,6 +228,7 @@ def _trade(settings: "Settings", verbosity: int, *, once: bool, live: bool, as_j
         controls=controls,
         on_event=listener,
         on_alert=tell,
+        is_replaced=watch_code(os.environ),
     )
     with _signals(controls, stops=True, clock=clock):
         report = trade(settings, present, real_money=live, once=once)

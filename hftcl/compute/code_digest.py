@@ -35,6 +35,18 @@ def hash_code() -> str:
     return _hash_files(Path(hftcl.__file__).parent)
 
 
+def is_code_replaced() -> bool:
+    """Return whether the package is another one on the disk than when `hash_code` was first asked, as by an upgrade.
+
+    What is imported from then on does not fit what this process has loaded.
+    """
+    known = hash_code()
+    try:
+        return _hash_files(Path(hftcl.__file__).parent) != known
+    except FileNotFoundError:  # it is being replaced at this moment
+        return True
+
+
 def _hash_files(package: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):

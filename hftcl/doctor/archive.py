@@ -1,7 +1,9 @@
 """Checks of the models: the registry and every archived file, the production file, and the model that serves."""
 
+import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from hftcl.archive import artifact, signing
 from hftcl.archive.deployment import ModelArchive
@@ -10,8 +12,8 @@ from hftcl.archive.fitness import find_market_kind, load_fit
 from hftcl.archive.permission import find_permission
 from hftcl.archive.registry import Registry, compute_digest
 from hftcl.doctor.row import Context, Row, build_fault, fault, report_ok, report_warning
-from hftcl.errors import IntegrityError
-from hftcl.formats import count
+from hftcl.errors import HftclError, IntegrityError
+from hftcl.formats import count, format_size
 from hftcl.home import MODELS, Home
 
 # The archive has every model that ever served, so the copy in production can be made again.
@@ -48,6 +50,36 @@ def check_models(context: Context) -> Iterator[Row]:
         yield report_warning(
             "archive csv", f"{archive.csv} is not what the registry says", "`hftcl doctor --repair` writes it."
         )
+    yield from _check_folds(Home.of(context.settings).folds)
+
+
+def _check_folds(folder: Path) -> Iterator[Row]:
+    """Yield what is kept of a walk-forward that failed, and what of it no retrain goes on from."""
+    sizes: dict[Path, int] = {}
+    for path in sorted(folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):  # a retrain deletes it at this moment
+            sizes[path] = path.stat().st_size
+    useless = [path for path in sizes if not _is_trained_here(path) and path.exists()]
+    if useless:
+        size = format_size(sum(sizes[path] for path in useless))
+        yield report_warning(
+            "archive folds",
+            f"no retrain goes on from {len(useless)} of {count(len(sizes), 'file')} in {folder} ({size}): unfinished, "
+            f"damaged or of other versions, such as {useless[0].name}",
+            "Delete them while no retrain runs.",
+        )
+    elif sizes:
+        size = format_size(sum(sizes.values()))
+        folds = count(len(sizes), "fold")
+        yield report_ok("archive folds", f"{folds} of a first record, {size}: the next retrain goes on from them")
+
+
+def _is_trained_here(path: Path) -> bool:
+    """Whether a file is a whole model that these versions of hftcl and its libraries trained."""
+    try:
+        return not artifact.list_changed_versions(artifact.describe(path).versions)
+    except HftclError:
+        return False
 
 
 def check_edge(context: Context) -> Iterator[Row]:
@@ -118,8 +150,7 @@ def check_live_model(context: Context) -> Iterator[Row]:
         market=find_market_kind(context.settings),
         features=artifact.list_our_features(context.settings),
     )
-    then, now = model.meta.versions, artifact.find_library_versions(model.meta.versions.get("engine", ""))
-    changed = [f"{name} {then[name]}, now {now[name]}" for name in then if name in now and then[name] != now[name]]
+    changed = artifact.list_changed_versions(model.meta.versions)
     versions = f"; trained with {', '.join(changed)}, and predicts the same" if changed else ""
     bars = " on SYNTHETIC bars" if live.synthetic else ""
     age = (context.now - live.trained_at) / timedelta(days=1)

@@ -29,8 +29,9 @@ def repair(context: Context) -> tuple[Row, ...]:
 
 def _repair_archive(context: Context) -> Iterator[str]:
     archive = ModelArchive(Home.of(context.settings).root)
-    yield from rebuild(archive, context.now)
-    yield from archive.recover(context.now)
+    now = context.clock or context.now
+    yield from rebuild(archive, now)
+    yield from archive.recover(now)
 
 
 def _repair_bars(context: Context) -> Iterator[str]:

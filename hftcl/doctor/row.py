@@ -1,6 +1,6 @@
 """One line of the doctor's. Pure. Made by every check."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -35,6 +35,8 @@ class CoverageRow(Row):
 class Context:
     """What is examined: the configuration in force, the environment it is read from, and the time, UTC.
 
+    clock: dates what is mended, under the lock that it is mended under; None: `now` does.
+
     quietly: for who looks on, again and again, perhaps in a sandbox: without what asks another machine, holds a lock
     for a moment, or is true only of who asks.
     """
@@ -43,6 +45,7 @@ class Context:
     environ: Mapping[str, str]
     now: datetime
     quietly: bool = False
+    clock: Callable[[], datetime] | None = None
 
     @property
     def settings(self) -> Settings:

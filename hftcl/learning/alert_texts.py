@@ -12,7 +12,7 @@ from hftcl.archive.permission import find_permission
 from hftcl.archive.records import ModelRecord
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
-from hftcl.formats import count, describe_edge, format_moment, format_sharpe
+from hftcl.formats import count, describe_edge, format_moment, format_sharpe, group_by_reason
 from hftcl.home import Home
 from hftcl.learning.archive_reports import RollbackReport
 from hftcl.learning.reports import RetrainReport, ScoreReport
@@ -59,18 +59,18 @@ def build_error_alert(error: BaseException, doing: str, at: datetime) -> Alert:
 
 
 def build_digest(settings: Settings, since: datetime, now: datetime, extra: Facts = ()) -> Alert:
-    """Return what happened after `since` and until `now` (UTC). extra: what the caller has to add, such as missed jobs.
+    """Return what happened from `since` on and before `now` (UTC). extra: what the caller has to add, as missed jobs.
 
     Raises HftclError where the registry cannot be read.
     """
     registry = Registry(Home.of(settings).root)
     live, pin = registry.find_live(), registry.find_pin()
-    attempts = [attempt for attempt in registry.list_attempts() if since < attempt.at <= now]
+    attempts = [attempt for attempt in registry.list_attempts() if since <= attempt.at < now]
     outcomes = ", ".join(
         f"{sum(attempt.outcome == outcome for attempt in attempts)} {outcome}"
         for outcome in dict.fromkeys(attempt.outcome for attempt in attempts)
     )
-    changes = [change for change in registry.list_deployments() if since < change.at <= now]
+    changes = [change for change in registry.list_deployments() if since <= change.at < now]
     facts: list[tuple[str, str]] = [("serving model", _describe_serving(live, now))]
     if live is not None and (unfit := find_unfit_here(settings)):
         facts.append(("but serves not here", unfit))
@@ -155,7 +155,7 @@ def _list_facts(report: RetrainReport) -> Facts:
         "trained on",
         f"{count(report.rows, 'row')}, {count(report.sessions, 'session')}, {count(len(report.tickers), 'ticker')}",
     )
-    left_out = tuple((f"left out: {ticker}", why) for ticker, why in report.left_out.items())
+    left_out = tuple((f"left out: {names}", why) for names, _, why in group_by_reason(report.left_out))
     repaired = tuple(("repaired", note) for note in report.repaired)
     return (*exam, *scores, *conditions, trained, *left_out, *repaired)
 

@@ -17,7 +17,7 @@ from hftcl.archive.artifact import FeatureSet, Model, ModelMeta
 from hftcl.archive.looks import Look
 from hftcl.archive.policy import complete_params
 from hftcl.errors import ConfigError, FeatureError, UsageError
-from hftcl.events import OnEvent, RequireGoing, go_on
+from hftcl.events import FINISH, Event, OnEvent, RequireGoing, go_on
 from hftcl.exam.drift import build_feature_bins
 from hftcl.exam.slices import Slice
 from hftcl.exam.split import ExamSplit
@@ -177,7 +177,9 @@ def _train_and_describe(
             with chosen.begin() as learnt:
                 opened, graph = artifact.open_trained(learnt.begun.onnx, describe(learnt))
                 on_model(opened)
+                chosen.training.on_event(Event(FINISH, 0, 1))
                 trained = learnt.begun.finish()
+                chosen.training.on_event(Event(FINISH, 1, 1))
             described = {name: wait() for name, wait in facts.items()}
         except BaseException:  # a Ctrl-C waits for one of them, not for all: of millions of rows all bins take long
             beside.shutdown(wait=False, cancel_futures=True)

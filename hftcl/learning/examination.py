@@ -92,6 +92,7 @@ def train_and_examine(
             for done, one in enumerate(models):
                 on_event(Event("exam", done, len(models)))
                 examined.append(_examine(one, data, division, settings))
+            on_event(Event("exam", len(models), len(models)))
 
     with watch("fit"):
         candidate = train_candidate(
@@ -111,7 +112,7 @@ def train_and_examine(
     with watch("exam"):
         policy = hash_policy(settings, params, features=data.features)
         # that its graph predicts what was fitted is known only now: nothing is judged by what does not
-        exam = _judge_candidate(settings, data, division, champion, examined, archive, policy, on_event)
+        exam = _judge_candidate(settings, data, division, champion, examined, archive, policy)
     with watch("baseline"):
         baseline = score_baseline(data, division, settings, pool=pool, on_event=on_event)
         look = build_look(exam.challenger.report, policy=policy)
@@ -126,7 +127,6 @@ def _judge_candidate(
     examined: Sequence[ExamResult],
     archive: ModelArchive,
     policy: str,
-    on_event: OnEvent,
 ) -> ExamOutcome:
     """Judge by the exams of the candidate and, where there is one, of the model that defends."""
     challenger, defender = examined[0], examined[1] if len(examined) > 1 else None
@@ -151,7 +151,6 @@ def _judge_candidate(
         if miracles and not is_confirmed(archive, policy)
         else None,
     )
-    on_event(Event("exam", len(examined), len(examined)))
     return ExamOutcome(split=division, challenger=challenger, champion=defender, verdict=verdict, miracles=miracles)
 
 

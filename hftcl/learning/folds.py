@@ -79,21 +79,31 @@ def train_fold(rows: pl.DataFrame, order: FoldOrder, bench: Bench) -> FoldResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoldTrainer:
-    """What the folds of one record share. data: the rows of the whole window; params: complete."""
+    """What the folds of one record share. data: the rows of the whole window; params: complete.
+
+    may_keep: whether the caller holds the lock of the retrain, see `KeptFolds`.
+    """
 
     data: Dataset = field(repr=False)
     settings: Settings
     params: Mapping[str, object]
     model_id: str
+    may_keep: bool = False
 
     def train(self, parts: Sequence[ExamSplit], engine: Engine, progress: "FoldProgress") -> dict[ExamSplit, Model]:
-        """Return the model of each part. Where one fails, those that came back are kept for the next time.
+        """Return the model of each part. Where one fails, those that came back are kept for the next time, if we may.
 
         Raises NoDataError where one has too few rows, FeatureError where a file of features was changed since the rows
         were computed, ComputeError where the cluster cannot go on, IntegrityError where the model that came back is
         that of another part, and as `TrainingPool.train`.
         """
-        kept = KeptFolds(data=self.data, settings=self.settings, params=self.params, model_id=self.model_id)
+        kept = KeptFolds(
+            data=self.data,
+            settings=self.settings,
+            params=self.params,
+            model_id=self.model_id,
+            may_change=self.may_keep,
+        )
         found = kept.find(parts)
         progress.skip(len(found))
         lacking = [part for part in parts if part not in found]

@@ -1,6 +1,7 @@
 """The folds of a walk-forward that came back before another one failed: kept in the home, for the command that goes on.
 
-Nothing is written where all come back. A file holds a whole model, by the digest of all that it was trained on.
+Nothing is written where all come back. A file holds a whole model, by the digest of all that it was trained on. Who
+holds the lock of the retrain keeps and deletes folds; anybody else, as a dry run, only reads them.
 """
 
 import contextlib
@@ -29,12 +30,16 @@ from hftcl.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFolds:
-    """The folds that are kept of these settings and rows. params: complete. model_id: under which they are scored."""
+    """The folds that are kept of these settings and rows. params: complete. model_id: under which they are scored.
+
+    may_change: whether the caller holds the lock of the retrain; without it nothing is kept or deleted.
+    """
 
     data: Dataset = field(repr=False)
     settings: Settings
     params: Mapping[str, object]
     model_id: str
+    may_change: bool
 
     @property
     def _home(self) -> Home:
@@ -59,7 +64,7 @@ class KeptFolds:
         settings or bars change from day to day. Raises StorageError; IntegrityError, TrainingError for a graph that no
         file may hold.
         """
-        if not trained or not self._home.models.is_dir():
+        if not (self.may_change and trained) or not self._home.models.is_dir():
             return
         places = self._locate([*found, *trained])
         with durable.convert_storage_faults("keeping the folds that are trained"):
@@ -71,9 +76,11 @@ class KeptFolds:
 
     def delete(self) -> None:
         """Delete all that is kept: the walk-forward is done, or it is of other bars by now."""
+        if not self.may_change:
+            return
         with (
             durable.convert_storage_faults("deleting folds that were kept"),
-            contextlib.suppress(FileNotFoundError),  # none, or another process deletes them at the same time
+            contextlib.suppress(FileNotFoundError),  # none
         ):
             shutil.rmtree(self._home.folds)
 

@@ -82,12 +82,12 @@ class Promotion:
 
     def _record_attempt(self, outcome: str, reason: str, model_id: str | None) -> None:
         """model_id: None where there is no such model."""
-        self.archive.record_attempt(self.clock(), kind="retrain", outcome=outcome, reason=reason, model_id=model_id)
+        self.archive.record_attempt(self.clock, kind="retrain", outcome=outcome, reason=reason, model_id=model_id)
 
     def _finish(self, report: RetrainReport) -> RetrainReport:
         try:
             self._record_attempt(report.outcome, report.reason, report.model_id)
-            self.archive.prune(self.settings.archive.keep, now=self.clock())
+            self.archive.prune(self.settings.archive.keep, now=self.clock)
         except StorageError as fault:  # the verdict stands, and perhaps a new model serves: told, but no failure now
             self._warn(str(fault))
         return report
@@ -101,7 +101,7 @@ class Promotion:
                 self._describe(candidate, report),
                 candidate.onnx,
                 candidate.pkl,
-                now=self.clock(),
+                now=self.clock,
                 sessions=record.added if record else (),
                 dropped=record.dropped if record else (),
             )
@@ -140,7 +140,7 @@ class Promotion:
         meta = candidate.model.meta
         examined, model_id, settings = meta.model_id, None, adopt_choices(self.settings, meta)
         try:
-            model_id = self.archive.claim_id(self.began)
+            model_id = self.archive.claim_id(self.began, now=self.clock)
             refit = train_candidate(
                 set_target(self.data.frame, settings.model.target_minutes),
                 split_for_refit(list_sessions(self.data.frame)),
@@ -169,10 +169,10 @@ class Promotion:
     def _deploy(self, report: RetrainReport, champion: str | None) -> RetrainReport:
         assert report.model_id is not None  # noqa: S101 - only a dry run has none, and it never comes here
         try:
-            self.archive.deploy(report.model_id, now=self.clock(), reason=report.reason, champion=champion)
+            self.archive.deploy(report.model_id, now=self.clock, reason=report.reason, champion=champion)
         except PinnedError:  # rolled back while this trained
             for model_id in filter(None, (report.model_id, report.twin)):
-                self.archive.set_outcome(model_id, "rejected", "pinned", now=self.clock())
+                self.archive.set_outcome(model_id, "rejected", "pinned", now=self.clock)
             return replace(report, outcome="rejected", reason="pinned")
         except SupersededError as void:
             self._record_attempt("failed", str(void), report.model_id)

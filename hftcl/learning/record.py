@@ -72,17 +72,18 @@ def extend_record(
     *,
     params: Mapping[str, object],
     engine: Engine,
+    may_keep: bool,
     on_event: OnEvent,
 ) -> Record:
-    """Return the record of this policy up to the last session of `data`; writes nothing.
+    """Return the record of this policy up to the last session of `data`; writes none of it.
 
     Where this policy has none on bars of this kind, it begins with the sessions for which one of its models is
     archived, and the walk-forward over those of the exam that are left; else the sessions since its last one are scored
     with the model that was then current, and those whose bars were corrected again. Where the file of such a model
     cannot be read now, what it would score waits, and `problem` tells. What lies after `data` is not known.
-    engine: where the walk-forward trains.
+    engine: where the walk-forward trains. may_keep: folds of it that came back, see `KeptFolds`.
     """
-    scorer = RecordScorer(archive, data, settings, params, on_event)
+    scorer = RecordScorer(archive, data, settings, params, on_event, may_keep=may_keep)
     rows = scorer.list_rows()
     try:
         scored = scorer.score_lacking() if scorer.list_holding() else scorer.begin(division, candidate, engine)

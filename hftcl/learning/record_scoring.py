@@ -78,7 +78,7 @@ class RecordScorer:
     """The way in which a retrain, and between two of them the daily collection, earns sessions for the record.
 
     compute_rows: returns the rows from a session on, where those of `data` lack features and target: see
-    `dataset.Window.assemble_bars`. None where they have them.
+    `dataset.Window.assemble_bars`. None where they have them. may_keep: folds that came back, see `KeptFolds`.
     """
 
     archive: Registry
@@ -87,6 +87,7 @@ class RecordScorer:
     params: Mapping[str, object]
     on_event: OnEvent
     compute_rows: Callable[[date], pl.DataFrame] | None = None
+    may_keep: bool = False
     _computed: dict[date, pl.DataFrame] = field(default_factory=dict, init=False, repr=False)
     _unread: dict[str, StorageError] = field(default_factory=dict, init=False, repr=False)
 
@@ -144,7 +145,11 @@ class RecordScorer:
         models = dict.fromkeys(parts, candidate.model)
         if lacking:
             trainer = FoldTrainer(
-                data=self.data, settings=self.settings, params=self.params, model_id=candidate.model.meta.model_id
+                data=self.data,
+                settings=self.settings,
+                params=self.params,
+                model_id=candidate.model.meta.model_id,
+                may_keep=self.may_keep,
             )
             models |= trainer.train(lacking, engine, progress)
         scored_sessions: list[RecordedSession] = []

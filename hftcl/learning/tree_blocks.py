@@ -208,9 +208,9 @@ class _Growth:
         return tuple(tree for first in sorted(blocks) for tree in blocks[first])
 
     def tell_rest(self, event: Event) -> None:
-        """Tell what the training process tells; no step of it goes back behind what has grown."""
-        done = max(self._told.done, event.done) if event.total else event.done
-        self.on_event(replace(event, done=done))
+        """Tell what the training process tells; no step of its fits goes back behind what has grown."""
+        steps = event.total and event.stage == self._told.stage
+        self.on_event(replace(event, done=max(self._told.done, event.done)) if steps else event)
 
     def _hear(self, number: int, event: Event) -> None:
         """Tell that a task works or waits, as far as all are: a step of one tree is no sign of how far."""

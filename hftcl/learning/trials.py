@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.looks import Look, read_looks
+from hftcl.archive.records import Moment
 from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
@@ -81,7 +82,7 @@ def record_look(
     *,
     policy: str,
     synthetic: bool,
-    now: datetime,
+    now: Moment,
     on_event: OnEvent,
     positions: str | None = None,
 ) -> None:

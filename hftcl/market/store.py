@@ -30,7 +30,6 @@ from hftcl.market.sessions import Calendar
 from hftcl.market.shelf import build_findings
 from hftcl.market.sources import BarSource, as_local
 
-_NAMED: Final = 5  # tickers of a reason in an error: a watchlist may have thousands
 _REASONS: Final = 2  # in an error, which stays a line or two: of most failures there is one
 
 
@@ -213,10 +212,10 @@ class BarStore:
             return build_implausible_error(fatal)
         if refused := [part.refused for part in parts.values() if part.refused]:
             return join_refusals(refused)
-        reasons = group_by_reason({ticker: left_out[ticker] for ticker in parts}, _NAMED)
-        more = f"; {len(reasons) - _REASONS} more reasons" if len(reasons) > _REASONS else ""
+        reasons = group_by_reason({ticker: left_out[ticker] for ticker in parts}, _REASONS)
+        why = "; ".join(f"{names}: {reason}" for names, _, reason in reasons)
         return NoDataError(
-            f"The source {self._source.name!r} has too few bars {span} ({'; '.join(reasons[:_REASONS])}{more}). "
+            f"The source {self._source.name!r} has too few bars {span} ({why}). "
             "Check [market] source, watchlist and the dates."
         )
 

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 import hftcl
 from hftcl.errors import HftclError, NoRoomError, TrainingError, TrainingKilledError
-from hftcl.events import Event, OnEvent
+from hftcl.events import FINISH, Event, OnEvent
 from hftcl.model.deadline import Deadline
 
 # A traceback's end: its last lines say why, and a library that writes megabytes fills no memory.
@@ -36,6 +36,7 @@ _MESSAGES: Final[tuple[dict[str, type], ...]] = (
     {"no_room": str},
     {"failed": str},
 )
+_FINISHING: Final = "graph and estimator"  # what the child works at once it has sent the graph
 _LINE_BYTES: Final = 1 << 20  # of a message: the longest one tells importances, 25 kB for a thousand features
 _SHOWN_BYTES: Final = 60  # of a line that is none of these: enough to know again what wrote it, on one line of a screen
 
@@ -145,6 +146,7 @@ class TrainingProcess:
                         yield message["facts"]
                     if message["is_last"]:
                         return
+                    last, told_at = Event(FINISH, 0, 1, _FINISHING), time.monotonic()
                 else:
                     raise _read_failure(message, self._tail)
         status = self._child.wait()

@@ -7,6 +7,7 @@ claimed while no process holds the lock tells of work that was cut off. Only the
 import contextlib
 import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final, Literal
 
 from hftcl import durable
 from hftcl.archive.production import format_utc
+from hftcl.archive.records import Moment, read_moment
 from hftcl.archive.schema import faults, open_to_change, open_to_read
 from hftcl.errors import LockHeldError
 from hftcl.home import Home
@@ -49,12 +51,15 @@ class Claim:
         self._database = database
         self._lock = lock
 
-    def finish(self, state: State, outcome: str, *, now: datetime) -> OccurrenceRecord:
-        """Record what became of it. Where that raises, the claim is still held: try again."""
+    def finish(self, state: State, outcome: str, *, now: Moment) -> OccurrenceRecord:
+        """Record what became of it. Where that raises, the claim is still held: try again.
+
+        now: a clock is read once nobody else can write, so that no digest falls between the time and its record.
+        """
         with faults("recording what a job did"), open_to_change(self._database) as db, transaction(db):
             db.execute(
                 "UPDATE occurrences SET state = ?, outcome = ?, finished_at = ? WHERE job = ? AND local_date = ?",
-                (state, outcome, format_utc(now), *_build_key(self.occurred)),
+                (state, outcome, format_utc(read_moment(now)), *_build_key(self.occurred)),
             )
             (row,) = db.execute(
                 f"SELECT {_COLUMNS} FROM occurrences WHERE job = ? AND local_date = ?",  # noqa: S608 - our names
@@ -103,17 +108,25 @@ class Occurrences:
                     return None
             return Claim(self._database, occurred, stack.pop_all())
 
-    def pass_over(self, occurrences: Iterable[OccurrenceRecord]) -> tuple[OccurrenceRecord, ...]:
-        """Record, all or none, what is missed or skipped; return what was not accounted for already."""
+    def pass_over(
+        self, occurrences: Iterable[OccurrenceRecord], *, now: Moment | None = None
+    ) -> tuple[OccurrenceRecord, ...]:
+        """Record, all or none, what is missed or skipped; return what was not accounted for already.
+
+        now: when that is, as for `Claim.finish`; None: as each says.
+        """
         wanted = tuple(occurrences)
         if not wanted:
             return ()
         with faults("recording what was not done"):
             durable.make_folder(self._folder)
             with open_to_change(self._database) as db, transaction(db):
+                if now is not None:
+                    at = read_moment(now)
+                    wanted = tuple(replace(record, claimed_at=at, finished_at=at) for record in wanted)
                 return tuple(record for record in wanted if _insert(db, record))
 
-    def fail_abandoned(self, *, now: datetime) -> tuple[OccurrenceRecord, ...]:
+    def fail_abandoned(self, *, now: Moment) -> tuple[OccurrenceRecord, ...]:
         """Record as failed what no living process has claimed, and return it: what was cut off is not repeated."""
         failed_records = []
         for record in self._list_claimed():

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from hftcl.alerts import Alert, Kind
+from hftcl.archive.deployment import ModelArchive
 from hftcl.events import OnEvent
-from hftcl.formats import READS_UNKNOWN, count, name_some
+from hftcl.formats import READS_UNKNOWN, count, group_by_reason, name_some
 from hftcl.home import Home
 from hftcl.learning import alert_texts
 from hftcl.learning.reports import RetrainReport
@@ -36,14 +37,16 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
         return JobResult(_summarize_check(report), alert_texts.build_retrain_alerts(report, clock(), weekly=True))
 
     def run_collection(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        collection = collect(settings, now=clock(), on_event=on_event)
+        collection = collect(settings, now=clock, on_event=on_event)
         found = (*_find_holes(collection, clock()), *_find_corrections(collection, clock()))
         return JobResult(_summarize_collection(collection), found)
 
     def run_digest(occurrence: Occurrence, on_event: OnEvent) -> JobResult:
-        known = Occurrences(Home.of(settings).root).list_known()
+        home = Home.of(settings).root
+        ModelArchive(home).await_change()  # what was dated before this digest was claimed, and is being written
+        known = Occurrences(home).list_known()
         since, now = _find_span(known, occurrence, clock())
-        ended = [record for record in known if record.finished_at and since < record.finished_at <= now]
+        ended = [record for record in known if record.finished_at and since <= record.finished_at < now]
         alert = alert_texts.build_digest(settings, since, now, tuple(_list_jobs(ended)))
         return JobResult(alert.subject, (alert,))
 
@@ -67,12 +70,13 @@ def _summarize_collection(collection: Collection) -> str:
 
 def _find_holes(collection: Collection, at: datetime) -> Iterator[Alert]:
     """Yield the alert about tickers without bars; none where each has some."""
-    lines = [f"{ticker}: no bar on {collection.session}" for ticker in collection.silent]
-    lines += [f"{ticker}: left out, {why}" for ticker, why in collection.left_out.items()]
+    reasons = dict.fromkeys(collection.silent, f"no bar on {collection.session}")
+    reasons |= {ticker: f"left out, {why}" for ticker, why in collection.left_out.items()}
+    lines = [f"{names}: {why}" for names, _, why in group_by_reason(reasons)]
     around = dict.fromkeys(collection.context_silent, f"no bar on {collection.session}")
     around |= {ticker: f"left out, {why}" for ticker, why in collection.context_left_out.items()}
     lines += [f"{ticker}, a context ticker: {why}; {READS_UNKNOWN}" for ticker, why in around.items()]
-    names = [*collection.silent, *collection.left_out, *around]
+    names = [*reasons, *around]
     if names:
         yield Alert(Kind.DATA_HOLE, f"Data hole: {name_some(names, 5)}", "\n".join(lines), at)
 
@@ -91,7 +95,7 @@ def _find_corrections(collection: Collection, at: datetime) -> Iterator[Alert]:
 
 
 def _find_span(known: Iterable[OccurrenceRecord], occurrence: Occurrence, now: datetime) -> tuple[datetime, datetime]:
-    """Return the time that the digest `occurrence` covers, its begin excluded: from the last one that was done.
+    """Return the time that the digest `occurrence` covers, its end excluded: from the last one that was done.
 
     Both ends are the moments at which the digests were claimed, so that nothing is told twice or not at all, however
     late one runs. now: UTC, for a digest without a claim.

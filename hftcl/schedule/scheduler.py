@@ -45,6 +45,8 @@ class Scheduler:
 
     clock: returns the time. sleep: waits so many seconds. by: who claims, such as host and process. stop: what ends it.
     publish: called with the time when there is news, such as to write a file for a monitor; may raise HftclError.
+    is_replaced: whether the code on the disk is another one by now; then `run` ends before the next job, to be started
+    again.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Scheduler:
         notifier: Notifier,
         observer: Observer,
         publish: Callable[[datetime], None] = lambda now: None,
+        is_replaced: Callable[[], bool] = lambda: False,
         tick_s: float = TICK_S,
     ) -> None:
         self._rules = rules
@@ -74,6 +77,7 @@ class Scheduler:
         self._notifier = notifier
         self._observer = observer
         self._publish = publish
+        self._is_replaced = is_replaced
         self._tick_s = tick_s
         self._unrecorded: list[_Unrecorded] = []
         self._last_fault = ""
@@ -126,7 +130,7 @@ class Scheduler:
         """
         self._record_waiting(records)
         now = self._clock()
-        for lost in self._occurrences.fail_abandoned(now=now):
+        for lost in self._occurrences.fail_abandoned(now=self._clock):
             self._report_end(lost, records)
             self._tell(Kind.ERROR, f"{lost.job} of {lost.local_date} was interrupted", _describe_interruption(lost))
         decided = find_due(self._rules, now, self._occurrences.list_known())
@@ -136,6 +140,9 @@ class Scheduler:
             self._report_end(skipped, records)
         if not decided.run:
             return None
+        if self._is_replaced():
+            log.warning("hftcl was replaced on the disk since this began: it ends before the next job, and is started again")
+            raise StopRequest
         occurrence = decided.run[0]
         claim = self._occurrences.claim(
             occurrence.job, occurrence.local_date, occurrence.due_at, by=self._by, now=self._clock()
@@ -205,7 +212,7 @@ class Scheduler:
         """Record what is done. What cannot be recorded now, as on a full disk, is kept and tried again."""
         while self._unrecorded:
             first = self._unrecorded[0]
-            occurred = first.claim.finish(first.state, first.outcome, now=self._clock())
+            occurred = first.claim.finish(first.state, first.outcome, now=self._clock)
             self._unrecorded.pop(0)
             self._last_fault = ""
             self._report_end(occurred, records)
@@ -227,7 +234,7 @@ class Scheduler:
             )
             for occurrence, why in occurrences
         ]
-        return self._occurrences.pass_over(rows)
+        return self._occurrences.pass_over(rows, now=self._clock)
 
     def _tell_missed(self, rows: Sequence[OccurrenceRecord], records: list[OccurrenceRecord]) -> None:
         """Tell what was missed, a line a job: a clock that is put a year ahead misses hundreds."""

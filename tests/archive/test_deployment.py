@@ -1,7 +1,10 @@
 """Which model serves: deploying, rolling back, pinning, pruning, and what recovery makes of damage."""
 
 import os
-from datetime import timedelta
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,38 @@ from hftcl.errors import (
 from tests.archive.sample_models import T0, a_model, added, archive_in, deployed, onnx_bytes
 
 LATER = T0 + timedelta(weeks=10)
+
+
+Change = Callable[[ModelArchive, str, Callable[[], datetime]], object]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda archive, model, clock: archive.record_attempt(clock, kind="retrain", outcome="failed", reason="x"),
+        lambda archive, model, clock: archive.deploy(model, now=clock, reason="better"),
+        lambda archive, model, clock: archive.rollback(model, now=clock, reason="better"),
+        lambda archive, model, clock: archive.claim_id(T0, now=clock),  # and records what a hand has put in place
+    ],
+    ids=["attempt", "deploy", "rollback", "recovery"],
+)
+def test_a_change_that_waits_for_another_one_is_dated_by_when_it_was_its_turn(
+    change: Change, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    archive = archive_in(tmp_path)
+    deployed(archive, 1)
+    second = added(archive, LATER).model_id
+    times = [LATER]
+    waits = threading.Thread(target=change, args=(archive_in(tmp_path), second, lambda: times[-1]))
+    with archive.hold_registry(LATER, "a test"):
+        waits.start()
+        time.sleep(0.1)  # it stands at the lock by now; where the machine is too slow for that, this shows less
+        times.append(LATER + timedelta(minutes=1))
+        if "recovery" in request.node.callspec.id:
+            archive.production.write_bytes(onnx_bytes(second))
+    waits.join()
+    at = [attempt.at for attempt in archive.list_attempts()] or [archive.list_deployments()[-1].at]
+    assert at == times[-1:]
 
 
 def live_id(archive: ModelArchive) -> str | None:

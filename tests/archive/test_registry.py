@@ -44,6 +44,20 @@ def registry_of(home: Path) -> sqlite3.Connection:
     return sqlite3.connect(home / "models" / "registry.sqlite", isolation_level=None)
 
 
+def count_read_bytes() -> int:
+    """Return how many bytes this process has read from files so far: rchar of proc(5)."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_what_is_archived_is_read_once_to_compare_it_and_the_model_once_more_to_verify_it(tmp_path: Path) -> None:
+    archive, size = archive_in(tmp_path), 8_000_000
+    model_id = archive.claim_id(T0)
+    onnx, pkl = onnx_bytes(model_id, size), onnx_bytes(f"{model_id} pkl", size)
+    before = count_read_bytes()
+    archive.add(a_model(model_id), onnx, pkl, now=T0)
+    assert count_read_bytes() - before < 3.5 * size
+
+
 def test_an_empty_home_has_an_empty_history_and_stays_empty(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "nowhere")
     for many in (registry.list_models, registry.list_attempts, registry.trace_lineage, registry.list_deployments):

@@ -173,6 +173,31 @@ def test_a_command_that_is_stopped_says_so_in_its_document(number: int, code: in
     assert (document["exit_status"], document["remedy"]) == (code, "Run it again to go on.")
 
 
+@pytest.mark.parametrize(
+    "begin", ["from hftcl.cli import main; main()", "runpy.run_module('hftcl', run_name='__main__')"]
+)
+@pytest.mark.parametrize("module", ["hftcl.cli.process", "hftcl.errors", "hftcl.cli.looks"])
+def test_a_ctrl_c_before_the_command_line_is_loaded_ends_it_as_a_later_one(
+    module: str, begin: str, tmp_path: Path
+) -> None:
+    program = f"""
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # under `nohup` it would be ignored
+sys.argv = ["hftcl", "history", "--json"]
+{begin}
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = "interrupted. Bars that were fetched are kept, and the model that served still serves."
+    assert done.returncode == 130, done.stderr
+    assert done.stderr == f"\nhftcl: {said} Run it again to go on.\n"
+    assert json.loads(done.stdout) == {"error": said, "exit_status": 130, "remedy": "Run it again to go on."}
+
+
 def test_a_command_that_is_stopped_while_a_finalizer_runs_ends(tmp_path: Path) -> None:
     """There Python drops what the handler raises, and goes on."""
     program = """

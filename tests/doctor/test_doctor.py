@@ -219,6 +219,28 @@ def test_model_files_whose_registry_was_lost_are_told(home: Path) -> None:
     assert "retrain" not in row(rows, "production").remedy, "no fresh home"
 
 
+def test_folds_that_are_kept_are_counted_and_leftovers_of_them_are_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Home(home)
+    model = next(place.models.glob("model_*.onnx"))
+    place.folds.mkdir()
+    shutil.copy(model, place.locate_fold("a" * 64))
+    found = row(examine(patient(home)), "archive folds")
+    assert found.status == "ok"
+    assert found.detail.startswith("1 fold of a first record, ")
+    unfinished = durable.write_temporary(place.locate_fold("b" * 64), model.read_bytes()[:-1])
+    found = row(examine(patient(home)), "archive folds")
+    assert (found.status, found.remedy) == ("warning", "Delete them while no retrain runs.")
+    assert found.detail.startswith(f"no retrain goes on from 1 of 2 files in {place.folds} (")
+    assert found.detail.endswith(f"such as {unfinished.name}")
+    unfinished.unlink()
+    monkeypatch.setattr(artifact, "__version__", "99.0")
+    found = row(examine(patient(home)), "archive folds")
+    assert found.status == "warning"
+    assert found.detail.startswith("no retrain goes on from 1 of 1 file in ")
+
+
 def test_a_model_of_another_program_in_a_fresh_home_is_told_to_be_moved(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "model_mine.onnx").write_bytes(b"mine")

@@ -217,6 +217,16 @@ def test_a_verdict_is_told_with_both_exams_each_condition_and_what_it_was_traine
     )
 
 
+def test_tickers_that_are_left_out_are_one_fact_a_reason_and_what_follows_is_still_told() -> None:
+    left_out = {f"T{number:03}": "no bars" if number else "halted" for number in range(500)}
+    (alert,) = build_retrain_alerts(replace(REPORT, left_out=left_out), NOW)
+    assert [fact for fact in alert.facts if "left out" in fact[0]] == [
+        ("left out: T001, T002, T003, T004, T005 and 494 more", "no bars"),
+        ("left out: T000", "halted"),
+    ]
+    assert alert.facts[-1] == ("repaired", "the registry")
+
+
 def test_a_verdict_that_deploys_nothing_says_which_model_serves_on() -> None:
     (alert,) = build_retrain_alerts(replace(REPORT, outcome="inconclusive", reason="too short", serves="old"), NOW)
     assert (alert.kind, alert.subject) == (Kind.INCONCLUSIVE, "Exam inconclusive: too short")

@@ -219,8 +219,11 @@ class Walk:
             on_event=ignore,
         )
 
-    def walk_forward(self, candidate: Candidate, mix_up: Callable[[Engine], Engine] = lambda engine: engine) -> Any:
-        scorer = RecordScorer(Registry(self.home), self.data, self.settings, merge_params(self.settings), ignore)
+    def walk_forward(
+        self, candidate: Candidate, mix_up: Callable[[Engine], Engine] = lambda engine: engine, *, may_keep: bool = True
+    ) -> Any:
+        params = merge_params(self.settings)
+        scorer = RecordScorer(Registry(self.home), self.data, self.settings, params, ignore, may_keep=may_keep)
         with open_engine(self.settings, ignore) as engine:
             return scorer.walk_forward(self.division, candidate, mix_up(engine))
 
@@ -295,6 +298,40 @@ def test_the_folds_that_came_back_before_another_one_failed_are_not_trained_agai
     assert walk.walk_forward(candidate, count) == whole
     assert [engine.asked for engine in engines] == [1]
     assert not kept.parent.exists()
+
+
+def test_who_does_not_hold_the_lock_of_the_retrain_reads_the_kept_folds_and_changes_none(walk: Walk) -> None:
+    candidate, folder = walk.train(walk.parts[0]), Home.of(walk.settings).folds
+    with pytest.raises(TrainingError, match="killed"):
+        walk.walk_forward(candidate, FailingEngine, may_keep=False)
+    assert not folder.exists()
+    with pytest.raises(TrainingError, match="killed"):
+        walk.walk_forward(candidate, FailingEngine)
+    kept = {path: path.read_bytes() for path in folder.iterdir()}
+    other = replace(walk, settings=replace(walk.settings, model=replace(walk.settings.model, seed=7)))
+    with pytest.raises(TrainingError, match="killed"):
+        other.walk_forward(candidate, FailingEngine, may_keep=False)
+    engines: list[FailingEngine] = []
+
+    def count(engine: Engine) -> Engine:
+        engines.append(FailingEngine(engine, least=2))
+        return engines[-1]
+
+    assert len(walk.walk_forward(candidate, count, may_keep=False)) == 15
+    assert [engine.asked for engine in engines] == [1], "the kept one is not trained again"
+    assert {path: path.read_bytes() for path in folder.iterdir()} == kept
+    shutil.rmtree(folder)
+
+
+def test_a_dry_run_leaves_the_kept_folds_to_the_retrain(tmp_path: Path) -> None:
+    learning = ContinuousLearning(settings_of(tmp_path, "ridge"), clock=lambda: NOW)
+    folds_there = Home(tmp_path).folds
+    folds_there.mkdir(parents=True)
+    (folds_there / "kept").touch()
+    learning.retrain(force=True, dry_run=True)
+    assert (folds_there / "kept").exists()
+    learning.retrain(force=True)
+    assert not folds_there.exists()
 
 
 def test_folds_of_another_walk_do_not_lie_beside_those_that_are_kept(walk: Walk) -> None:

@@ -89,11 +89,17 @@ def test_nothing_is_told_or_kept_of_an_exam_whose_graph_does_not_predict_what_wa
     settings = small(home, model={"family": "wrong"})
     with pytest.raises(TrainingError, match="predicts otherwise"):
         learning(settings, NOW + timedelta(days=1), on_event=told.append).retrain(force=True)
-    exam = [(event.done, event.total) for event in told if event.stage == "exam"]
-    assert exam, "it was examined"
-    assert all(done < total for done, total in exam), "and never to the end"
+    assert [event.done for event in told if event.stage == "exam"][-1:] == [2], "it was examined, and the champion"
+    assert [event.done for event in told if event.stage == "finish"] == [0], "and the training did not come to its end"
     assert Registry(home).list_models() == before
     assert read_looks(Registry(home), synthetic=True) == looks
+
+
+def test_what_a_training_does_after_the_exam_is_told_under_its_own_name(home: Path) -> None:
+    told: list[Event] = []
+    learning(small(home), NOW + timedelta(days=1), on_event=told.append).retrain(force=True, dry_run=True)
+    order = [(event.stage, event.done, event.total) for event in told if event.stage in {"exam", "finish"}]
+    assert order == [("exam", 0, 2), ("exam", 1, 2), ("exam", 2, 2), ("finish", 0, 1), ("finish", 1, 1)]
 
 
 def test_a_deployment_is_dated_by_when_it_was_made_and_a_model_by_when_its_training_began(tmp_path: Path) -> None:
@@ -584,7 +590,7 @@ def test_progress_counts_every_stage_to_its_end(home: Path) -> None:
     seen: list[Event] = []
     learning(small(home), NOW + timedelta(hours=2), on_event=seen.append).retrain(force=True)
     ends = {event.stage: (event.done, event.total) for event in seen if event.total}
-    assert set(ends) == {"collect", "features", "fit", "exam", "record", "deploy"}
+    assert set(ends) == {"collect", "features", "fit", "exam", "finish", "record", "deploy"}
     assert all(done == total for done, total in ends.values())
 
 

@@ -85,6 +85,15 @@ class {name}:
 """
 
 
+SLOW_CHECK = """
+from hftcl.model.families.ridge import Ridge
+class checker(Ridge):
+    name = "checker"
+    def finish_brief(self, fitted, X, *, jobs):
+        max(iter(int, 1), key=hash)
+"""
+
+
 def strangers_family(folder: Path, name: str, body: str) -> None:
     """Install a plug-in the way pip does: a module and the entry points of its distribution."""
     sys.modules.pop(name, None)  # one of this name may be another test's
@@ -377,6 +386,25 @@ def test_a_family_may_count_its_steps_in_numbers_of_any_kind(tmp_path: Path, mon
     with pytest.raises(TrainingError, match=r"failed in counter.fit \(counter.py, line \d+\): SystemExit"):
         train(task(family="counter", params={}), told.append, timeout_s=LATE_S)
     assert told == [Event("fit", 1, 8, "entry threshold")]
+
+
+def test_what_takes_long_once_the_graph_stands_is_not_told_as_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strangers_family(tmp_path, "checker", "pass")
+    (tmp_path / "checker.py").write_text(SLOW_CHECK)
+    monkeypatch.syspath_prepend(tmp_path)
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if event.text.endswith(" s of processor time"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(replace(quick(), family="checker", params={}), listen, timeout_s=PATIENCE_S, silence_s=0.5)
+    assert {event.stage for event in heard[:-1]} == {"fit"}
+    assert (heard[-1].stage, heard[-1].done, heard[-1].total) == ("finish", 0, 1)
 
 
 @pytest.mark.hazard(47)

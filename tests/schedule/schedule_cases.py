@@ -131,6 +131,7 @@ def scheduler(
     observer: Observer | None = None,
     by: str = "a test",
     tick_s: float = 15.0,
+    is_replaced: Callable[[], bool] = lambda: False,
 ) -> Scheduler:
     return Scheduler(
         [rule for rule in rules or daily_and_weekly() if rule.job in jobs],
@@ -144,4 +145,5 @@ def scheduler(
         notifier=notifier or Notifier(),
         observer=observer or Observer(),
         tick_s=tick_s,
+        is_replaced=is_replaced,
     )

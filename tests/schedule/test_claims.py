@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -227,6 +228,31 @@ def test_of_many_that_bring_a_registry_up_to_date_at_once_each_finds_it_whole(ve
     with ThreadPoolExecutor(8) as pool:
         assert [len(each) for each in pool.map(attempt, range(8))] == [1] * 8
     assert len(Occurrences(version_1).list_known()) == 8
+
+
+@pytest.mark.parametrize("ends", ["finish", "pass_over"])
+def test_an_end_that_waits_for_another_writer_is_dated_by_when_it_was_its_turn(ends: str, tmp_path: Path) -> None:
+    found = held(claim(tmp_path))
+    times = [T0]
+
+    def end() -> None:
+        if ends == "finish":
+            found.finish("done", "it worked", now=lambda: times[-1])
+        else:
+            rows = [passed_over("missed", MONDAY - DAY)]
+            Occurrences(tmp_path).pass_over(rows, now=lambda: times[-1])
+
+    waits = threading.Thread(target=end)
+    with contextlib.closing(sqlite3.connect(tmp_path / "models" / "registry.sqlite", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        waits.start()
+        time.sleep(0.1)  # it waits by now; where the machine is too slow for that, this shows less
+        times.append(T0 + DAY)
+        db.execute("COMMIT")
+    waits.join()
+    ended = [record.finished_at for record in Occurrences(tmp_path).list_known() if record.finished_at]
+    assert ended == times[-1:]
+    found.give_back()
 
 
 def test_a_disk_that_refuses_the_outcome_leaves_the_claim_held_for_another_try(tmp_path: Path) -> None:

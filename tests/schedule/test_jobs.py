@@ -4,6 +4,7 @@ import json
 import shutil
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -26,11 +27,11 @@ from hftcl.events import Event, ignore
 from hftcl.learning.candidate import merge_params
 from hftcl.learning.dataset import open_window
 from hftcl.learning.record import catch_up
-from hftcl.learning.stories.collect import collect
+from hftcl.learning.stories.collect import Collection, collect
 from hftcl.market.sources.synthetic import SyntheticSource
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from hftcl.schedule.interfaces import JobResult
-from hftcl.schedule.jobs import build_jobs
+from hftcl.schedule.jobs import _find_holes, build_jobs
 from hftcl.schedule.plan import build_rules
 from hftcl.schedule.rules import Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
@@ -176,6 +177,33 @@ def test_a_ticker_without_bars_in_the_last_session_is_told_as_a_hole(tmp_path: P
     assert alert.text == "AMD: no bar on 2026-01-08"
 
 
+def test_a_hole_of_five_hundred_tickers_is_a_line_a_reason_with_how_many_there_are() -> None:
+    names = tuple(f"T{number:03}" for number in range(500))
+    coverage = {name: f"coverage {number} of 33 sessions" for number, name in enumerate(names[400:])}
+    collection = Collection(
+        session=date(2026, 1, 8),
+        tickers=(),
+        silent=names[:300],
+        left_out=dict.fromkeys(names[300:400], "no bars") | coverage,
+        context_left_out={"SPY": "no bars"},
+        context_silent=(),
+        recorded=(),
+        problem=None,
+    )
+    (alert,) = _find_holes(collection, NOW)
+    assert alert.subject == "Data hole: T000, T001, T002, T003, T004 and 496 more"
+    lines = alert.text.splitlines()
+    assert lines[:2] == [
+        "T000, T001, T002, T003, T004 and 295 more: no bar on 2026-01-08",
+        "T300, T301, T302, T303, T304 and 95 more: left out, no bars",
+    ]
+    assert lines[-2:] == [
+        "92 others: for 92 other reasons",
+        "SPY, a context ticker: left out, no bars; what reads it is not known",
+    ]
+    assert len(lines) == 12
+
+
 # --- retrains and the digest ------------------------------------------------------------------------------------------
 
 
@@ -203,7 +231,7 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
             state=state,  # type: ignore[arg-type]
             by="a test",
             claimed_at=NOW - n * DAY,
-            finished_at=NOW - n * DAY,
+            finished_at=NOW - n * DAY - timedelta(minutes=1),
             outcome="the source is down",
         )
         for n, state in enumerate([*states, "done", "done", "done", "failed"])
@@ -229,7 +257,7 @@ def test_what_happened_is_told_in_one_digest_and_in_no_other_however_late_or_ear
     archive, occurrences = ModelArchive(home), Occurrences(home)
     waiting = list(events)
     for day in digests:
-        while waiting and waiting[0] <= day:
+        while waiting and waiting[0] <= day:  # what happens at that very moment is for the next one
             at = NOW + waiting.pop(0) * DAY
             archive.record_attempt(at, kind="retrain", outcome="rejected", reason=f"R{at:%m%d}")
             # due long before, as where the machine was off: it is told when it ended
@@ -245,8 +273,43 @@ def test_what_happened_is_told_in_one_digest_and_in_no_other_however_late_or_ear
         claim.finish("done", alert.subject, now=now + timedelta(minutes=2))
         told += [word for _, text in alert.facts for word in text.split() if word[0] in "RC" and word[1:].isdigit()]
     first = max(digests[0] - 7, 0)  # the first digest is of a week
-    days = [f"{NOW + day * DAY:%m%d}" for day in events if first < day <= digests[-1]]
+    days = [f"{NOW + day * DAY:%m%d}" for day in events if first <= day < digests[-1]]
     assert sorted(told) == sorted(letter + day for day in days for letter in "RC")
+
+
+def test_an_attempt_that_is_being_written_while_a_digest_is_claimed_is_in_one_of_the_two_digests(
+    tmp_path: Path,
+) -> None:
+    """It is dated before the digest's end, and there after the digest has begun to read."""
+    archive, occurrences, told = ModelArchive(tmp_path), Occurrences(tmp_path), list[str]()
+    reads_clock, begun = threading.Event(), threading.Event()
+
+    def write_digest(day: int) -> None:
+        now = NOW + day * DAY
+        claim = occurrences.claim("digest", now.date(), now, by="a test", now=now)
+        assert claim is not None
+        (alert,) = do(Job.DIGEST, small(tmp_path), now).alerts
+        claim.finish("done", alert.subject, now=now + timedelta(minutes=2))
+        told.extend(text for _, text in alert.facts if text == "failed: the attempt")
+
+    first = threading.Thread(target=write_digest, args=(7,))
+
+    def read_slowly() -> datetime:
+        reads_clock.set()
+        begun.wait()
+        first.join(0.5)  # the digest waits for us, or has been written by then
+        return NOW + 7 * DAY - timedelta(seconds=1)
+
+    attempt = {"kind": "retrain", "outcome": "failed", "reason": "the attempt"}
+    writing = threading.Thread(target=archive.record_attempt, args=(read_slowly,), kwargs=attempt)
+    writing.start()
+    reads_clock.wait()
+    first.start()
+    begun.set()
+    writing.join()
+    first.join()
+    write_digest(14)
+    assert told == ["failed: the attempt"]
 
 
 def test_a_digest_that_failed_told_nothing_so_that_the_next_one_begins_where_it_did(tmp_path: Path) -> None:

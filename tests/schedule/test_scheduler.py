@@ -78,6 +78,17 @@ def test_each_job_is_done_once_in_its_time_and_the_loop_looks_up_every_fifteen_s
     assert {state for _, _, state in states(tmp_path)} == {"done"}
 
 
+def test_a_scheduler_whose_code_was_replaced_ends_before_the_next_job_and_leaves_it_to_the_next_process(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, log = Clock(), list[Occurrence]()
+    jobs = {Job.CHECK: done_in(clock, log, minutes=1)}
+    scheduler(tmp_path, clock, jobs, is_replaced=lambda: len(log) == 2).run()
+    assert [str(each.local_date) for each in log] == ["2026-01-08", "2026-01-09"]
+    assert "hftcl was replaced on the disk since this began" in caplog.text
+    assert len(scheduler(tmp_path, clock, jobs, by="the next process").run_once()) == 1
+
+
 def test_a_second_scheduler_and_a_restart_find_nothing_left_to_do(tmp_path: Path) -> None:
     clock, log = Clock(), list[Occurrence]()
     jobs = {Job.CHECK: done_in(clock, log, minutes=1)}

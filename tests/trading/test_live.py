@@ -112,6 +112,7 @@ class World:
     faults: int = 0
     ahead_s: float | None = None
     feed_class: type[Scripted] = Scripted
+    is_replaced: Callable[[], bool] = lambda: False
     feed: Scripted = field(init=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +139,7 @@ class World:
             controls=self.controls,
             on_event=self.events.append,
             on_alert=self.alerts.append,
+            is_replaced=self.is_replaced,
         )
         return trade(settings, present, real_money=real_money, once=once)
 
@@ -293,6 +295,23 @@ def test_a_second_bot_of_the_same_home_is_refused(home: Path) -> None:
 
 
 # ---- sessions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_bot_whose_code_was_replaced_trades_its_session_to_the_end_and_ends_before_the_next(home: Path) -> None:
+    world = World(home, datetime(2025, 7, 3, 16, 40, tzinfo=UTC), market_bars(date(2025, 6, 25), date(2025, 7, 3)))
+    asked: list[datetime] = []
+
+    def is_replaced() -> bool:
+        asked.append(world.clock.now())
+        return len(asked) > 1
+
+    world.is_replaced = is_replaced
+    report = world.run()
+    assert report.note == "hftcl was replaced on the disk since this began: it ends before the session, and is started again."
+    with world.ledger() as ledger:
+        assert set(ledger.read_decisions()["ts"].dt.date()) == {HALF_DAY}
+        assert ledger.read_positions() == {}
+    assert [at.date() for at in asked] == [HALF_DAY, date(2025, 7, 7)]
 
 
 def test_it_waits_for_the_open_trades_the_session_and_waits_for_the_next(home: Path) -> None:

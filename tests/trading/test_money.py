@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hftcl.alerts import Kind
 from hftcl.errors import BrokerError, ConfigError, SourceError, StorageError
 from hftcl.home import Home
 from hftcl.ledger.meta import Fact
@@ -26,7 +27,7 @@ from hftcl.trading.brokers.strict import StrictPaper
 from hftcl.trading.decide.held_back import MOST, HeldBack
 from hftcl.trading.execute.reconciliation import reconcile
 from hftcl.trading.execute.trouble import CALM, LASTS_MINUTES, Outages
-from hftcl.trading.feeds import Delivery
+from hftcl.trading.feeds import Delivery, Morning
 from hftcl.trading.feeds.replay import StoredFeed
 from hftcl.trading.run.clock import SimulatedClock, SystemClock
 from hftcl.trading.run.clock_watch import ClockWatch
@@ -34,6 +35,7 @@ from hftcl.trading.run.kill_switch import flatten
 from hftcl.trading.run.late_bars import LONGEST, LateBars
 from hftcl.trading.run.reserve import Reserve
 from hftcl.trading.run.session_loop import Loop
+from hftcl.trading.run.silence import Silence
 from hftcl.trading.run.splits import SplitWatch, find_due_splits
 from hftcl.trading.run.wiring import hold_lock, read_capital
 from tests.trading.bot_stand import (
@@ -624,6 +626,17 @@ def test_a_ticker_that_is_left_out_is_named_and_the_others_keep_their_weight(tmp
     bot.close()
 
 
+def test_four_hundred_tickers_that_are_left_out_are_told_by_reason_with_the_first_few() -> None:
+    told: list[tuple[str, str]] = []
+    left_out = {"TSLA": "halted", **{f"T{number:03}": "no bars" for number in range(400)}}
+    bars = bars_of(DAY)
+    silence = Silence(tell=lambda subject, text: told.append((subject, text)), count_held=lambda minute: {})
+    silence.note_left_out(Morning(earlier=bars, so_far=bars, tickers=("AAPL",), left_out=left_out))
+    ((subject, text),) = told
+    assert subject == "left out: T000, T001, T002, T003, T004 and 396 more"
+    assert "T000, T001, T002, T003, T004 and 395 more: no bars; TSLA: halted. Each of the other 1 keeps" in text
+
+
 def test_a_disk_on_which_the_reserve_has_no_room_is_told_before_the_first_order(tmp_path: Path) -> None:
     archived(tmp_path)
     (tmp_path / ".reserve" / "in the way").mkdir(parents=True)
@@ -705,6 +718,9 @@ def test_where_the_ledger_takes_nothing_the_bot_lives_and_closes_by_the_broker_s
     bot.loop.feed.minute = refuse  # type: ignore[method-assign,assignment]
     bot.run(DAY, some_minutes(110, 32))
     assert closing == [set(), {"AAPL", "AMD", "TSLA"}], "asked for; this broker fills as it is told bars"
+    (halt,) = [alert for alert in bot.alerts if alert.kind is Kind.HALTED]
+    assert halt.subject == "nothing can be written: everything is closed", "told once, and not again as it is latched"
+    assert halt.text.endswith("Free some space; then `hftcl trade --clear` lets it trade again.")
     assert broker.account_now.positions == {}
     assert "disk_full" in {latch.name for latch in bot.ledger.read_latches()}
     bot.close()

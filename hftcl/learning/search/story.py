@@ -284,7 +284,7 @@ class _Looks:
             if trial.sharpe is not None
         ]
         try:
-            ModelArchive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.clock())
+            ModelArchive(self.home.root).record_looks(looks, synthetic=self.synthetic, now=self.clock)
         except (StorageError, LockHeldError) as fault:
             text = f"{count(len(looks), 'trial')} could not be counted as looks: {fault}"
             self.on_event(Event(STAGE, text=text, level=Level.WARNING))

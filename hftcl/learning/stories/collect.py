@@ -4,10 +4,11 @@ So a retrain has nothing to catch up, and the record is as of today.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.record import RecordedSession
+from hftcl.archive.records import Moment, read_moment
 from hftcl.events import OnEvent
 from hftcl.home import Home
 from hftcl.learning.candidate import merge_params
@@ -36,14 +37,14 @@ class Collection:
     corrected: tuple[date, ...] = ()
 
 
-def collect(settings: Settings, *, now: datetime, on_event: OnEvent) -> Collection:
-    """Fetch what the store lacks, score the sessions since the last recorded one, and record them. now: UTC.
+def collect(settings: Settings, *, now: Moment, on_event: OnEvent) -> Collection:
+    """Fetch what the store lacks, score the sessions since the last recorded one, and record them.
 
-    Each session is scored with the model that was current on it, as the next retrain would have. Raises HftclError
-    where the source, the store or the registry fails; what came before is kept.
+    now: UTC, or a clock. Each session is scored with the model that was current on it, as the next retrain would have.
+    Raises HftclError where the source, the store or the registry fails; what came before is kept.
     """
     archive = ModelArchive(Home.of(settings).root)
-    window = open_window(settings, as_of=None, now=now, save=True, on_event=on_event)
+    window = open_window(settings, as_of=None, now=read_moment(now), save=True, on_event=on_event)
     # where features can be computed of some sessions alone, those are that get a score: on most days one
     compute_rows = window.compute_rows if window.divisible else None
     data = window.assemble_bars() if compute_rows else window.assemble()

@@ -124,7 +124,7 @@ def _examine(
         score_report,
         policy=judgement.policy_digest or "",
         synthetic=synthetic,
-        now=clock(),
+        now=clock,
         on_event=on_event,
         positions=judgement.positions,
     )

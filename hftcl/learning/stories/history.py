@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from hftcl.archive.note_rows import Remarks, read_remarks
 from hftcl.archive.record import read_all
-from hftcl.archive.records import AdoptedModel, ModelRecord, RollbackPlan
+from hftcl.archive.records import AdoptedModel, ModelRecord, Moment, RollbackPlan
 from hftcl.archive.registry import Registry
 from hftcl.errors import ConfigError, HftclError, StorageError
 from hftcl.home import Home
@@ -156,7 +155,7 @@ def plan_rollback(settings: Settings, model_id: str | None = None) -> RollbackPl
 
 
 def rollback(
-    home: Path, model_id: str | None, plan: RollbackPlan, *, reason: str | None, now: datetime
+    home: Path, model_id: str | None, plan: RollbackPlan, *, reason: str | None, now: Moment
 ) -> RollbackReport:
     """Carry out `plan`, as it was shown; the model is pinned. Raises SupersededError where it no longer holds."""
     from hftcl.archive.deployment import ModelArchive  # here, so that `history` does not wait for it
@@ -178,7 +177,7 @@ def rollback(
     )
 
 
-def unpin(home: Path, *, now: datetime) -> UnpinReport:
+def unpin(home: Path, *, now: Moment) -> UnpinReport:
     """Let automatic deployment run again."""
     from hftcl.archive.deployment import ModelArchive
 
@@ -189,7 +188,7 @@ def unpin(home: Path, *, now: datetime) -> UnpinReport:
 
 
 def note(
-    home: Path, model_id: str, text: str | None, tags: Sequence[str], untags: Sequence[str], *, now: datetime
+    home: Path, model_id: str, text: str | None, tags: Sequence[str], untags: Sequence[str], *, now: Moment
 ) -> NoteReport:
     """Write `text`, `tags` and `untags` on a model, where there are any; return all that is written on it.
 

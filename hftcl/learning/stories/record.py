@@ -1,12 +1,13 @@
 """The story of `record`: the sessions that let the bot trade, whose they are, and how to begin over."""
 
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.record import Beginning, RecordedSession, read_all, read_beginning
+from hftcl.archive.records import Moment
 from hftcl.archive.registry import Registry
 from hftcl.home import Home
 from hftcl.learning.gaps import find_holes
@@ -75,7 +76,7 @@ def _explain_not_counted(session: RecordedSession, beginning: Beginning | None, 
     return "" if session.policy == policy else "of another policy than the one that is configured"
 
 
-def begin_over(settings: Settings, *, reason: str, now: datetime) -> tuple[RecordRow, ...]:
+def begin_over(settings: Settings, *, reason: str, now: Moment) -> tuple[RecordRow, ...]:
     """Let no session count that was earned so far, and return the rows. Raises UsageError without a reason."""
     archive = ModelArchive(Home.of(settings).root)
     archive.begin_record_over(synthetic=find_market_kind(settings).synthetic, reason=reason, now=now)

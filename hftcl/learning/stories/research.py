@@ -72,7 +72,7 @@ def try_model(
         examined.report,
         policy=hash_policy(settings, chosen, features=features),
         synthetic=synthetic,
-        now=clock(),
+        now=clock,
         on_event=on_event,
     )
     return candidate, examined.report

@@ -14,7 +14,7 @@ from hftcl import durable
 from hftcl.archive.deployment import ModelArchive
 from hftcl.archive.fitness import find_market_kind, find_untrained
 from hftcl.archive.policy import hash_policy
-from hftcl.archive.records import build_model_id
+from hftcl.archive.records import Moment, build_model_id
 from hftcl.compute import Engine
 from hftcl.errors import ConfigError
 from hftcl.events import Event, Level, OnEvent, Stopwatch
@@ -59,7 +59,7 @@ def retrain(
     chosen, now, watch = merge_params(settings, params), clock(), Stopwatch()
     archive = ModelArchive(home := Home.of(settings).root)
     with _hold_retrain_lock(home, dry_run=dry_run):
-        repaired = () if dry_run else archive.recover(now)
+        repaired = () if dry_run else archive.recover(clock)
         archive.hear_notes(lambda note: on_event(Event("deploy", text=note, level=Level.WARNING)))
         require_no_real_model_replaced(archive, settings)
         _tell_untrained(archive, settings, on_event)
@@ -73,7 +73,7 @@ def retrain(
         with (
             _hold_pool(pool, settings.model.family) as pool,
             _hold_engine(archive, window, policy, pool, on_event) as engine,
-            _claim_model_id(archive, now, dry_run=dry_run) as model_id,
+            _claim_model_id(archive, now, clock, dry_run=dry_run) as model_id,
         ):
             trainer = choose_trainer(settings, pool, engine)
             data = window.assemble(engine)
@@ -83,13 +83,21 @@ def retrain(
             )
             with watch("record"):
                 record = extend_record(
-                    archive, data, exam.split, candidate, settings, params=chosen, engine=engine, on_event=on_event
+                    archive,
+                    data,
+                    exam.split,
+                    candidate,
+                    settings,
+                    params=chosen,
+                    engine=engine,
+                    may_keep=not dry_run,
+                    on_event=on_event,
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=explain_idle(exam, champion))
             report = build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
             report = replace(add_edge(report, record, edge, settings), policy_digest=policy)
             if dry_run:
-                _record_dry_look(archive, exam.challenger.report, report, clock(), on_event)
+                _record_dry_look(archive, exam.challenger.report, report, clock, on_event)
                 return report
             with watch("deploy"):
                 on_event(Event("deploy", 0, 1))
@@ -137,7 +145,7 @@ def _may_need_cluster(window: Window) -> bool:
 
 
 def _record_dry_look(
-    archive: ModelArchive, score: ScoreReport, report: RetrainReport, now: datetime, on_event: OnEvent
+    archive: ModelArchive, score: ScoreReport, report: RetrainReport, now: Moment, on_event: OnEvent
 ) -> None:
     policy = report.policy_digest or ""
     record_look(archive, score, policy=policy, synthetic=report.synthetic, now=now, on_event=on_event)
@@ -156,12 +164,12 @@ def _hold_retrain_lock(home: Path, *, dry_run: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _claim_model_id(archive: ModelArchive, now: datetime, *, dry_run: bool) -> Iterator[str]:
+def _claim_model_id(archive: ModelArchive, began: datetime, now: Moment, *, dry_run: bool) -> Iterator[str]:
     """Hold a model id; a candidate that never reaches the archive gives it back."""
     if dry_run:
-        yield build_model_id(now)
+        yield build_model_id(began)
         return
-    model_id = archive.claim_id(now)
+    model_id = archive.claim_id(began, now=now)
     try:
         yield model_id
     finally:

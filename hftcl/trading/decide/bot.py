@@ -374,11 +374,15 @@ class Bot:
                 text = f"{lost:,.2f} USD are lost since the best close of the last sessions, of {most}"
                 self.latch(code, text, now)
 
-    def latch(self, name: str, reason: str, now: datetime) -> bool:
-        """Latch: what is held is closed, and nothing is opened until a person clears it. False if it is latched."""
+    def latch(self, name: str, reason: str, now: datetime, *, is_told: bool = False) -> bool:
+        """Latch: what is held is closed, and nothing is opened until a person clears it. False if it is latched.
+
+        is_told: whether a person was told of this very cause before it could be latched.
+        """
         if not self._ledger.latch(name, reason, now):
             return False
-        self._tell(Kind.HALTED, f"trading is halted: {name}", f"{reason}. {CLEAR}", now)
+        if not is_told:
+            self._tell(Kind.HALTED, f"trading is halted: {name}", f"{reason}. {CLEAR}", now)
         return True
 
     def flatten(self, now: datetime) -> None:

@@ -48,6 +48,7 @@ LEAD: Final = timedelta(minutes=20)
 """Before a session begins its earlier bars are collected: at five calls a minute that takes a while."""
 # An upgrade of exchange_calendars is what helps; a person does it in hours, not in minutes.
 _PATIENCE: Final = timedelta(hours=1)
+_REPLACED: Final = "hftcl was replaced on the disk since this began: it ends before the session, and is started again."
 
 
 def trade(settings: Settings, present: Present, *, real_money: bool, once: bool = False) -> TradeReport:
@@ -167,6 +168,8 @@ def _run(
                 continue  # by the clock as it was put, another session may be the next
             if controls.stop:
                 break
+            if present.is_replaced():
+                return _REPLACED
             present.service.tell_status(f"trading session {hours.session}")
             has_traded = _trade_session(loop, hours, clock.now(), once=once)
             if count is not None and has_traded and not controls.stop:

@@ -32,3 +32,5 @@ class Present:
     controls: Controls
     on_event: OnEvent
     on_alert: Callable[[Alert], None]
+    is_replaced: Callable[[], bool] = lambda: False
+    """Whether the code on the disk is another one by now: then the bot ends before a session, to be started again."""

@@ -14,7 +14,7 @@ from hftcl.ledger.rows import BARRED
 from hftcl.ledger.writer import Ledger
 from hftcl.market.bars import BAR_SCHEMA, MINUTE
 from hftcl.market.hours import Hours
-from hftcl.trading.decide.bot import KILL_SWITCH, Bot, Minute
+from hftcl.trading.decide.bot import CLEAR, KILL_SWITCH, Bot, Minute
 from hftcl.trading.decide.model_in_use import ProductionWatch
 from hftcl.trading.decide.shadow import Shadow
 from hftcl.trading.execute.patience import Look as LookAround
@@ -318,7 +318,7 @@ class Loop:
         now = self.clock.now()
         try:
             if self._unwritable:
-                self.bot.latch(DISK_FULL, self._unwritable, now)  # it may be written again
+                self.bot.latch(DISK_FULL, self._unwritable, now, is_told=self._disk_told)  # it may be written again
                 self._unwritable = ""
                 self.compare()  # what was closed meanwhile is taken over
                 self.bot.resume()
@@ -342,14 +342,16 @@ class Loop:
             log.error("nothing can be written why=%s", error)
         latched = False
         try:
-            latched = self.bot.latch(DISK_FULL, f"{error} What is held is closed; free some space", now)
+            reason = f"{error} What is held is closed; free some space"
+            latched = self.bot.latch(DISK_FULL, reason, now, is_told=not news)
             self._unwritable = ""
             self.bot.flatten(now)
         except StorageError as again:
             self._unwritable = str(again)
             if news and not latched and not self.ledger.is_latched(DISK_FULL):  # else the latch has told it
                 text = (
-                    f"{error} Nothing is opened, and what is held is closed by what the broker says. Free some space."
+                    f"{error} Nothing is opened, and what is held is closed by what the broker says. Free some space; "
+                    f"then {CLEAR}"
                 )
                 self.on_event(Event(STAGE, text=text, level=Level.WARNING))
                 self.on_alert(Alert(Kind.HALTED, "nothing can be written: everything is closed", text, now))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from hftcl.formats import group_by_reason, name_some
 from hftcl.market.hours import Hours
 from hftcl.trading.feeds import Delivery, Morning
 
@@ -12,6 +13,7 @@ SILENCE_MINUTES: Final = 5
 """Regular minutes without a bar of any ticker after which a person is told."""
 HELD_SILENCE_MINUTES: Final = 15
 """The same of one ticker that is held, while others trade: it may be halted, or its feed broken."""
+_NAMED: Final = 5  # tickers in the subject of an alert: the text has the others
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,14 +30,15 @@ class Silence:
         """Name the tickers that are left out of a session, and the weight that the others keep."""
         left_out = frozenset(morning.left_out)
         if left_out - self._left_out:
-            names = "; ".join(f"{ticker}: {morning.left_out[ticker]}" for ticker in sorted(left_out))
+            reasons = group_by_reason({ticker: morning.left_out[ticker] for ticker in sorted(left_out)})
+            whom = "; ".join(f"{names}: {why}" for names, _, why in reasons)
             count = len(morning.tickers)
             text = (
-                f"Not traded in this session: {names}. Each of the other {count} keeps its weight, "
+                f"Not traded in this session: {whom}. Each of the other {count} keeps its weight, "
                 f"1/{count + len(left_out)} of the capital, as in the exam. A ticker that is delisted or has a new "
                 "name belongs out of [market] watchlist."
             )
-            self.tell(f"left out: {', '.join(sorted(left_out))}", text)
+            self.tell(f"left out: {name_some(sorted(left_out), _NAMED)}", text)
         self._left_out = left_out
 
     def note(self, delivery: Delivery, hours: Hours) -> None:
