@@ -17,7 +17,8 @@ class Look:
     """One candidate on the sessions on which it was examined.
 
     policy: that made it, see `archive.policy`; "" where an earlier hftcl did not say. positions: which candidate it is:
-    the SHA-256 of what it would have held in the exam of its own training. sharpe: net, annual, at the last look.
+    the SHA-256 of what it would have held in the exam of its own training. sharpe: net, annual, at its longest look, of
+    equal ones the last: that of two sessions is mostly noise, and may be 70.
     """
 
     policy: str
@@ -58,6 +59,7 @@ def read_looks(registry: Registry, *, synthetic: bool, until: datetime | None = 
     Two that held the same positions are one. until: looks that were made later are left out; None: none.
     """
     looks: dict[str, Look] = {}
+    longest: dict[str, int] = {}
     for model in registry.list_models():
         judgement = model.judgement
         if model.synthetic != synthetic or judgement.sharpe is None or not judgement.exam_days:
@@ -67,17 +69,19 @@ def read_looks(registry: Registry, *, synthetic: bool, until: datetime | None = 
         name = judgement.positions or model.model_id
         days = tuple(date.fromisoformat(day) for day in judgement.exam_days)
         looks[name] = Look(policy=judgement.policy_digest or "", positions=name, sharpe=judgement.sharpe, sessions=days)
+        longest[name] = len(days)
     with faults("reading the exams"), open_to_read(registry.database) as db:
         rows = db.execute("SELECT * FROM looks WHERE synthetic = ? ORDER BY number", (int(synthetic),)).fetchall()
     for row in rows:
         if until is not None and datetime.fromisoformat(row["at"]) > until:
             continue
         name, days = row["positions"], tuple(date.fromisoformat(day) for day in row["sessions"].split())
-        known = looks[name].sessions if name in looks else ()
+        known = looks.get(name)
         looks[name] = Look(
             policy=row["policy"],
             positions=name,
-            sharpe=row["sharpe"],
-            sessions=tuple(sorted({*known, *days})),
+            sharpe=known.sharpe if known and len(days) < longest[name] else row["sharpe"],
+            sessions=tuple(sorted({*(known.sessions if known else ()), *days})),
         )
+        longest[name] = max(longest.get(name, 0), len(days))
     return tuple(looks.values())

@@ -22,7 +22,7 @@ def exam(
 ) -> None:
     """Score an archived model on bars that it has not seen.
 
-    Bars that it was trained on are refused. Changes nothing.
+    Bars that it was trained on are refused. It counts as a try of later candidates, and changes nothing else.
     """
     from hftcl.views import loop, show
 

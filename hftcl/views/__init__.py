@@ -25,7 +25,8 @@ _LEAST_PROSE = 20  # characters of a column of sentences: below it each line hol
 _SHORTEST_BREAK = (
     20  # characters: an id with its date, of 15, and the longest term of a table are never broken for a name
 )
-_WORD: Final = re.compile(r"\([-+\d][^()]*\)|\S+")  # "(-8.4 to 4.0)" is one: half an interval is read as a figure
+# "(-8.4 to 4.0)," is one: half an interval is read as a figure; a sentence in brackets is none
+_WORD: Final = re.compile(r"\([-+\d][^()]{0,18}\)\S*|\S+")
 SPARKS: Final = "▁▂▃▄▅▆▇█"  # the eighths of a character that each common font of a terminal has
 _PIPE_WIDTH = 80  # of a log or a mail, where a longer line would break
 _TERMINAL_BY_REQUEST = {"FORCE_COLOR", "TTY_COMPATIBLE"}  # with these Rich may take a pipe for a terminal

@@ -53,6 +53,26 @@ def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(
     )
 
 
+def test_a_look_at_a_few_sessions_of_a_try_leaves_the_figure_of_its_exam(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    archive.record_look(look("other", "a", 1.99), synthetic=True, now=T0)
+    before = compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252)
+    archive.record_look(look("other", "a", -72.89, DAYS[-2:]), synthetic=True, now=T0 + timedelta(hours=1))
+    assert read_looks(archive, synthetic=True) == (look("other", "a", 1.99),)
+    assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252) == before
+
+
+def test_a_look_at_more_sessions_than_a_model_s_own_exam_had_is_its_figure(tmp_path: Path) -> None:
+    archive = archive_in(tmp_path)
+    added(archive, T0)
+    (own,) = read_looks(archive, synthetic=True)
+    longer = (*own.sessions, date(2026, 2, 2), date(2026, 2, 3))
+    for days, ratio in ((longer, 0.5), (longer[1:], -72.89)):
+        one = look(own.policy, own.positions, ratio, days)
+        archive.record_look(one, synthetic=True, now=T0 + timedelta(hours=1))
+    assert read_looks(archive, synthetic=True) == (look(own.policy, own.positions, 0.5, longer),)
+
+
 def test_a_look_after_the_record_had_begun_cannot_have_chosen_the_policy(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     begun = T0 + timedelta(days=1)

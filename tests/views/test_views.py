@@ -162,6 +162,32 @@ def test_an_interval_is_never_broken_and_no_title_is_folded_into_a_narrow_table(
     assert told.count("met") == 28
 
 
+def test_an_interval_stays_whole_beside_a_reason_that_has_a_figure_in_brackets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the history of a second candidate: "2.60 (-3.6 to", and "8.8)" below it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = ("model", "Sharpe (90 %)", "verdict", "serves", "why")
+    why = "one of 3 candidates that were tried on these sessions (3.00 by the sessions in common): deflated 0.12"
+    rows = [
+        ("20261201_134732", "2.60 (-3.6 to 8.8)", "rejected", "never", why),
+        ("20261201_133242", "1.99 (-4.2 to 8.2)", "deployed", "now, since 2026-12-01", "met every condition"),
+    ]
+    draw_table("", columns, rows, numbers=frozenset({1}))
+    assert "(-3.6 to 8.8)" in capsys.readouterr().out
+
+
+def test_no_blank_comes_between_a_bracket_and_what_follows_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in doctor: "minutes (100.0%) , 0 missing"."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    draw_table("", ("check", "found"), [("coverage", "received all of its minutes (100.0%), 0 missing; " * 2)])
+    assert capsys.readouterr().out.count("(100.0%), 0") == 2
+
+
 @pytest.mark.parametrize("width", [78, 80, 90])
 def test_prose_is_never_folded_into_single_words_to_keep_a_figure_on_one_line(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
