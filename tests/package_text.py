@@ -17,11 +17,13 @@ FOR_A_TOOL = re.compile(r"#\s*(noqa|type:|pragma|fmt:|ruff:)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One module of the package: its dotted name, its tree and its lines."""
+    """One module of the package: its dotted name, its tree, its lines and its path in the package."""
 
     name: str
     tree: ast.Module
+    nodes: tuple[ast.AST, ...] = field(repr=False)  # of `ast.walk(tree)`, which takes as long as parsing
     lines: tuple[str, ...] = field(default=(), repr=False)
+    path: str = ""
 
     @property
     def room(self) -> str:
@@ -38,16 +40,28 @@ class Source:
         return any(token.type == tokenize.COMMENT and not FOR_A_TOOL.match(token.string) for token in tokens)
 
 
-def read_source(text: str, name: str) -> Source:
+def read_source(text: str, name: str, path: str = "") -> Source:
     """Return `text` as a module called `name`."""
-    return Source(name=name, tree=ast.parse(text), lines=tuple(text.split("\n")))
+    tree = ast.parse(text)
+    return Source(name=name, tree=tree, nodes=tuple(ast.walk(tree)), lines=tuple(text.split("\n")), path=path)
+
+
+def spell(node: ast.expr) -> str:
+    """Return a name as it is written, with what it is an attribute of: "()" where that is no name itself.
+
+    `ast.unparse` would take a hundred times as long, for each call of the package.
+    """
+    if isinstance(node, ast.Attribute):
+        return f"{spell(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "()"
 
 
 @cache
-def list_sources() -> tuple[Source, ...]:
-    """Return every module of the package, by name."""
+def list_sources(package: Path = PACKAGE) -> tuple[Source, ...]:
+    """Return every module of the package, by name; of another folder as if it were the package."""
     modules = []
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = ("hftcl", *path.relative_to(PACKAGE).with_suffix("").parts)
-        modules.append(read_source(path.read_text(encoding="utf-8"), ".".join(parts).removesuffix(".__init__")))
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package)
+        name = ".".join(("hftcl", *place.with_suffix("").parts)).removesuffix(".__init__")
+        modules.append(read_source(path.read_text(encoding="utf-8"), name, place.as_posix()))
     return tuple(modules)

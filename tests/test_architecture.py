@@ -72,9 +72,9 @@ hftcl/
     ]
 
 
-def list_imported(file: Path) -> Iterator[str]:
-    """Yield the package of each import in `file` that is neither ours nor Python's own."""
-    for node in ast.walk(ast.parse(file.read_text())):
+def list_imported(source: Source) -> Iterator[str]:
+    """Yield the package of each import in `source` that is neither ours nor Python's own."""
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -97,9 +97,9 @@ def test_each_library_that_is_imported_is_declared() -> None:
     declared, owners = read_declared() | {"massive"}, packages_distributions()  # the new name of polygon-api-client
     assert len(declared) > 20
     undeclared = {
-        f"{file.relative_to(PACKAGE)}: {name}"
-        for file in PACKAGE.rglob("*.py")
-        for name in list_imported(file)
+        f"{source.name}: {name}"
+        for source in list_sources()
+        for name in list_imported(source)
         if not declared & {owner.lower().replace("_", "-") for owner in owners.get(name, [name])}
     }
     assert sorted(undeclared) == []
@@ -110,7 +110,7 @@ def list_shared_names(sources: Iterable[Source]) -> dict[str, list[str]]:
     modules = defaultdict(list)
     for source in sources:
         if source.room != "settings":  # `settings.Edge` is what may be set of an `exam.edge.Edge`
-            for node in ast.walk(source.tree):
+            for node in source.nodes:
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     modules[node.name].append(source.name)
     return {name: places for name, places in modules.items() if len(places) > 1}

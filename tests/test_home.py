@@ -12,7 +12,7 @@ import pytest
 
 from hftcl import home
 from hftcl.home import Home
-from tests.package_text import CAPITALS, Source, list_sources, read_source
+from tests.package_text import CAPITALS, Source, list_sources, read_source, spell
 
 RENAMES = {"joinpath", "with_name", "with_suffix", "with_stem"}  # methods that give a path with another name
 MAKERS = {"Path", "PurePath", "pathlib.Path", "pathlib.PurePath", "os.path.join", "path.join", "join"}
@@ -100,12 +100,16 @@ def list_texts(tree: ast.AST, texts: set[str]) -> set[str]:
     return texts
 
 
-def walk_scope(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of `tree` in the order of the text, without those of functions within it."""
-    for child in ast.iter_child_nodes(tree):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield child
-            yield from walk_scope(child)
+@cache  # a module is walked for what it says to others and for what it joins
+def walk_scope(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Return the nodes of `tree` in the order of the text, a function within it as one."""
+    nodes, pending = [], [*ast.iter_child_nodes(tree)][::-1]
+    while pending:
+        node = pending.pop()
+        nodes.append(node)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            pending += [*ast.iter_child_nodes(node)][::-1]
+    return tuple(nodes)
 
 
 def is_text(node: ast.expr, texts: set[str]) -> bool:
@@ -134,7 +138,7 @@ def is_text(node: ast.expr, texts: set[str]) -> bool:
 def list_joins(source: Source, constants: Mapping[str, set[str]]) -> Iterator[str]:
     """Yield where `source` joins a text to a path, as it is written. constants: the texts of each module."""
     texts = set()
-    for node in ast.walk(source.tree):
+    for node in source.nodes:
         if isinstance(node, ast.ImportFrom):
             known = constants.get(node.module or "", set())
             texts |= {alias.asname or alias.name for alias in node.names if alias.name in known}
@@ -147,16 +151,9 @@ def _list_joins_in(tree: ast.AST, texts: set[str]) -> Iterator[str]:
     for node in walk_scope(tree):
         if any(is_text(name, texts) for name in _list_names(node)):
             yield ast.unparse(node)
-    for function in _list_functions(tree):
-        yield from _list_joins_in(function, list_texts(function, texts))
-
-
-def _list_functions(tree: ast.AST) -> Iterator[ast.AST]:
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield child
-        else:
-            yield from _list_functions(child)
+    for node in walk_scope(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _list_joins_in(node, list_texts(node, texts))
 
 
 def _list_names(node: ast.AST) -> list[ast.expr]:
@@ -168,7 +165,7 @@ def _list_names(node: ast.AST) -> list[ast.expr]:
     if not isinstance(node, ast.Call):
         return []
     is_rename = isinstance(node.func, ast.Attribute) and node.func.attr in RENAMES
-    return node.args if is_rename or ast.unparse(node.func) in MAKERS else []
+    return node.args if is_rename or spell(node.func) in MAKERS else []
 
 
 @cache

@@ -3,9 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from tests.package_text import CAPITALS, PACKAGE, Source, list_sources, read_source
+from tests.package_text import CAPITALS, PACKAGE, Source, list_sources, read_source, spell
 
 # fmt: off
 PARTICIPLES = frozenset({
@@ -53,7 +54,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 def list_unexplained_numbers(source: Source) -> Iterator[str]:
     """Yield each constant in capitals with a number in it and no reason: beside it, above it or as a text under it."""
-    bodies = [source.tree.body, *(node.body for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef))]
+    bodies = [source.tree.body, *(node.body for node in source.nodes if isinstance(node, ast.ClassDef))]
     for body in bodies:
         for statement, following in zip(body, [*body[1:], None], strict=True):
             names = _list_constants(statement)
@@ -121,7 +122,7 @@ def list_participles(source: Source, promised: frozenset[str]) -> Iterator[str]:
 
     Properties may have such names, and methods that a Protocol promises by them; `promised`: the names of those.
     """
-    for path, node, owner in _walk_functions(source.tree, source.name, None):
+    for path, node, owner in _list_functions(source.tree, source.name):
         first = node.name.lstrip("_").split("_")[0].lower()
         participle = first in PARTICIPLES or _ends_in_ed(first)
         if participle and not _is_property(node) and (owner is None or node.name not in promised):
@@ -130,13 +131,18 @@ def list_participles(source: Source, promised: frozenset[str]) -> Iterator[str]:
 
 def list_promised(source: Source) -> Iterator[str]:
     """Yield the methods of the Protocols in `source`: a class that keeps the promise cannot choose the name."""
-    for _, node, owner in _walk_functions(source.tree, source.name, None):
+    for _, node, owner in _list_functions(source.tree, source.name):
         if owner is not None and any(ast.unparse(base).startswith("Protocol") for base in owner.bases):
             yield node.name
 
 
 def _ends_in_ed(word: str) -> bool:
     return word.endswith("ed") and len(word) > len("red") and word not in VERBS_IN_ED
+
+
+@cache  # of the package, three tests ask for them
+def _list_functions(tree: ast.Module, name: str) -> tuple[tuple[str, FunctionNode, ast.ClassDef | None], ...]:
+    return tuple(_walk_functions(tree, name, None))
 
 
 def _walk_functions(
@@ -202,7 +208,7 @@ if True:
 
 def list_long(source: Source) -> Iterator[str]:
     """Yield each function of more than MOST_LINES lines, from `def` to its last one, with how many it has."""
-    for path, node, _ in _walk_functions(source.tree, source.name, None):
+    for path, node, _ in _list_functions(source.tree, source.name):
         lines = (node.end_lineno or node.lineno) - node.lineno + 1
         if lines > MOST_LINES:
             yield f"{path} has {lines} lines"
@@ -266,12 +272,12 @@ WAITS = {"result", "wait", "join", "acquire"}
 
 def list_unlimited_waits(source: Source) -> list[str]:
     """Return the waits for other threads that have no limit, as they are written."""
-    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    calls = [node for node in source.nodes if isinstance(node, ast.Call)]
     found = []
     for call in calls:
-        name = ast.unparse(call.func).rpartition(".")[2]
+        name = spell(call.func).rpartition(".")[2]
         is_bare = isinstance(call.func, ast.Attribute) and name in WAITS and not (call.args or call.keywords)
-        of_threads = name == "as_completed" or ast.unparse(call.func).endswith("threads.map")
+        of_threads = name == "as_completed" or spell(call.func).endswith("threads.map")
         if is_bare or of_threads:
             found.append(ast.unparse(call))
     return found
@@ -293,11 +299,11 @@ def test_a_wait_without_a_limit_is_noticed() -> None:
 
 def list_named_maps(source: Source) -> list[str]:
     """Return the names that are given to what `map_in_threads` returns."""
-    assigned = [node for node in ast.walk(source.tree) if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)]
+    assigned = [node for node in source.nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)]
     return [
         ast.unparse(node)
         for node in assigned
-        if isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "map_in_threads"
+        if isinstance(node.value, ast.Call) and spell(node.value.func) == "map_in_threads"
     ]
 
 
@@ -309,12 +315,12 @@ def test_what_maps_in_threads_ends_with_the_loop_over_it() -> None:
 
 def list_lines_that_end(source: Source) -> list[str]:
     """Return the calls that write a line to stderr, and end the command where that takes no more."""
-    calls = [node for node in ast.walk(source.tree) if isinstance(node, ast.Call)]
+    calls = [node for node in source.nodes if isinstance(node, ast.Call)]
     return [
         ast.unparse(call)
         for call in calls
-        if ast.unparse(call.func) == "sys.stderr.write"
-        or (ast.unparse(call.func) == "typer.echo" and any(keyword.arg == "err" for keyword in call.keywords))
+        if spell(call.func) == "sys.stderr.write"
+        or (spell(call.func) == "typer.echo" and any(keyword.arg == "err" for keyword in call.keywords))
     ]
 
 
@@ -343,7 +349,7 @@ def test_messages_and_docstrings_are_in_plain_words() -> None:
     found = [
         f"{source.name}, line {node.lineno}: {', '.join(words)}"
         for source in list_sources()
-        for node in ast.walk(source.tree)
+        for node in source.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and (words := list_rare_words(node.value))
     ]
     assert found == []
@@ -371,14 +377,12 @@ def list_lasting_executors(source: Source) -> list[str]:
     Python waits at its end for each thread of a ThreadPoolExecutor, also for one that asks a service which is silent.
     """
     asks = source.name.startswith(SERVICES) and source.name not in READS_FILES
-    opened = {
-        id(item.context_expr) for node in ast.walk(source.tree) if isinstance(node, ast.With) for item in node.items
-    }
+    opened = {id(item.context_expr) for node in source.nodes if isinstance(node, ast.With) for item in node.items}
     return [
         ast.unparse(call)
-        for call in ast.walk(source.tree)
+        for call in source.nodes
         if isinstance(call, ast.Call)
-        and ast.unparse(call.func).endswith("ThreadPoolExecutor")
+        and spell(call.func).endswith("ThreadPoolExecutor")
         and (asks or id(call) not in opened)
     ]
 
@@ -387,9 +391,9 @@ def list_lasting_threads(source: Source) -> list[str]:
     """Return the threads that are no daemons, which the end of the program waits for as well."""
     return [
         ast.unparse(call)
-        for call in ast.walk(source.tree)
+        for call in source.nodes
         if isinstance(call, ast.Call)
-        and ast.unparse(call.func) in {"Thread", "threading.Thread"}
+        and spell(call.func) in {"Thread", "threading.Thread"}
         and not any(keyword.arg == "daemon" and ast.unparse(keyword.value) == "True" for keyword in call.keywords)
     ]
 

@@ -7,16 +7,17 @@ import ast
 import copy
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-import hftcl
+from tests.package_text import PACKAGE, list_sources
 
-PACKAGE = Path(hftcl.__file__).parent
 FEWEST_NODES = 10  # of a syntax tree: what is shorter, such as `return self`, is no rule
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
+Nodes = tuple[ast.AST, ...]
+"""All that `ast.walk` finds in a module, or in a part of it."""
 
 # Equal, and each with its own reason to change.
 ALIKE = frozenset({
@@ -24,10 +25,17 @@ ALIKE = frozenset({
 })  # fmt: skip
 
 
-def read_trees(package: Path = PACKAGE) -> Iterator[tuple[str, ast.Module]]:
-    """Yield each module by its path in the package, with its syntax tree."""
-    for file in sorted(package.rglob("*.py")):
-        yield file.relative_to(package).as_posix(), ast.parse(file.read_text())
+def describe_shape(body: Sequence[ast.AST]) -> Iterator[object]:
+    """Yield what `normalise` keeps of the nodes of a body and is had at once: what differs here is no copy."""
+    typed = [node.annotation for node in body if isinstance(node, ast.AnnAssign | ast.arg) and node.annotation]
+    left_out = {id(part) for annotation in typed for part in ast.walk(annotation)}
+    for node in body:
+        if isinstance(node, ast.AnnAssign):
+            yield ast.Assign
+        elif isinstance(node, ast.stmt):
+            yield type(node)
+        elif isinstance(node, ast.Attribute) and id(node) not in left_out:
+            yield node.attr
 
 
 class Renaming(ast.NodeTransformer):
@@ -62,12 +70,18 @@ def normalise(function: FUNCTION, body: list[ast.stmt]) -> str:
 
 def find_copies(package: Path = PACKAGE) -> list[list[str]]:
     """Return each set of functions in two modules or more whose bodies are equal."""
-    owners: dict[str, list[str]] = defaultdict(list)
-    for module, tree in read_trees(package):
-        for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTION)):
+    alike: dict[tuple[object, ...], list[tuple[str, FUNCTION, list[ast.stmt]]]] = defaultdict(list)
+    for source in list_sources(package):
+        for function in (node for node in source.nodes if isinstance(node, FUNCTION)):
             body = function.body[1:] if ast.get_docstring(function) else function.body
-            if sum(1 for line in body for _ in ast.walk(line)) >= FEWEST_NODES:
-                owners[normalise(function, body)].append(f"{module} {function.name}")
+            nodes = [node for line in body for node in ast.walk(line)]
+            if len(nodes) >= FEWEST_NODES:
+                alike[tuple(describe_shape(nodes))].append((source.path, function, body))
+    owners: dict[str, list[str]] = defaultdict(list)
+    for members in alike.values():
+        if len({path for path, _, _ in members}) > 1:
+            for path, function, body in members:
+                owners[normalise(function, body)].append(f"{path} {function.name}")
     copies = [names for names in owners.values() if len({name.split()[0] for name in names}) > 1]
     return [names for names in copies if frozenset(names) not in ALIKE]
 
@@ -84,36 +98,35 @@ def test_a_copy_is_found_under_other_names_and_another_docstring(tmp_path: Path)
     assert find_copies(tmp_path) == [["one.py widen", "two.py _grow"]]
 
 
-def find_calls(tree: ast.Module, name: str) -> Iterator[ast.Call]:
+def find_calls(nodes: Nodes, name: str) -> Iterator[ast.Call]:
     """Yield each call of `name`, be it by itself or as an attribute."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and name in {getattr(node.func, "id", ""), getattr(node.func, "attr", "")}:
             yield node
 
 
-def find_texts(tree: ast.Module) -> Iterator[str]:
+def find_texts(nodes: Nodes) -> Iterator[str]:
     """Yield each text of the code, those inside f-strings too, without what is put into them."""
-    yield from (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    yield from (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
-def find_formats(tree: ast.Module) -> Iterator[str]:
+def find_formats(nodes: Nodes) -> Iterator[str]:
     """Yield each format of a value in an f-string, and each that `strftime` is given."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
             yield "".join(str(part.value) for part in node.format_spec.values if isinstance(part, ast.Constant))
-    texts = find_named_texts(tree)
-    for call in find_calls(tree, "strftime"):
+    texts = find_named_texts(nodes)
+    for call in find_calls(nodes, "strftime"):
         for argument in call.args:
-            yield from find_texts(ast.Module([ast.Expr(argument)], []))
-            yield from (
-                texts[node.id] for node in ast.walk(argument) if isinstance(node, ast.Name) and node.id in texts
-            )
+            parts = tuple(ast.walk(argument))
+            yield from find_texts(parts)
+            yield from (texts[node.id] for node in parts if isinstance(node, ast.Name) and node.id in texts)
 
 
-def find_named_texts(tree: ast.Module) -> Mapping[str, str]:
+def find_named_texts(nodes: Nodes) -> Mapping[str, str]:
     """Return the names that stand for a text in a module, with the text."""
     texts: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Constant):
             continue
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -130,24 +143,24 @@ SQL = re.compile(
 TIMES = frozenset({"%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%H:%M", "%H:%M:%S", "%Y%m%d_%H%M%S"})
 
 
-def connects(tree: ast.Module) -> bool:
+def connects(nodes: Nodes) -> bool:
     """Whether a module opens a database of SQLite by itself."""
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in imports for alias in node.names} | {getattr(node, "module", "") for node in imports}
-    return "sqlite3" in names and any(find_calls(tree, "connect"))
+    return "sqlite3" in names and any(find_calls(nodes, "connect"))
 
 
-RULES: Mapping[str, tuple[tuple[str, ...], Callable[[ast.Module], bool]]] = {
+RULES: Mapping[str, tuple[tuple[str, ...], Callable[[Nodes], bool]]] = {
     "connects to SQLite": (("sqlite/",), connects),
     "asks SQLite for version, pages or a transaction": (
         ("sqlite/",),
-        lambda tree: any(SQL.search(text) for text in find_texts(tree)),
+        lambda nodes: any(SQL.search(text) for text in find_texts(nodes)),
     ),
-    "makes a split": (("exam/split.py",), lambda tree: any(find_calls(tree, "ExamSplit"))),
+    "makes a split": (("exam/split.py",), lambda nodes: any(find_calls(nodes, "ExamSplit"))),
     # errors.py lies below formats.py; the id of a model is its second
     "writes a time": (
         ("formats.py", "errors.py", "archive/records.py"),
-        lambda tree: not TIMES.isdisjoint(find_formats(tree)),
+        lambda nodes: not TIMES.isdisjoint(find_formats(nodes)),
     ),
 }
 
@@ -155,10 +168,10 @@ RULES: Mapping[str, tuple[tuple[str, ...], Callable[[ast.Module], bool]]] = {
 def find_breaches(package: Path = PACKAGE) -> list[str]:
     """Return what a module does that another one owns."""
     return [
-        f"{module} {what}"
-        for module, tree in read_trees(package)
+        f"{source.path} {what}"
+        for source in list_sources(package)
         for what, (owners, does) in RULES.items()
-        if not module.startswith(owners) and does(tree)
+        if not source.path.startswith(owners) and does(source.nodes)
     ]
 
 

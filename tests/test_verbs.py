@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 
 from tests.package_text import Source, list_sources, read_source
 
@@ -97,7 +98,7 @@ def list_without_verb(source: Source) -> Iterator[str]:
 
     Properties are named after what they hold, contexts after what holds within, commands as the user types them.
     """
-    for path, node in _walk(source.tree, source.name):
+    for path, node in _list_functions(source.tree, source.name):
         first = node.name.lstrip("_").split("_")[0]
         if first in VERBS | QUESTIONS | CONVERSIONS or node.name in PROMISES | OF_LIBRARIES | {"main"}:
             continue
@@ -106,6 +107,11 @@ def list_without_verb(source: Source) -> Iterator[str]:
             continue
         if not node.name.startswith("__") and not node.name.startswith("_repr_") and source.name not in QUANTITIES:
             yield path
+
+
+@cache  # of the package, two tests ask for them
+def _list_functions(tree: ast.Module, name: str) -> tuple[tuple[str, FunctionNode], ...]:
+    return tuple(_walk(tree, name))
 
 
 def _walk(node: ast.AST, path: str) -> Iterator[tuple[str, FunctionNode]]:
@@ -123,7 +129,7 @@ def test_each_function_begins_with_a_verb() -> None:
 
 
 def test_no_verb_is_listed_that_no_function_has() -> None:
-    nodes = [node for source in list_sources() for _, node in _walk(source.tree, source.name)]
+    nodes = [node for source in list_sources() for _, node in _list_functions(source.tree, source.name)]
     firsts = {node.name.lstrip("_").split("_")[0] for node in nodes}
     assert sorted((VERBS | QUESTIONS | CONVERSIONS) - firsts) == []
     assert sorted((PROMISES | OF_LIBRARIES) - {node.name for node in nodes}) == []

@@ -6,12 +6,20 @@ from itertools import islice
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
 from hftcl.errors import FeatureError
 from hftcl.market.bars import NO_BARS
-from hftcl.model.feature_check import find_faults, find_faults_on, is_computable, require_sound, require_values
+from hftcl.model.feature_check import (
+    cut_grid,
+    find_faults,
+    find_faults_on,
+    is_computable,
+    require_sound,
+    require_values,
+)
 from hftcl.model.features import Feature
-from hftcl.model.grid import count_whole, divide_by_volatility
+from hftcl.model.grid import build_grid, count_whole, divide_by_volatility
 from hftcl.model.peers import LOG_UNIT
 from tests.model.feature_cases import market
 
@@ -83,6 +91,19 @@ def test_a_look_back_beyond_80_minutes_has_values_to_look_at_and_one_of_a_day_is
     assert [str(fault) for fault in find_faults([a_feature("ret_901", far.expr, lookback=901)])] == [
         "it reads 0 to 900 minutes, and 0 to 5 earlier sessions"
     ]
+
+
+def test_a_grid_that_is_cut_at_a_minute_is_the_one_of_the_bars_until_then() -> None:
+    bars = market(1, tickers=["AAA", "BBB", "CCC"], sessions=7, missing=0.3).sort("ticker", "ts")
+    whole, newest = build_grid(bars), bars["session"].max()
+    moments = bars.filter(pl.col("session") == newest).select("ts", "minute").unique().sort("ts")
+    for stamp, minute in (moments.row(at) for at in (0, 1, 17, moments.height - 2)):
+        known = bars["ts"] <= stamp
+        cut, built = cut_grid(whole, known, minute), build_grid(bars.filter(known))
+        assert cut.rows.tolist() == built.rows.tolist()
+        parts = [grid.frame["part"].rle_id() for grid in (cut, built)]  # a ticker that begins later has none yet
+        assert parts[0].equals(parts[1])
+        assert_frame_equal(cut.frame.drop("part"), built.frame.drop("part"), check_exact=True)
 
 
 def test_a_leak_that_shows_after_jumps_alone_is_found_on_made_up_bars() -> None:
