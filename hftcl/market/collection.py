@@ -238,6 +238,8 @@ def load_shelf(
         month_file = files.read(ticker, month, fingerprint)
         if isinstance(month_file, Finding):
             findings.append(month_file)
+            if month_file.reason == "other_source" and (outdated := files.read_outdated(ticker, month)):
+                shelf.outdated[month] = outdated
         elif month_file:
             held, bars = month_file
             shelf.held.update(held)

@@ -21,6 +21,7 @@ from hftcl.market import bars as market
 from hftcl.market.bars import Finding
 from hftcl.market.columns import extend_schema
 
+_CHANGED: Final = "its settings, or the size or time of its files, changed"  # of which a fingerprint is made
 _FORMAT: Final = 1  # the first: raise it when a file of today would be misread; old files are fetched again
 _LEVEL: Final = 1  # of zstd: a tenth larger than the usual level 3, in two thirds of the time
 FILE_SCHEMA: Final = pl.Schema({**market.RAW_SCHEMA, "session": pl.Date()})
@@ -109,9 +110,8 @@ class MonthFiles:
         def report_unusable(reason: str, why: str) -> Finding:
             return Finding(ticker, reason, 1, detail=f"{path.parent.name}/{path.name}: {why}")
 
-        try:
-            record = msgspec.json.decode(written or b"", type=_MonthRecord)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        record = _read_record(written)
+        if record is None:
             return report_unusable("damaged_file", "its record is missing or cannot be read")
         if record != record.add_seal() or (record.format, record.ticker) != (_FORMAT, ticker):
             return report_unusable("damaged_file", "its record was altered or is of another version")
@@ -119,11 +119,20 @@ class MonthFiles:
             return report_unusable("damaged_file", "the bars are not those that were recorded")
         if record.source != self._source:
             return report_unusable("other_source", f"came from {record.source!r}, not from {self._source!r}")
-        if (record.calendar, record.fingerprint) != (self._calendar, fingerprint):
-            return report_unusable(
-                "other_source", f"came from {record.source!r} with other contents, settings or calendar"
-            )
+        if record.calendar != self._calendar:
+            return report_unusable("other_source", f"came from {record.source!r} with the calendar {record.calendar!r}")
+        if record.fingerprint != fingerprint:
+            return report_unusable("other_source", f"came from {record.source!r} as it was before {_CHANGED}")
         return record.sessions, self._arrange(pl.read_parquet(io.BytesIO(stored), schema=self._schema))
+
+    def read_outdated(self, ticker: str, month: str) -> tuple[Mapping[date, HeldSession], pl.DataFrame] | None:
+        """Return what a month holds as this source gave it under whatever fingerprint, to compare bars with.
+
+        None where `read` tells of more than that: nothing is stored, or it is damaged or of another source.
+        """
+        record = _read_record(_read_bytes(locate_month_record(self.find_path(ticker, month))))
+        found = self.read(ticker, month, record.fingerprint) if record else None
+        return None if isinstance(found, Finding) else found
 
     def write(
         self,
@@ -186,6 +195,14 @@ def _is_of_month(month: str) -> pl.Expr:
     """Whether a bar's session is of `month`, such as "2026-01"; to write each date out would take ten times as long."""
     first = date.fromisoformat(f"{month}-01")
     return pl.col("session").is_between(first, (first + timedelta(days=31)).replace(day=1), closed="left")
+
+
+def _read_record(written: bytes | None) -> _MonthRecord | None:
+    """Return the record as it was written, unjudged; None where there is none to read."""
+    try:
+        return msgspec.json.decode(written or b"", type=_MonthRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _read_bytes(path: Path) -> bytes | None:

@@ -4,7 +4,7 @@ An answer replaces what is held, but an answer that lacks what is held takes not
 hold more stays in doubt, to be asked for again after a growing pause.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -31,11 +31,16 @@ _LOST_BARS: Final = 0.02
 
 @dataclass(slots=True, kw_only=True)
 class Shelf:
-    """What the cache holds of one ticker in the months of a window; `bars` as `month_files` reads them."""
+    """What the cache holds of one ticker in the months of a window; `bars` as `month_files` reads them.
+
+    outdated: what the source gave before its fingerprint changed, a month each: not held, but what comes in its place
+    is compared with it.
+    """
 
     held: dict[date, HeldSession] = field(default_factory=dict)
     bars: pl.DataFrame = field(default_factory=lambda: NO_ROWS)
     changed: set[str] = field(default_factory=set)
+    outdated: dict[str, tuple[Mapping[date, HeldSession], pl.DataFrame]] = field(default_factory=dict)
 
 
 def find_doubtful(shelf: Shelf, sessions: pl.DataFrame, *, astray: bool = False) -> dict[date, str]:
@@ -96,6 +101,11 @@ def put(
         )
         before = shelf.held.get(day)
         held = HeldSession(notes=notes, revisions=before.revisions if before else 0)
+        if before is None and (compared := _compare_outdated(shelf, day, fetched)):
+            revisions, revised = compared
+            if revised.len():
+                findings.append(Finding(ticker, "revised", revised.len(), revised[0], day))
+            held = replace(held, revisions=revisions + revised.len())
         if before:
             old, new = (frame.filter(pl.col("session") == day) for frame in (shelf.bars, fetched))
             revised = _find_revised(old, new)
@@ -120,6 +130,18 @@ def put(
         news = pl.concat([shelf.bars.filter(~pl.col("session").is_in(replaced)), news, *restored])
     shelf.bars = sort_bars(news)
     return findings
+
+
+def _compare_outdated(shelf: Shelf, day: date, fetched: pl.DataFrame) -> tuple[int, pl.Series] | None:
+    """Return how many bars of a session were revised before, and the minutes that are others now.
+
+    None where the source gave nothing of it before its fingerprint changed.
+    """
+    held, bars = shelf.outdated.get(format_month(day), ({}, shelf.bars))
+    if day not in held:
+        return None
+    old, new = (frame.filter(pl.col("session") == day) for frame in (bars, fetched))
+    return held[day].revisions, _find_revised(old, new)
 
 
 def keep_days(bars: pl.DataFrame, days: Sequence[date]) -> pl.DataFrame:

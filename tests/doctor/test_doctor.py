@@ -527,7 +527,7 @@ def test_bars_that_are_stored_and_not_those_of_the_source_are_counted_with_the_r
     found = {each.name: each for each in market.check_bars(asked)}
     assert found["bars"].status == "ok"
     assert found["bars"].detail.startswith(f"{held} months of ")
-    assert "came from 'synthetic' with other contents, settings or calendar" in found["bars"].detail
+    assert "came from 'synthetic' as it was before its settings" in found["bars"].detail
     assert found["bars"].detail.endswith("the next retrain collects SYNTHETIC bars in their place")
 
 

@@ -145,7 +145,7 @@ def test_a_session_that_came_back_empty_is_asked_for_again_and_filled_once_the_s
     well = Exchange(FEW)
     again = collect(tmp_path, well, "AAA")
     assert well.asked == [("AAA", HOLE, HOLE), NEWEST]
-    assert reasons(again) == {("AAA", "revised"): 33}
+    assert reasons(again) == {("AAA", "revised"): 330}
     assert_frame_equal(again.bars, collect(tmp_path / "fresh", well, "AAA").bars, check_exact=True)
     well.asked.clear()
     assert reasons(collect(tmp_path, well, "AAA")) == {}
@@ -301,6 +301,24 @@ def test_late_corrections_of_the_last_two_sessions_are_taken_over_and_counted(tm
     assert [record["sessions"][day]["revisions"] for day in ("2026-02-04", "2026-02-05", "2026-02-06")] == [0, 1, 2]
 
 
+def test_what_a_new_fingerprint_revises_is_counted_as_long_as_the_old_bars_are_there(tmp_path: Path) -> None:
+    collect(tmp_path, Exchange(FEW))
+    one = (pl.col("ticker") == "AAA") & (pl.col("ts") == datetime(2026, 1, 28, 15, 30, tzinfo=UTC))
+    two = (pl.col("ticker") == "AAA") & (pl.col("ts") == datetime(2026, 2, 3, 15, 30, tzinfo=UTC))
+    volume = pl.when(one).then(pl.lit(777.0)).otherwise("volume").alias("volume")
+    corrected = FEW.with_columns(volume).filter(~two)
+    tried = collect(tmp_path, Exchange(corrected, version="2"), save=False)
+    got = collect(tmp_path, Exchange(corrected, version="2"))
+    for each in (tried, got):
+        assert reasons(each)["AAA", "revised"] == 2
+        assert {item.ticker: item.revised for item in each.coverage} == {"AAA": 2, "BBB": 0}
+    touched = collect(tmp_path, Exchange(corrected, version="3"))
+    assert ("AAA", "revised") not in reasons(touched), "the same bars under a new mark"
+    assert {item.ticker: item.revised for item in touched.coverage} == {"AAA": 2, "BBB": 0}
+    other = collect(tmp_path, Exchange(FEW, name="another", version="3"))
+    assert {item.ticker: item.revised for item in other.coverage} == {"AAA": 0, "BBB": 0}, "another source corrects none"
+
+
 def test_a_session_that_the_source_no_longer_has_stays_in_the_cache_and_is_told(tmp_path: Path) -> None:
     full = collect(tmp_path, Exchange(FEW))
     in_new_york = pl.col("ts").dt.convert_time_zone("America/New_York").dt.date()
@@ -384,7 +402,7 @@ def test_bars_of_another_source_or_of_other_contents_are_fetched_again_and_it_is
     assert "came from 'files', not from 'polygon'" in other.findings[-1].detail
     assert (other.bars["open"] < 60).all()
     changed = collect(tmp_path, Exchange(FEW, name="polygon", version="2"), "AAA")
-    assert reasons(changed) == {("AAA", "other_source"): 2}
+    assert reasons(changed) == {("AAA", "other_source"): 2, ("AAA", "revised"): 330}
     assert (changed.bars["open"] > 60).all()
     assert reasons(collect(tmp_path, Exchange(FEW, name="polygon", version="2"), "AAA")) == {}
 
