@@ -9,10 +9,11 @@ from typing import Final, Never
 from hftcl.config.plugins import is_ours
 from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, report_ok, report_warning
 from hftcl.errors import HftclError, NoDataError, RefusedBarsError
-from hftcl.formats import count, format_moment_to_second
+from hftcl.formats import count, format_moment_to_second, group_by_reason
 from hftcl.home import Home
 from hftcl.market.bars import Finding
-from hftcl.market.received import TickerCoverage
+from hftcl.market.month_files import find_unused_month, format_month
+from hftcl.market.received import TickerCoverage, describe_holes, list_stored
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.market.store import BarStore
@@ -26,6 +27,7 @@ _HORIZON_FAULT, _HORIZON_WARNING = timedelta(days=7), timedelta(days=45)
 _COUNTS: Final = ("expected", "received", "missing", "quarantined", "revised")
 _SHOWN: Final = 3  # sessions in a line of text; --json has all of them
 _REMEDY: Final = "Correct its bars, or take it from [market] watchlist; `hftcl inspect` shows a folder of files."
+_HOLE_REMEDY: Final = "Ask the vendor for those bars; `hftcl doctor --json` has each session."
 _PUBLISHED: Final = timedelta(hours=20)
 """After the close: a flat file is there by about 11:00 New York of the next day, an hour of grace included."""
 _OLD: Final = timedelta(days=7)  # longer than any closure of an exchange over holidays
@@ -190,45 +192,67 @@ def check_bars(context: Context) -> Iterator[Row]:
     refused = {item.ticker: item.left_out for item in covered if item.refused}
     for ticker, why in refused.items():
         yield build_fault(f"bars {ticker}", RefusedBarsError(f"{why.rstrip('.')}. {_REMEDY}"))
-    whole, size, stored, unused = 0, 0, 0, list[Finding]()
+    whole, size, stored, unused = 0, 0, set[date](), list[Finding]()
     tickers = (*settings.market.watchlist, *settings.market.context)
+    holes = _find_window_holes(covered, settings.market.min_coverage)
     for ticker in tickers:
         if ticker in refused:
             continue
         held, findings, ticker_size = store.read_held(ticker)
         damaged = [finding.detail for finding in findings if finding.reason == "damaged_file"]
-        size, stored = size + ticker_size, stored + len(held)
+        size, stored = size + ticker_size, stored | held
         unused += [finding for finding in findings if finding.reason == "other_source"]
         if damaged:
             yield fault(f"bars {ticker}", "; ".join(damaged), "`hftcl doctor --repair` fetches them again.")
         elif held and (row := _find_lacking(ticker, held, days, settings)):
             yield row
         else:
-            whole += bool(held)
+            whole += bool(held) and ticker not in holes
+    if holes:
+        told = "; ".join(f"{names}: {why}" for names, _, why in group_by_reason(holes))
+        yield report_warning("bars", f"of the window's {count(len(days), 'session')}, {told}", _HOLE_REMEDY)
     label = "SYNTHETIC bars" if source.synthetic else f"bars from {source.name}"
     yield from _describe_bars(
-        label, f"{whole} of {count(len(tickers), 'ticker')}", stored, size, known_end.at, context.now, unused
-    )
+        label, f"{whole} of {count(len(tickers), 'ticker')}", len(stored), size, known_end.at, context.now, unused,
+        format_month(days[0]) if days else "",
+    )  # fmt: skip
     if covered and (stored or as_local(source)):
         yield CoverageRow(name="coverage", status="ok", detail=_describe_coverage(covered), coverage=covered)
 
 
+def _find_window_holes(covered: Sequence[TickerCoverage], least: float) -> dict[str, str]:
+    """Return which sessions lack bars of each ticker that has some, and lacks them in others."""
+    found = {item.ticker: item.list_holes(least) for item in covered if item.received}
+    return {ticker: describe_holes(holes) for ticker, holes in found.items() if holes}
+
+
 def _describe_bars(
-    label: str, whole: str, stored: int, size: int, end: datetime, now: datetime, unused: Sequence[Finding] = ()
+    label: str,
+    whole: str,
+    stored: int,
+    size: int,
+    end: datetime,
+    now: datetime,
+    unused: Sequence[Finding] = (),
+    first_month: str = "",
 ) -> Iterator[Row]:
     """Yield what is stored, and whether its end is old.
 
     whole: "3 of 4 tickers"; stored: sessions; size: bytes. unused: a finding each month that is stored of other bars.
-    """
+    first_month: the first one, such as "2026-01", that a retrain collects.
+    """  # fmt: skip
     age = now - end
-    if unused:
-        tickers = count(len({finding.ticker for finding in unused}), "ticker")
-        yield report_ok(
-            "bars",
-            f"{count(len(unused), 'month')} of {tickers} are stored and not used: {unused[0].detail}; the next retrain "
-            f"collects {label} in their place",
-        )
-    elif not stored:
+    old = [finding for finding in unused if find_unused_month(finding) < first_month]
+    due = [finding for finding in unused if find_unused_month(finding) >= first_month]
+    for findings, then in (
+        (due, f"the next retrain collects {label} in their place"),
+        (old, "they are older than what a retrain collects, and may be deleted"),
+    ):
+        if findings:
+            tickers = count(len({finding.ticker for finding in findings}), "ticker")
+            stored_as = f"{count(len(findings), 'month')} of {tickers} are stored and not used: {findings[0].detail}"
+            yield report_ok("bars", f"{stored_as}; {then}")
+    if not due and not stored:
         yield report_ok("bars", f"none are stored yet; the next retrain collects {label}")
     if stored:
         fresh = " and fresh" if age <= _OLD else ""
@@ -260,7 +284,7 @@ def _cover(
     if as_local(source) is None:
         tickers = (*settings.market.watchlist, *settings.market.context)
         covered = tuple(store.read_coverage(ticker, days) for ticker in tickers)
-        stored = days[: len(days) - _count_unstored(covered, days)]
+        stored = list_stored(covered, days)
         return covered if stored in {days, ()} else tuple(store.read_coverage(ticker, stored) for ticker in tickers)
     try:
         return store.collect(
@@ -275,13 +299,6 @@ def _cover(
         ).coverage
     except NoDataError:
         return ()  # too few bars: the rows of the tickers tell what is stored
-
-
-def _count_unstored(covered: Sequence[TickerCoverage], days: tuple[date, ...]) -> int:
-    """Return how many of the newest sessions no ticker has a bar of: those are still to be collected, and no holes."""
-    empty = (tuple(day.session for day in item.incomplete if not day.received) for item in covered)
-    missing = frozenset.intersection(*map(frozenset, empty))
-    return next((nth for nth, day in enumerate(reversed(days)) if day not in missing), len(days))
 
 
 def _describe_coverage(covered: Sequence[TickerCoverage]) -> str:

@@ -187,6 +187,11 @@ def _name_set(columns: tuple[str, ...]) -> str:
     return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}~{hashlib.sha256(name.encode()).hexdigest()}"
 
 
+def find_unused_month(unused: Finding) -> str:
+    """Return the month, such as "2026-01", of a finding of `MonthFiles.read`, whose detail begins with the file."""
+    return Path(unused.detail.partition(":")[0]).stem
+
+
 def format_month(day: date) -> str:
     return f"{day.year:04}-{day.month:02}"
 

@@ -14,6 +14,7 @@ from hftcl.events import OnEvent
 from hftcl.formats import READS_UNKNOWN, count, group_by_reason, name_some
 from hftcl.home import Home
 from hftcl.learning import alert_texts
+from hftcl.learning.recent_bars import describe_recent_bars
 from hftcl.learning.reports import RetrainReport
 from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
@@ -48,7 +49,8 @@ def build_jobs(settings: Settings, *, clock: Callable[[], datetime]) -> Mapping[
         known = Occurrences(home).list_known()
         since, now = _find_span(known, occurrence, clock())
         ended = [record for record in known if record.finished_at and since <= record.finished_at < now]
-        alert = alert_texts.build_digest(settings, since, now, tuple(_list_jobs(ended)))
+        extra = (*describe_recent_bars(settings, since, now), *_list_jobs(ended))
+        alert = alert_texts.build_digest(settings, since, now, extra)
         return JobResult(alert.subject, (alert,))
 
     return {Job.CHECK: run_check, Job.RETRAIN: run_forced, Job.COLLECT: run_collection, Job.DIGEST: run_digest}

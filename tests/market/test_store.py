@@ -316,7 +316,7 @@ def test_what_a_new_fingerprint_revises_is_counted_as_long_as_the_old_bars_are_t
     assert ("AAA", "revised") not in reasons(touched), "the same bars under a new mark"
     assert {item.ticker: item.revised for item in touched.coverage} == {"AAA": 2, "BBB": 0}
     other = collect(tmp_path, Exchange(FEW, name="another", version="3"))
-    assert {item.ticker: item.revised for item in other.coverage} == {"AAA": 0, "BBB": 0}, "another source corrects none"
+    assert {item.ticker: item.revised for item in other.coverage} == {"AAA": 0, "BBB": 0}, "others correct none"
 
 
 def test_a_session_that_the_source_no_longer_has_stays_in_the_cache_and_is_told(tmp_path: Path) -> None:

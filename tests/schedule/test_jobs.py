@@ -177,6 +177,34 @@ def test_a_ticker_without_bars_in_the_last_session_is_told_as_a_hole(tmp_path: P
     assert alert.text == "AMD: no bar on 2026-01-08"
 
 
+def test_the_digest_counts_the_week_s_sessions_that_lack_bars_or_were_corrected_and_says_where(tmp_path: Path) -> None:
+    settings = small(
+        tmp_path, market={"source": "files", "lookback_days": 30}, files={"folder": str(tmp_path / "data")}
+    )
+    assert [name for name, _ in do(Job.DIGEST, settings, NOW).alerts[0].facts if "session" in name] == []
+    source = SyntheticSource(small(tmp_path))
+    (tmp_path / "data").mkdir()
+    bars = {
+        ticker: source.minutes(ticker, date(2025, 12, 1), date(2026, 1, 8)).select(
+            "ts", "open", "high", "low", "close", "volume"
+        )
+        for ticker in ("AAPL", "AMD")
+    }
+    quiet = pl.col("ts").dt.date() != date(2026, 1, 6)
+    bars["AMD"].filter(quiet).write_parquet(tmp_path / "data" / "AMD.parquet")
+    bars["AAPL"].write_parquet(tmp_path / "data" / "AAPL.parquet")
+    do(Job.COLLECT, settings, NOW)  # but for the newest session: no later bar says that its extended hours are over
+    facts = dict(do(Job.DIGEST, settings, NOW).alerts[0].facts)
+    assert facts["sessions with holes"] == "1 of 4 sessions: AMD no bar on 2026-01-06"
+    assert facts["corrected sessions"] == "none of 4 sessions"
+    late = pl.col("ts") == datetime(2026, 1, 7, 15, 30, tzinfo=UTC)
+    volume = pl.when(late).then(pl.lit(777.0)).otherwise("volume").alias("volume")
+    bars["AAPL"].with_columns(volume).write_parquet(tmp_path / "data" / "AAPL.parquet")
+    do(Job.COLLECT, settings, NOW)
+    facts = dict(do(Job.DIGEST, settings, NOW).alerts[0].facts)
+    assert facts["corrected sessions"] == "1 of 4 sessions: AAPL 1 bar of 2026-01-07"
+
+
 def test_a_hole_of_five_hundred_tickers_is_a_line_a_reason_with_how_many_there_are() -> None:
     names = tuple(f"T{number:03}" for number in range(500))
     coverage = {name: f"coverage {number} of 33 sessions" for number, name in enumerate(names[400:])}
@@ -250,7 +278,7 @@ def test_the_digest_tells_missed_jobs_in_a_line_and_none_of_before_the_first_sta
         due_at = NOW - days * DAY
         return OccurrenceRecord(
             job=job, local_date=due_at.date(), due_at=due_at, state=state, by="a test", claimed_at=NOW,
-            finished_at=NOW, outcome=outcome,
+            finished_at=NOW - timedelta(minutes=1), outcome=outcome,
         )  # fmt: skip
 
     rows = [passed("check", "missed", days, "no scheduler ran in its time") for days in range(40, 0, -1)]

@@ -53,14 +53,14 @@ def collect(settings: Settings, *, now: Moment, on_event: OnEvent) -> Collection
     if record.added or record.dropped:
         archive.record_sessions(record.added, now=now, dropped=record.dropped)
     newest = data.sessions[-1]
-    tickers_present = set(data.frame.filter(data.frame["session"] == newest)["ticker"].unique())
+    silent = [item for item in data.coverage if item.is_silent_on(newest)]
     return Collection(
         session=newest,
         tickers=data.tickers,
-        silent=tuple(ticker for ticker in data.tickers if ticker not in tickers_present),
+        silent=tuple(item.ticker for item in silent if not item.context),
         left_out=data.left_out,
         context_left_out=data.context_left_out,
-        context_silent=tuple(item.ticker for item in data.coverage if item.context and item.is_silent_on(newest)),
+        context_silent=tuple(item.ticker for item in silent if item.context),
         recorded=record.added,
         problem=record.problem,
         corrected=tuple(session.session for session in record.dropped),
