@@ -74,12 +74,7 @@ class TrainingRows:
         per_ticker = settings.model.per == "ticker"
         rows = _read_rows(frame, trains, ("ticker", *_READ) if per_ticker else _READ, require_going)
         if rows.is_empty():
-            raise NoDataError(
-                f"None of the {frame.height} bars in {len(split.train)} training sessions has all features and a "
-                "target. Features need half an hour of bars in a session, and "
-                f"{settings.market.lookback_days} days may be few: raise [market] lookback_days, or look at the "
-                "findings (-v)."
-            )
+            raise _build_none_error(frame, split)
         first, last = rows["session"].min(), rows["session"].max()
         label_end = rows["label_end"].max()
         groups, max_rows = None, settings.model.max_rows if 0 < settings.model.max_rows < rows.height else 0
@@ -163,6 +158,17 @@ def _keep(trains: pl.Series, drawn: npt.NDArray[np.int64]) -> pl.Series:
     kept = np.zeros(trains.len(), dtype=np.bool_)
     kept[trains.arg_true().to_numpy()[drawn]] = True
     return pl.Series(trains.name, kept)
+
+
+def _build_none_error(frame: pl.DataFrame, split: ExamSplit) -> NoDataError:
+    """Return why no bar can train; `frame` has rows of other sessions too."""
+    n_bars, n_sessions = int(split.mask_training(frame).sum()), len(split.train)
+    return NoDataError(
+        f"None of the {count(n_bars, 'bar')} of {count(n_sessions, 'training session')} has all features and a target. "
+        "Features read half an hour of bars in a session, and the session before, which the first one that the source "
+        "has lacks. Where the source has earlier bars, raise [market] lookback_days; else wait for more sessions, or "
+        "lower [exam] sessions and min_sessions. The findings (-v) tell which bars were dropped."
+    )
 
 
 def _read_rows(

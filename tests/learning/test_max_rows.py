@@ -10,6 +10,7 @@ from hftcl import ContinuousLearning
 from hftcl.archive import artifact
 from hftcl.archive.policy import hash_policy
 from hftcl.archive.registry import Registry
+from hftcl.errors import NoDataError
 from hftcl.events import Event, go_on, ignore
 from hftcl.exam.split import list_sessions, split
 from hftcl.learning.candidate import merge_params
@@ -101,3 +102,17 @@ def test_another_limit_is_another_policy_and_the_default_is_none_of_its_own(tmp_
     plain = small(tmp_path)
     assert hash_policy(plain) != hash_policy(limited(tmp_path, "ridge"))
     assert replace(plain, model=replace(plain.model, max_rows=Settings().model.max_rows)) == plain
+
+
+def test_where_no_bar_can_train_the_bars_and_the_reason_of_the_training_sessions_are_told(tmp_path: Path) -> None:
+    window = open_window(small(tmp_path), as_of=None, now=NOW, save=False, on_event=ignore)
+    frame, names = window.assemble().frame, window.read_features().names
+    days = list_sessions(frame)[-3:]
+    few = frame.filter(pl.col("session").is_in([session.day for session in days])).with_columns(target=None)
+    division = split(days, exam_sessions=1, embargo_sessions=1)
+    with pytest.raises(NoDataError) as raised:
+        TrainingRows.gather(few, division, small(tmp_path), names, go_on)
+    told = str(raised.value)
+    assert f"None of the {few.filter(division.mask_training(few)).height} bars of 1 training session has" in told
+    assert "the session before, which the first one that the source has lacks" in told
+    assert "Where the source has earlier bars, raise [market] lookback_days; else" in told
