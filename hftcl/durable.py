@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import filecmp
+import math
 import os
 import stat
 import time
@@ -159,9 +160,10 @@ def require_space(folder: Path, needed: int, doing: str) -> None:
     with convert_storage_faults(doing):
         free = disk_usage(folder).free
     if free < needed:
+        lacking = max(math.ceil((needed - free) / 1e6), 1)  # of two rounded figures a person could not tell it
         raise StorageError(
-            f"{doing[:1].upper()}{doing[1:]} needs {needed / 1e6:.0f} MB, and {folder} has {free / 1e6:.0f} MB free. "
-            "Free space there and run it again."
+            f"{doing[:1].upper()}{doing[1:]} needs {math.ceil(needed / 1e6)} MB, and {folder} has "
+            f"{math.floor(free / 1e6)} MB free. Free {lacking} MB more there and run it again."
         )
 
 
@@ -305,5 +307,9 @@ def is_passing(error: OSError) -> bool:
 def describe_storage_fault(doing: str, error: OSError) -> str:
     """Say in one line what `error` stopped, where, and what to do about it."""
     where = f": {error.filename}" if error.filename else ""
-    remedy = _REMEDIES.get(error.errno or 0, "Check that folder and run it again")
-    return f"{doing[:1].upper()}{doing[1:]} failed: {error.strerror or error}{where}. {remedy}."
+    return f"{doing[:1].upper()}{doing[1:]} failed: {error.strerror or error}{where}. {find_remedy(error)}."
+
+
+def find_remedy(error: OSError) -> str:
+    """Return what a person can do about a fault of a disk, without a full stop."""
+    return _REMEDIES.get(error.errno or 0, "Check that folder and run it again")

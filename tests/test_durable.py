@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,3 +255,13 @@ def test_a_pipe_in_place_of_a_file_is_refused_and_never_opened(tmp_path: Path) -
 )
 def test_a_fault_that_may_pass_is_told_from_one_that_a_person_has_to_mend(error: OSError, passes: bool) -> None:
     assert durable.is_passing(error) is passes
+
+
+def test_too_little_room_is_told_so_that_the_figures_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    total = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: total._replace(free=21_400_000))
+    with pytest.raises(StorageError) as raised:
+        durable.require_space(tmp_path, 21_450_000, "archiving the model")
+    assert str(raised.value) == (
+        f"Archiving the model needs 22 MB, and {tmp_path} has 21 MB free. Free 1 MB more there and run it again."
+    )

@@ -1,16 +1,18 @@
 """Checks of this machine: the configuration and where it comes from, who can write what serves, room on the disk."""
 
+import errno
 import grp
 import os
 import pwd
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from hftcl import __version__, config
+from hftcl import __version__, config, durable
 from hftcl.archive.registry import Registry
 from hftcl.config.documents import list_settings
 from hftcl.doctor.row import Context, Row, fault, report_ok, report_warning
@@ -81,8 +83,14 @@ def check_permissions(context: Context) -> Iterator[Row]:
 
 def _judge_this_user(home: Path, owner: int) -> Iterator[Row]:
     """Yield why this user cannot work in the home, or should not."""
-    if not os.access(home, os.W_OK | os.X_OK):
-        yield fault("permissions", f"{home} cannot be written by {_find_user(os.geteuid())}", "Run as its owner.")
+    try:
+        with tempfile.TemporaryFile(dir=home) as file:  # which has no name, so that nothing is left
+            file.write(b"?")
+    except OSError as error:
+        denied = error.errno in {errno.EACCES, errno.EPERM}
+        remedy = "Run as its owner" if denied else durable.find_remedy(error)
+        why = f" by {_find_user(os.geteuid())}" if denied else f": {error.strerror}"
+        yield fault("permissions", f"{home} cannot be written{why}", f"{remedy}.")
     if os.geteuid() not in {0, owner}:
         yield report_warning(
             "permissions", f"{home} belongs to {_find_user(owner)}", f"Run hftcl as {_find_user(owner)}."

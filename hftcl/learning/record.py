@@ -159,6 +159,7 @@ def _tell_other_policies(scorer: RecordScorer) -> None:
     if others:
         text = (
             f"{count(len(others), 'recorded session')} of another policy: not counted for this one. A record is of "
-            "one watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and begins with this"
+            "one watchlist, source, horizon, model, strategy, cost, exam and promotion rule, and of "
+            "this one there is none yet"
         )
         scorer.on_event(Event(STAGE, text=text, level=Level.WARNING))

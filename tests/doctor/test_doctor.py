@@ -1,21 +1,25 @@
 """`hftcl doctor`: what is sound is ok, each thing that is broken on purpose is told by its own row, and repaired."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -595,11 +599,37 @@ def test_a_model_file_that_belongs_to_somebody_else_is_a_fault(home: Path) -> No
     assert (found.status, str(path) in found.detail) == ("fault", True)
 
 
+def refuse(number: int) -> Callable[..., NoReturn]:
+    def fail(**_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("number", "detail", "remedy"),
+    [
+        (errno.EACCES, f"cannot be written by {pwd.getpwuid(os.geteuid()).pw_name}", "Run as its owner."),
+        (errno.EROFS, "cannot be written: Read-only file system", "Mount that file system writable, or"),
+        (errno.ENOSPC, "cannot be written: No space left on device", "Free space there"),
+    ],
+    ids=["permission", "read-only", "full"],
+)
+def test_why_the_home_cannot_be_written_is_told_as_what_it_is(
+    number: int, detail: str, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse(number))
+    (found, *_) = machine.check_permissions(patient(tmp_path))
+    assert found.status == "fault"
+    assert found.detail.endswith(detail)
+    assert found.remedy.startswith(remedy)
+
+
 def test_who_only_looks_on_is_told_nothing_that_is_true_of_itself_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a service with `ProtectSystem=strict`: it cannot write the home, and its secrets are handed to it."""
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse(errno.EACCES))
     (home / ".env").write_text("no line of a file of secrets\n")
     faulty = {each.name for each in examine(patient(home)) if each.status != "ok"}
     assert faulty >= {"permissions", "secrets"}

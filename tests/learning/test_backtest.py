@@ -328,12 +328,19 @@ def test_a_second_backtest_in_the_same_home_is_refused(tmp_path: Path) -> None:
             "2025-08-04",
             "2025-08-06",
             NoDataError,
-            "3 sessions from 2025-08-04 to 2025-08-06 can be compared, needs 5 or more. Ask",
+            "3 sessions from 2025-08-04 to 2025-08-06 can be compared, needs 5 or more. Ask for an earlier --from, or "
+            "ask for a later --to where there are later bars.",
+        ),
+        (
+            "2026-01-07",
+            "2026-01-30",
+            NoDataError,
+            "can be compared, needs 5 or more. Ask for an earlier --from: the bars end on 2026-01-08.",
         ),
         ("2026-02-02", "2026-03-02", NoDataError, "the last one that is ended on 2026-01-08"),
         ("2019-01-07", "2019-03-29", NoDataError, "has too few bars"),
     ],
-    ids=["exchanged", "no date", "no such month", "too few sessions", "the future", "no bars"],
+    ids=["exchanged", "no date", "no such month", "too few sessions", "the bars end", "the future", "no bars"],
 )
 def test_dates_that_cannot_be_compared_are_one_line(
     start: str, end: str, error: type[Exception], told: str, tmp_path: Path

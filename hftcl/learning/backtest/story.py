@@ -256,13 +256,14 @@ def _collect_history(
     if len(counted) < MIN_SESSIONS:
         why = (
             f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
-            f"{all_sessions[0].day}. Ask for a later --to, or lower [market] lookback_days"
+            f"{all_sessions[0].day}. Lower [market] lookback_days"
             if late
-            else ". Ask for a later --to"
+            else ". Ask for an earlier --from"
         )
+        later = ", or ask for a later --to where there are later bars" if known_end.explicit else f": {known_end.note}"
         raise NoDataError(
             f"{count(len(counted), 'session')} from {begin} to {last} can be compared, "
-            f"needs {MIN_SESSIONS} or more{why}."
+            f"needs {MIN_SESSIONS} or more{why}{later}."
         )
     notes = []
     if late:
