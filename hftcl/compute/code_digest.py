@@ -2,15 +2,20 @@
 
 import hashlib
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import hftcl
 from hftcl.entry_points import list_entry_points
 from hftcl.plug_ins import is_strange
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+_MODULES: Final = (*SOURCE_SUFFIXES, *EXTENSION_SUFFIXES)  # how files of modules end; what is cached of them is theirs
 # What a prediction may depend on; xgboost-cpu is the same library under another name.
 _LIBRARIES: Final = (
     "numpy",
@@ -56,19 +61,34 @@ def _hash_files(package: Path) -> str:
 
 @cache  # see `hash_code`
 def hash_family_code(name: str) -> str:
-    """Return a hash of the package, or the one module, that brings a model family; "" for ours, and for one not found.
+    """Return a hash of the code that brings a model family; "" for ours, and for one that is not found.
 
-    Not of what that imports from elsewhere.
+    Of every module, compiled ones too, that lies in the folder of the entry point's top package, or that the installed
+    distribution lists as its own, beside that package or elsewhere. Not seen: other distributions that it imports,
+    shared libraries that its modules load, data files, and of an editable install modules outside the top package.
     """
     point = list_entry_points("hftcl.families").get(name)
     if point is None or not is_strange(point):
         return ""
-    spec = find_spec(point.module.partition(".")[0])
-    if spec is None:
-        return ""
-    if folders := spec.submodule_search_locations:
-        return " ".join(_hash_files(Path(folder)) for folder in folders)
-    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest() if spec.has_location and spec.origin else ""
+    digest = hashlib.sha256()
+    for told, path in sorted(_list_modules(point).items()):
+        digest.update(f"{told}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _list_modules(point: "EntryPoint") -> dict[str, Path]:
+    """Return the files of modules, by a name that is the same wherever they are installed."""
+    top = point.module.partition(".")[0]
+    spec = find_spec(top)
+    files = dict[str, Path]()
+    if spec and spec.submodule_search_locations:
+        for folder in map(Path, spec.submodule_search_locations):
+            files |= {str(path.relative_to(folder.parent)): path for path in folder.rglob("*")}
+    elif spec and spec.has_location and spec.origin:
+        files[Path(spec.origin).name] = Path(spec.origin)
+    listed = (point.dist.files if point.dist else None) or ()
+    files |= {str(path): Path(str(path.locate())) for path in listed}
+    return {told: path for told, path in files.items() if path.name.endswith(_MODULES) and path.is_file()}
 
 
 def list_versions() -> dict[str, str]:

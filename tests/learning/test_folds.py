@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -373,6 +374,31 @@ def test_a_family_that_is_mended_under_the_same_version_trains_each_fold_again(
         hash_family_code.cache_clear()
         digests.append(hash_training(settings, {}, walk.data.features, "synthetic"))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_each_module_that_a_family_s_distribution_brings_is_in_the_hash_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    install(tmp_path, Stranger("families", "from acme_core import fast\nclass Acme: pass\n", "", "", ""))
+    compiled = f"acme_core/fast{EXTENSION_SUFFIXES[0]}"
+    (tmp_path / "acme_core").mkdir()
+    for path in ("acme_core/__init__.py", compiled, "acme_core/notes.txt", "neighbour.py"):
+        (tmp_path / path).write_text("1")
+    mine = ("acme_plug.py", "acme_core/__init__.py", compiled, "acme_core/notes.txt")
+    (tmp_path / "acme_plug-1.0.dist-info" / "RECORD").write_text("".join(f"{path},,\n" for path in mine))
+
+    def hash_now() -> str:
+        hash_family_code.cache_clear()
+        return hash_family_code("acme")
+
+    before = hash_now()
+    for path, seen in (("acme_core/__init__.py", True), (compiled, True), ("acme_core/notes.txt", False),
+                       ("neighbour.py", False)):  # fmt: skip
+        (tmp_path / path).write_text("2")
+        assert (hash_now() != before) == seen, path
+        (tmp_path / path).write_text("1")
+        assert hash_now() == before
 
 
 @pytest.mark.parametrize("change", ["damage", "settings"])
