@@ -175,14 +175,17 @@ def _end_line() -> None:
 
 def _describe_interruption() -> str:
     """Return what is to be known of a command that Ctrl-C ended: what it kept, what serves, how to go on."""
-    serving = "the model that served still serves"
+    serving, kept = "the model that served still serves", "Bars that were fetched are kept"
     if homes_read:
         from hftcl.archive.registry import Registry
+        from hftcl.formats import count
 
+        if folds := len(list(homes_read[-1].folds.glob("*.onnx"))):
+            kept += f", {'as is' if folds == 1 else 'as are'} {count(folds, 'fold')} of a first record"
         with contextlib.suppress(HftclError):  # which `hftcl doctor` tells; this is the end of another command
             live = Registry(homes_read[-1].root).find_live()
             serving = f"{live.model_id} serves" if live else "no model serves"
-    return f"interrupted. Bars that were fetched are kept, and {serving}. Run it again to go on."
+    return f"interrupted. {kept}, and {serving}. Run it again to go on."
 
 
 def _find_command(arguments: Sequence[str]) -> str | None:

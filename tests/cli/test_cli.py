@@ -15,7 +15,9 @@ from typing import Any, TextIO
 
 import pytest
 
+from hftcl.cli import process
 from hftcl.cli.process import move_globals_first
+from hftcl.home import Home
 from tests.in_process import call
 from tests.installed import CALENDAR, HFTCL, PATIENCE_S, one_line, run
 from tests.ledger.ledger_cases import write_ledger
@@ -341,6 +343,20 @@ def test_a_missing_folder_of_bars_is_named(tmp_path: Path) -> None:
     done = call(tmp_path, "retrain", "--force")
     assert done.returncode == 1
     assert "nowhere" in one_line(done)
+
+
+@pytest.mark.parametrize(("folds", "told"), [(0, ""), (1, ", as is 1 fold of a first record"),
+                                              (3, ", as are 3 folds of a first record")])  # fmt: skip
+def test_an_interrupted_command_says_that_folds_are_kept_where_there_are_some(
+    folds: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "homes_read", [Home(tmp_path)])
+    for number in range(folds):
+        Home(tmp_path).locate_fold(f"{number:032}").parent.mkdir(parents=True, exist_ok=True)
+        Home(tmp_path).locate_fold(f"{number:032}").write_bytes(b"a fold")
+    assert process._describe_interruption() == (
+        f"interrupted. Bars that were fetched are kept{told}, and no model serves. Run it again to go on."
+    )
 
 
 @pytest.mark.parametrize(
