@@ -8,12 +8,13 @@ from typing import Final, Never
 
 from hftcl.config.plugins import is_ours
 from hftcl.doctor.row import Context, CoverageRow, Row, build_fault, fault, report_ok, report_warning
-from hftcl.errors import HftclError, NoDataError, RefusedBarsError
+from hftcl.errors import HftclError, RefusedBarsError
 from hftcl.formats import count, format_moment_to_second, group_by_reason
 from hftcl.home import Home
 from hftcl.market.bars import Finding
+from hftcl.market.covered import read_covered
 from hftcl.market.month_files import find_unused_month, format_month
-from hftcl.market.received import TickerCoverage, describe_holes, list_stored
+from hftcl.market.received import TickerCoverage, describe_holes
 from hftcl.market.sessions import Calendar, HorizonError
 from hftcl.market.sources import BarSource, as_local, open_source
 from hftcl.market.store import BarStore
@@ -185,7 +186,7 @@ def check_bars(context: Context) -> Iterator[Row]:
         yield build_fault("bars", error)
         return
     try:
-        covered = _cover(settings, source, store, days, known_end.at)
+        covered = read_covered(settings, source, store, days, known_end.at)
     except HftclError as error:
         yield build_fault("bars", error)
         return
@@ -250,8 +251,8 @@ def _describe_bars(
     ):
         if findings:
             tickers = count(len({finding.ticker for finding in findings}), "ticker")
-            stored_as = f"{count(len(findings), 'month')} of {tickers} are stored and not used: {findings[0].detail}"
-            yield report_ok("bars", f"{stored_as}; {then}")
+            months = f"{count(len(findings), 'month')} of {tickers} {'is' if len(findings) == 1 else 'are'} stored"
+            yield report_ok("bars", f"{months} and not used: {findings[0].detail}; {then}")
     if not due and not stored:
         yield report_ok("bars", f"none are stored yet; the next retrain collects {label}")
     if stored:
@@ -270,35 +271,6 @@ def _describe_age(age: timedelta) -> str:
     """Return how long that is, in days up to two months and in months from there on."""
     months = round(age / timedelta(days=365.25 / 12))
     return count(age.days, "day") if age.days <= _DAYS_TOLD else count(months, "month")
-
-
-def _cover(
-    settings: Settings, source: BarSource, store: BarStore, days: tuple[date, ...], as_of: datetime
-) -> tuple[TickerCoverage, ...]:
-    """Return what came of the window's bars: of files by looking into them, of a service by what is stored.
-
-    Raises HftclError where no ticker's files can be used; a service is not asked for bars to find out.
-    """
-    if not days:
-        return ()
-    if as_local(source) is None:
-        tickers = (*settings.market.watchlist, *settings.market.context)
-        covered = tuple(store.read_coverage(ticker, days) for ticker in tickers)
-        stored = list_stored(covered, days)
-        return covered if stored in {days, ()} else tuple(store.read_coverage(ticker, stored) for ticker in tickers)
-    try:
-        return store.collect(
-            settings.market.watchlist,
-            days[0],
-            days[-1],
-            as_of=as_of,
-            extended_hours=settings.market.extended_hours,
-            min_coverage=0.0,
-            context=settings.market.context,
-            save=False,
-        ).coverage
-    except NoDataError:
-        return ()  # too few bars: the rows of the tickers tell what is stored
 
 
 def _describe_coverage(covered: Sequence[TickerCoverage]) -> str:

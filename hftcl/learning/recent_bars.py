@@ -1,9 +1,10 @@
 """What a weekly digest tells of the bars: sessions without bars, and those that the source corrected.
 
-Reads the store; the source is asked for no bar.
+Of a folder of files by a look into them, else of the store: no service is asked for a bar.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Final
 
@@ -12,6 +13,7 @@ import polars as pl
 from hftcl.errors import HftclError
 from hftcl.formats import count, name_some
 from hftcl.home import Home
+from hftcl.market.covered import read_covered
 from hftcl.market.received import SessionCoverage, TickerCoverage, describe_holes, list_stored
 from hftcl.market.store import BarStore
 from hftcl.market.window import open_market
@@ -63,15 +65,12 @@ def _read_recent(
     sessions = calendar.list_sessions(since.date(), now.date())
     closed = sessions.filter((pl.col("close") >= since) & (pl.col("close") < now))
     days: tuple[date, ...] = tuple(closed["session"].to_list())
-    tickers = (*settings.market.watchlist, *settings.market.context)
-    store = BarStore(Home.of(settings).bars, source, calendar)
-
-    def read(some: tuple[date, ...]) -> tuple[TickerCoverage, ...]:
-        return tuple(store.read_coverage(ticker, some) for ticker in tickers) if some else ()
-
-    covered = read(days)
-    stored = list_stored(covered, days) if days else ()
-    return stored, covered if stored == days else read(stored)
+    covered = read_covered(settings, source, BarStore(Home.of(settings).bars, source, calendar), days, now)
+    stored = set(list_stored(covered, days)) if covered else set[date]()
+    kept = (
+        replace(item, incomplete=tuple(day for day in item.incomplete if day.session in stored)) for item in covered
+    )
+    return tuple(sorted(stored)), tuple(kept)
 
 
 def _describe_corrected(days: Sequence[SessionCoverage]) -> str:

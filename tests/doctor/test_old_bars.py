@@ -35,7 +35,7 @@ def test_stored_months_that_no_retrain_replaces_are_not_said_to_be_collected_aga
     unused = [Finding("AAPL", "other_source", 1, detail=f"AAPL/2026-{month:02}.parquet: why") for month in (7, 8, 10)]
     due, old, _ = _describe_bars("bars from files", "1 of 1 ticker", 40, 10**6, NOW, NOW, unused, "2026-09")
     assert due.detail == (
-        "1 month of 1 ticker are stored and not used: AAPL/2026-10.parquet: why; the next retrain collects bars from "
+        "1 month of 1 ticker is stored and not used: AAPL/2026-10.parquet: why; the next retrain collects bars from "
         "files in their place"
     )
     assert old.detail.startswith("2 months of 1 ticker are stored and not used: AAPL/2026-07.parquet: why; ")
@@ -56,8 +56,8 @@ def test_a_session_without_a_bar_or_with_few_is_a_warning_and_its_ticker_is_not_
         rows.write_parquet(tmp_path / "data" / f"{ticker}.parquet")
     collect(settings, now=LOOP_NOW, on_event=ignore)
     text = '[market]\nsource = "files"\nwatchlist = ["AAPL", "AMD"]\nlookback_days = 30\n[files]\nfolder = "data"\n'
-    rows = check_bars(Context(configuration=loaded(tmp_path, text), environ={}, now=LOOP_NOW))
-    bars = [row for row in rows if row.name == "bars"]
+    examined = check_bars(Context(configuration=loaded(tmp_path, text), environ={}, now=LOOP_NOW))
+    bars = [row for row in examined if row.name == "bars"]
     assert [row.status for row in bars] == ["warning", "ok"]
     assert "AMD: no bar on 2026-01-06; 57 of 390 minutes on 2025-12-23" in bars[0].detail
     days = len(list_window(Calendar("XNYS"), settings, AsOf(at=LOOP_NOW, note="", explicit=True)))

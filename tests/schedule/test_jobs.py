@@ -193,16 +193,16 @@ def test_the_digest_counts_the_week_s_sessions_that_lack_bars_or_were_corrected_
     quiet = pl.col("ts").dt.date() != date(2026, 1, 6)
     bars["AMD"].filter(quiet).write_parquet(tmp_path / "data" / "AMD.parquet")
     bars["AAPL"].write_parquet(tmp_path / "data" / "AAPL.parquet")
-    do(Job.COLLECT, settings, NOW)  # but for the newest session: no later bar says that its extended hours are over
+    do(Job.COLLECT, settings, NOW)
     facts = dict(do(Job.DIGEST, settings, NOW).alerts[0].facts)
-    assert facts["sessions with holes"] == "1 of 4 sessions: AMD no bar on 2026-01-06"
-    assert facts["corrected sessions"] == "none of 4 sessions"
+    assert facts["sessions with holes"] == "1 of 5 sessions: AMD no bar on 2026-01-06"
+    assert facts["corrected sessions"] == "none of 5 sessions"
     late = pl.col("ts") == datetime(2026, 1, 7, 15, 30, tzinfo=UTC)
     volume = pl.when(late).then(pl.lit(777.0)).otherwise("volume").alias("volume")
     bars["AAPL"].with_columns(volume).write_parquet(tmp_path / "data" / "AAPL.parquet")
     do(Job.COLLECT, settings, NOW)
     facts = dict(do(Job.DIGEST, settings, NOW).alerts[0].facts)
-    assert facts["corrected sessions"] == "1 of 4 sessions: AAPL 1 bar of 2026-01-07"
+    assert facts["corrected sessions"] == "1 of 5 sessions: AAPL 1 bar of 2026-01-07"
 
 
 def test_a_hole_of_five_hundred_tickers_is_a_line_a_reason_with_how_many_there_are() -> None:
