@@ -13,7 +13,7 @@ VERBS = frozenset({
     "await", "backfill", "backtest", "bar", "batch", "begin", "belong", "bind", "book", "boost", "break", "bring",
     "build", "buy", "call", "cancel", "capture", "catch", "change", "check", "choose", "claim", "classify",
     "clean", "clear", "close", "collect", "commit", "compare", "complete", "compute", "conclude", "configure",
-    "confirm", "connect", "converse", "convert", "copy", "correct", "correlate", "count", "cover", "create",
+    "confirm", "connect", "converse", "convert", "copy", "correct", "correlate", "count", "create",
     "cut", "decide", "decode", "defuse", "delete", "deliver", "deploy", "derive", "describe", "die", "diff",
     "digest", "discard", "disconnect", "distribute", "divide", "do", "draw", "drop", "emit", "empty", "encode",
     "end", "enliven", "enrol", "equip", "erase", "escape", "evaluate", "examine", "exchange", "expect", "explain",

@@ -254,17 +254,8 @@ def _collect_history(
     counted = [session for session in sessions if session.day >= begin]
     late = not full or full[0] != ends[0]
     if len(counted) < MIN_SESSIONS:
-        why = (
-            f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
-            f"{all_sessions[0].day}. Lower [market] lookback_days"
-            if late
-            else ". Ask for an earlier --from"
-        )
-        later = ", or ask for a later --to where there are later bars" if known_end.explicit else f": {known_end.note}"
-        raise NoDataError(
-            f"{count(len(counted), 'session')} from {begin} to {last} can be compared, "
-            f"needs {MIN_SESSIONS} or more{why}{later}."
-        )
+        full_from = all_sessions[0].day if late else None
+        raise _build_few_error(count(len(counted), "session"), begin, last, settings, known_end, full_from)
     notes = []
     if late:
         notes.append(
@@ -274,6 +265,20 @@ def _collect_history(
         )
     notes += [_describe_jump(jump, calendar, settings, full) for jump in data.jumps]
     return History(first=begin, data=data, weeks=full, sessions=sessions, notes=tuple(notes))
+
+
+def _build_few_error(
+    counted: str, begin: date, last: date, settings: Settings, known_end: AsOf, bars_begin: date | None
+) -> NoDataError:
+    """Return that too few sessions can be compared. bars_begin: where no earlier --from helps, as no window is full."""
+    why = (
+        f" after a week whose window of {settings.market.lookback_days} days is full of bars; they begin on "
+        f"{bars_begin}. Lower [market] lookback_days"
+        if bars_begin
+        else ". Ask for an earlier --from"
+    )
+    later = ", or ask for a later --to where there are later bars" if known_end.explicit else f": {known_end.note}"
+    return NoDataError(f"{counted} from {begin} to {last} can be compared, needs {MIN_SESSIONS} or more{why}{later}.")
 
 
 def _describe_jump(jump: Finding, calendar: Calendar, settings: Settings, weeks: Sequence[date]) -> str:
