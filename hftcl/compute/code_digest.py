@@ -77,7 +77,7 @@ def hash_family_code(name: str) -> str:
 
 
 def _list_modules(point: "EntryPoint") -> dict[str, Path]:
-    """Return the files of modules, by a name that is the same wherever they are installed."""
+    """Return the files of modules, by a name that is the same in each place of installation."""
     top = point.module.partition(".")[0]
     spec = find_spec(top)
     files = dict[str, Path]()

@@ -126,7 +126,7 @@ class MonthFiles:
         return record.sessions, self._arrange(pl.read_parquet(io.BytesIO(stored), schema=self._schema))
 
     def read_outdated(self, ticker: str, month: str) -> tuple[Mapping[date, HeldSession], pl.DataFrame] | None:
-        """Return what a month holds as this source gave it under whatever fingerprint, to compare bars with.
+        """Return what a month holds as this source gave it under any fingerprint, to compare bars with.
 
         None where `read` tells of more than that: nothing is stored, or it is damaged or of another source.
         """
