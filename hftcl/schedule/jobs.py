@@ -18,7 +18,8 @@ from hftcl.learning.stories.collect import Collection, collect
 from hftcl.learning.stories.retrain import retrain
 from hftcl.schedule.claims import OccurrenceRecord, Occurrences
 from hftcl.schedule.interfaces import JobFunction, JobResult
-from hftcl.schedule.rules import Job, Occurrence
+from hftcl.schedule.reports import describe_days
+from hftcl.schedule.rules import BEFORE_FIRST, Job, Occurrence
 from hftcl.settings import Settings
 
 _WEEK: Final = timedelta(days=7)  # what the first digest covers: it is weekly
@@ -104,12 +105,16 @@ def _find_span(known: Iterable[OccurrenceRecord], occurrence: Occurrence, now: d
 
 
 def _list_jobs(ended: Sequence[OccurrenceRecord]) -> Iterator[tuple[str, str]]:
-    """Yield what became of each job, counted, then each that failed or was missed."""
+    """Yield what became of each job, counted, then each that failed, and in a line each job that was missed."""
+    told = [record for record in ended if record.outcome != BEFORE_FIRST]
     for job in (record for record in Job if record is not Job.DIGEST):  # which is this very message
-        yield f"job {job}", _count_states(record.state for record in ended if record.job == job)
-    for record in ended:
-        if record.state in {"failed", "missed"}:
-            yield f"{record.job} {record.local_date}", f"{record.state}: {record.outcome}"
+        yield f"job {job}", _count_states(record.state for record in told if record.job == job)
+    for record in told:
+        if record.state == "failed":
+            yield f"{record.job} {record.local_date}", f"failed: {record.outcome}"
+    for missed in Job:
+        if days := [record.local_date for record in told if record.job == missed and record.state == "missed"]:
+            yield f"{missed} missed", describe_days(days)
 
 
 def _count_states(states: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """What `schedule --preview` and `schedule --once` return: the values of their tables and of their JSON."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
 from itertools import islice
 
 from hftcl.schedule.claims import OccurrenceRecord
@@ -60,3 +60,8 @@ def report_ran(occurred: Iterable[OccurrenceRecord], zone: tzinfo) -> tuple[RanR
         )
         for record in occurred
     )
+
+
+def describe_days(days: Sequence[date]) -> str:
+    """Return the one day, or how many there are and from when to when; days: oldest first, at least one."""
+    return f"{days[0]}" if len(days) == 1 else f"{len(days)} times, {days[0]} to {days[-1]}"

@@ -16,6 +16,8 @@ from hftcl.config.times import Times
 from hftcl.formats import format_clock
 from hftcl.values import Value, value_class
 
+BEFORE_FIRST: Final = "before the scheduler first ran"
+"""Why an occurrence was passed over that nobody waited for: a mark from which the later ones count."""
 FIRST_GRACE: Final = timedelta(hours=1)
 """What came due this long before the scheduler was first started is still due: a timer may call it at five past."""
 MOST_MISSED: Final = 366
@@ -160,7 +162,7 @@ def find_due(rules: Sequence[Rule], now: datetime, accounted: Iterable[Accounted
         since = max((record.due_at for record in job_records if record.due_at <= now), default=None)
         if since is None:
             first = _find_before_first(rule, now)
-            before += [(first, "before the scheduler first ran")] if first else []
+            before += [(first, BEFORE_FIRST)] if first else []
             since = first.due_at if first else now - FIRST_GRACE
         taken = {record.local_date for record in job_records}
         due_occurrences = [

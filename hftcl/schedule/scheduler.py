@@ -19,6 +19,7 @@ from hftcl.learning.alert_texts import build_error_alert
 from hftcl.plug_ins import name_plug_ins
 from hftcl.schedule.claims import Claim, OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import JobFunction, JobResult, Observer, Teller
+from hftcl.schedule.reports import describe_days
 from hftcl.schedule.rules import Job, Occurrence, Rule, find_due, list_upcoming
 from hftcl.schedule.stop import Stop, StopRequest
 from hftcl.systemd import Notifier
@@ -234,7 +235,7 @@ class Scheduler:
         lines = []
         for job in dict.fromkeys(row.job for row in rows):
             days = [row.local_date for row in rows if row.job == job]
-            span = f"{days[0]}" if len(days) == 1 else f"{len(days)} times, {days[0]} to {days[-1]}"
+            span = describe_days(days)
             log.warning("jobs missed name=%s: %s", job, span)
             lines.append(f"{job} was missed: {span}.")
         if lines:

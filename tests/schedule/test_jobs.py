@@ -28,11 +28,11 @@ from hftcl.learning.dataset import open_window
 from hftcl.learning.record import catch_up
 from hftcl.learning.stories.collect import collect
 from hftcl.market.sources.synthetic import SyntheticSource
-from hftcl.schedule.claims import OccurrenceRecord, Occurrences
+from hftcl.schedule.claims import OccurrenceRecord, Occurrences, State
 from hftcl.schedule.interfaces import JobResult
 from hftcl.schedule.jobs import build_jobs
 from hftcl.schedule.plan import build_rules
-from hftcl.schedule.rules import Job, Occurrence, list_upcoming
+from hftcl.schedule.rules import BEFORE_FIRST, Job, Occurrence, list_upcoming
 from hftcl.settings import Settings
 from tests import loop_cases
 from tests.loop_cases import NOW, first_retrain
@@ -215,6 +215,29 @@ def test_the_digest_counts_the_week_of_jobs_and_names_what_failed(home: Path) ->
     assert facts["job check"] == "5 done, 1 missed, 1 failed", "the eighth day is not of this week"
     assert facts["check 2026-01-07"] == "failed: the source is down"
     assert facts["serving model"].startswith("20260109_070000, 0.0 days old")
+
+
+def test_the_digest_tells_missed_jobs_in_a_line_and_none_of_before_the_first_start(home: Path) -> None:
+    def passed(job: str, state: State, days: int, outcome: str) -> OccurrenceRecord:
+        due_at = NOW - days * DAY
+        return OccurrenceRecord(
+            job=job, local_date=due_at.date(), due_at=due_at, state=state, by="a test", claimed_at=NOW,
+            finished_at=NOW, outcome=outcome,
+        )  # fmt: skip
+
+    rows = [passed("check", "missed", days, "no scheduler ran in its time") for days in range(40, 0, -1)]
+    rows += [passed("digest", "missed", 7, "no scheduler ran in its time")]
+    rows += [passed(job, "skipped", 50, BEFORE_FIRST) for job in ("retrain", "check", "collect")]
+    Occurrences(home).pass_over(rows)
+    (alert,) = do(Job.DIGEST, small(home), NOW).alerts
+    of_jobs = [(name, text) for name, text in alert.facts if name.split()[0] in {"job", *Job}]
+    assert of_jobs == [
+        ("job retrain", "none"),
+        ("job check", "40 missed"),
+        ("job collect", "none"),
+        ("check missed", f"40 times, {rows[0].local_date} to {rows[39].local_date}"),
+        ("digest missed", f"{rows[40].local_date}"),
+    ]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
