@@ -141,7 +141,9 @@ class Scheduler:
         if not decided.run:
             return None
         if self._is_replaced():
-            log.warning("hftcl was replaced on the disk since this began: it ends before the next job, and is started again")
+            log.warning(
+                "hftcl was replaced on the disk since this began: it ends before the next job, and is started again"
+            )
             raise StopRequest
         occurrence = decided.run[0]
         claim = self._occurrences.claim(

@@ -250,7 +250,10 @@ def test_a_bot_whose_code_was_replaced_trades_its_session_to_the_end_and_ends_be
 
     world.is_replaced = is_replaced
     report = world.run()
-    assert report.note == "hftcl was replaced on the disk since this began: it ends before the session, and is started again."
+    assert (
+        report.note
+        == "hftcl was replaced on the disk since this began: it ends before the session, and is started again."
+    )
     with world.ledger() as ledger:
         assert set(ledger.read_decisions()["ts"].dt.date()) == {HALF_DAY}
         assert ledger.read_positions() == {}
