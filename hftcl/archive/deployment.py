@@ -21,6 +21,7 @@ from hftcl.archive.production import format_utc
 from hftcl.archive.record import RecordedSession
 from hftcl.archive.records import (
     Kind,
+    LastingNote,
     ModelRecord,
     Moment,
     NewModel,
@@ -181,9 +182,9 @@ class ModelArchive(Registry):
         self._tell(export.refresh(self, self.read_state_in(db), mending=False))
 
     def _tell(self, notes: Iterable[str]) -> tuple[str, ...]:
-        """Let `on_note` hear of what it has not heard yet; return that."""
+        """Let `on_note` hear what has happened, and of what lasts what it has not heard yet; return that."""
         news = tuple(note for note in dict.fromkeys(notes) if note not in self._told)
-        self._told.update(news)
+        self._told.update(note for note in news if isinstance(note, LastingNote))
         for note in news:
             self._on_note(note)
         return news
@@ -419,7 +420,7 @@ class ModelArchive(Registry):
             if damage and not damaged:
                 raise build_damage_error(f"the row {damage[0]} is not what was written")
             if damage:
-                notes: tuple[str, ...] = (f"{build_damage_error(f'the row {damage[0]}')}",)
+                notes: tuple[str, ...] = (LastingNote(f"{build_damage_error(f'the row {damage[0]}')}"),)
             else:
                 notes = production.recover(self, db, read_moment(now))
             yield db, self._tell(notes)

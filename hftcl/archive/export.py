@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hftcl import durable
-from hftcl.archive.records import ModelRecord
+from hftcl.archive.records import LastingNote, ModelRecord
 from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
 
 Refresh = Callable[[Registry, RegistryState], Path | None]
@@ -86,7 +86,8 @@ def refresh(registry: Registry, state: RegistryState, *, mending: bool) -> tuple
     What the registry says is committed by then: a copy that cannot be written is no reason to take it for undone.
     """
     if state.damage:
-        return (f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged.",)
+        damage = f"{registry.csv} was left as it is: the registry's row {state.damage[0]} is damaged."
+        return (LastingNote(damage),)
     return (
         *_tell_refresh(registry.csv, _keep_foreign_csv, _refresh_csv, registry, state, mending=mending),
         *_tell_refresh(registry.production_pkl, _keep_foreign_pkl, _refresh_pkl, registry, state, mending=mending),
@@ -103,14 +104,16 @@ def _tell_refresh(
         is_old = path == registry.production_pkl and not is_written and _is_old_pkl(registry, state)
     except OSError as error:
         reason = error.strerror or str(error)
-        yield f"{path} could not be written ({reason}). It is a copy: the next change of the archive writes it again."
+        yield LastingNote(
+            f"{path} could not be written ({reason}). It is a copy: the next change of the archive writes it again."
+        )
         return
     if is_written and kept is not None:
         yield describe_kept(path, kept)
     elif is_written and mending:
         yield f"{path} was not what the registry says; it has been written again."
     if is_old:
-        yield f"{registry.locate_pkl(str(state.live_id))} is missing or altered: {path} is out of date."
+        yield LastingNote(f"{registry.locate_pkl(str(state.live_id))} is missing or altered: {path} is out of date.")
 
 
 def _refresh_csv(registry: Registry, state: RegistryState) -> Path | None:

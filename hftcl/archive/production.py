@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hftcl import durable
 from hftcl.archive import export
-from hftcl.archive.records import Deployment, Kind, Switched
+from hftcl.archive.records import Deployment, Kind, LastingNote, Switched
 from hftcl.archive.registry import Registry, RegistryState, compute_digest, read_verified
 from hftcl.archive.schema import faults
 from hftcl.errors import HftclError, LockHeldError, StorageError
@@ -174,7 +174,9 @@ def _mend_production(registry: Registry, db: sqlite3.Connection, at: datetime) -
     name = registry.production
     if state.live_id == state.intended_id:
         if state.production.state == "unknown":
-            yield f"{name} is not a model of this archive. It was left alone; the next deployment keeps a copy of it."
+            yield LastingNote(
+                f"{name} is not a model of this archive. It was left alone; the next deployment keeps a copy of it."
+            )
     elif state.live_id is not None:
         _write_deployment(db, state.live_id, state, "hand", "the production file was replaced by hand", "recovery", at)
         yield f"{name} was replaced by hand with model {state.live_id}, which serves now; that is recorded."

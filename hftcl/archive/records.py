@@ -197,6 +197,12 @@ class NewModel(Value):
     report: dict[str, Any]
 
 
+class LastingNote(str):
+    """A line about what stays as it is until a person mends it: each change meets it again, and it is told once."""
+
+    __slots__ = ()
+
+
 @value_class(frozen=True, slots=True, kw_only=True)
 class ModelRecord(NewModel):
     """One archived model. What follows is derived: from its files, from the deployments, from the production file.

@@ -88,7 +88,7 @@ def move_globals_first(arguments: Sequence[str]) -> list[str]:
     return front + rest
 
 
-def run(early: Sequence[int] | None = None) -> Never:
+def run(early: Sequence[int] | None = ()) -> Never:
     """Run the command line; the exit status is the contract of docs/commands.md.
 
     early: each SIGINT that has come already; None where they are not for us to hear.

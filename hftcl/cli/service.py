@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 def watch_code(environ: Mapping[str, str]) -> Callable[[], bool]:
     """Return what says whether hftcl is another one on the disk than now.
 
-    Of a service alone: systemd starts it again. What a person has started would be gone, and nobody there to see it.
+    Of a service alone: systemd starts it again. What a person has started would end, perhaps unseen.
     """
     if "NOTIFY_SOCKET" not in environ:
         return lambda: False

@@ -99,6 +99,7 @@ def _measure_jobs(home: Path) -> Iterator[_Metric]:
     counted = Counter((record.job, record.state) for record in records)
     samples = [({"job": job, "state": state}, float(count)) for (job, state), count in sorted(counted.items())]
     yield _Metric("jobs_total", "counter", "What the scheduler has accounted for.", samples)
+    yield _Metric("duties_total", "counter", "The same by its earlier name: alerts and graphs ask for it.", samples)
     last = {record.job: record.finished_at for record in records if record.state == "done" and record.finished_at}
     ends = [({"job": job}, at.timestamp()) for job, at in sorted(last.items())]
     yield _Metric("last_done_timestamp_seconds", "gauge", "When each job was last done.", ends)

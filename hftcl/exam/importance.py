@@ -1,7 +1,7 @@
 """What a model loses without a feature: its values are exchanged among the rows that the model has not seen. Pure.
 
 Breiman (2001), "Random Forests", Machine Learning 45(1), section 10; here the loss is one of the information
-coefficient, session by session, because minutes of one session are no independent observations.
+coefficient, of which each session has its part, because minutes of one session are no independent observations.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,33 +57,38 @@ def measure_importance(
     *,
     seed: int,
 ) -> FloatArray:
-    """Return by how much each session's information coefficient falls when `column` of X is exchanged among its rows.
+    """Return by how much each session's part in the information coefficient falls when `column` of X is exchanged.
 
     X: float32 (n, k); y: the target; session: the place of each row's session, 0 to m - 1. Returns float64 (m,), the
     mean over a few draws: the values of all rows are exchanged, so that the hour or the day, which are alike within a
     session, are exchanged too. The same seed gives the same draws for every column.
     """
-    whole = compute_coefficients(predict(X), y, session)
+    whole = compute_parts(predict(X), y, session)
     falls = []
     for draw in range(SEEDS):
         order = np.random.default_rng([seed, draw]).permutation(len(X))
         exchanged = X.copy()
         exchanged[:, column] = X[order, column]
-        falls.append(whole - compute_coefficients(predict(exchanged), y, session))
+        falls.append(whole - compute_parts(predict(exchanged), y, session))
     return np.asarray(np.mean(falls, axis=0), dtype=np.float64)
 
 
-def compute_coefficients(predictions: npt.ArrayLike, y: FloatArray, session: npt.NDArray[np.intp]) -> FloatArray:
-    """Return Pearson's correlation of prediction and target in each session, float64; 0 where it is not defined."""
-    values = np.asarray(predictions, dtype=np.float64)
-    rows = np.bincount(session)
+def compute_parts(values: npt.ArrayLike, y: FloatArray, session: npt.NDArray[np.intp]) -> FloatArray:
+    """Return each session's part in Pearson's correlation of `values` and `y` over all rows, which is their mean.
 
-    def sum_up(numbers: FloatArray) -> FloatArray:
-        return np.asarray(np.bincount(session, numbers), dtype=np.float64)
+        part of a session = m / n * sum over its rows of z(values) * z(y), z: less the mean, over the deviation, of all
 
-    a, b = values - (sum_up(values) / rows)[session], y - (sum_up(y) / rows)[session]
-    scale = np.sqrt(sum_up(a * a) * sum_up(b * b))
-    return np.divide(sum_up(a * b), scale, out=np.zeros_like(scale), where=scale > 0)
+    session: the place of each row's session, 0 to m - 1, n rows in all. Returns float64 (m,); zeros where one of both
+    does not vary. The correlation within each session would be no measure: what is compared with the session's own
+    mean knows how the session went on. Where the price stands in its session then foretells a walk at random, with
+    -0.4 (Nickell (1981), "Biases in Dynamic Models with Fixed Effects", Econometrica 49(6)).
+    """
+    a, b = np.asarray(values, dtype=np.float64), y
+    if not len(a) or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return np.zeros(int(session.max(initial=-1)) + 1)
+    a, b = a - a.mean(), b - b.mean()
+    parts = np.bincount(session, a * b)
+    return np.asarray(parts * parts.size / np.sqrt((a @ a) * (b @ b)), dtype=np.float64)
 
 
 def select(names: Sequence[str], falls: Sequence[FloatArray], *, drop_below: float) -> Selection:

@@ -69,11 +69,11 @@ def extend_record(
     division: ExamSplit,
     candidate: Candidate,
     settings: Settings,
-    *,
     params: Mapping[str, object],
     engine: Engine,
-    may_keep: bool,
     on_event: OnEvent,
+    *,
+    may_keep: bool,
 ) -> Record:
     """Return the record of this policy up to the last session of `data`; writes none of it.
 

@@ -54,7 +54,7 @@ class Claim:
     def finish(self, state: State, outcome: str, *, now: Moment) -> OccurrenceRecord:
         """Record what became of it. Where that raises, the claim is still held: try again.
 
-        now: a clock is read once nobody else can write, so that no digest falls between the time and its record.
+        now: a clock is read once no one else can write, so that no digest falls between the time and its record.
         """
         with faults("recording what a job did"), open_to_change(self._database) as db, transaction(db):
             db.execute(

@@ -118,9 +118,9 @@ def _list_jobs(ended: Sequence[OccurrenceRecord]) -> Iterator[tuple[str, str]]:
     for record in told:
         if record.state == "failed":
             yield f"{record.job} {record.local_date}", f"failed: {record.outcome}"
-    for every in Job:
-        if days := [record.local_date for record in told if record.job == every and record.state == "missed"]:
-            yield f"{every} missed", describe_days(days)
+    for missed in Job:
+        if days := [record.local_date for record in told if record.job == missed and record.state == "missed"]:
+            yield f"{missed} missed", describe_days(days)
 
 
 def _count_states(states: Iterable[str]) -> str:

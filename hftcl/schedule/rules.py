@@ -17,7 +17,7 @@ from hftcl.formats import format_clock
 from hftcl.values import Value, value_class
 
 BEFORE_FIRST: Final = "before the scheduler first ran"
-"""Why an occurrence was passed over that nobody waited for: a mark from which the later ones count."""
+"""Why an occurrence was passed over that no person waited for: a mark from which the later ones count."""
 FIRST_GRACE: Final = timedelta(hours=1)
 """What came due this long before the scheduler was first started is still due: a timer may call it at five past."""
 MOST_MISSED: Final = 366

@@ -10,7 +10,7 @@ from typing import Final
 from hftcl import durable
 from hftcl.errors import NewerVersionError
 from hftcl.sqlite.database import Database, Sync
-from hftcl.sqlite.seals import list_columns, seal_changes, seal_table, show_whole_rows
+from hftcl.sqlite.seals import list_columns, read_tables, seal_changes, seal_table, show_whole_rows
 from hftcl.sqlite.transactions import transaction
 
 _BUSY_S: Final = 10.0  # a minute's write takes milliseconds and a backup seconds; the bot has its minute to wait in
@@ -39,8 +39,7 @@ def open_to_write(path: Path, database: Database, *, sync: Sync | None = None) -
                 _bring_up_to_date(db, path, database)
             if file_version == 0 and sync != "OFF":
                 durable.sync_folder(path.parent)
-        _require_tables(db, database)
-        seal_changes(db, database)
+        seal_changes(db, database, _require_tables(db, database))
     except BaseException:
         db.close()
         raise
@@ -86,8 +85,7 @@ def _open_as(path: Path, database: Database, mode: str) -> sqlite3.Connection:
             return _copy_upgraded(db, path, database)
         if version:
             _run(db, additions)  # empty ones of this connection: what only grows by tables is read where it lies
-            _require_tables(db, database)
-            show_whole_rows(db, database)
+            show_whole_rows(db, database, _require_tables(db, database))
             db.execute("PRAGMA query_only = ON")
             return db
     except BaseException:
@@ -105,8 +103,7 @@ def _copy_upgraded(db: sqlite3.Connection, path: Path, database: Database) -> sq
             db.backup(copy)
         with transaction(copy):
             _bring_up_to_date(copy, path, database)
-        _require_tables(copy, database)
-        show_whole_rows(copy, database)
+        show_whole_rows(copy, database, _require_tables(copy, database))
         copy.execute("PRAGMA query_only = ON")
     except BaseException:
         copy.close()
@@ -154,16 +151,18 @@ def _run(db: sqlite3.Connection, statements: Iterable[str]) -> None:
         db.execute(statement)
 
 
-def _require_tables(db: sqlite3.Connection, database: Database) -> None:
-    schemas = "SELECT name, type FROM sqlite_schema UNION ALL SELECT name, type FROM sqlite_temp_schema"
-    tables = {name for name, kind in db.execute(schemas) if kind == "table"}
+def _require_tables(db: sqlite3.Connection, database: Database) -> dict[str, dict[str, int]]:
+    """Return the tables of the file, as `read_tables` does; raise sqlite3.DatabaseError where something is missing."""
+    of_file = read_tables(db)
+    tables = of_file | read_tables(db, "temp")
     if missing := [name for name in database.tables if name not in tables]:
         raise sqlite3.DatabaseError(f"it has no table {missing[0]} any more")
     for table, columns in _read_columns(database.schema).items():  # a flipped bit in a name is another column to SQLite
-        if lost := columns - {str(row[1]) for row in db.execute(f"PRAGMA table_info({table})")}:
+        if lost := columns - tables.get(table, {}).keys():
             raise sqlite3.DatabaseError(f"its table {table} has no column {min(lost)} any more")
     if database.small and (fault := find_page_fault(db)):
         raise sqlite3.DatabaseError(fault)
+    return of_file
 
 
 def find_page_fault(db: sqlite3.Connection, *, of: str = "1") -> str | None:

@@ -532,3 +532,19 @@ def test_a_folder_in_the_place_of_production_is_one_clear_error(tmp_path: Path) 
     assert "\n" not in str(caught.value)
     archive.production.rmdir()
     assert len(archive.recover(LATER)) == 1
+
+
+def test_each_mending_is_told_and_once_what_lasts(tmp_path: Path) -> None:
+    archive, heard = archive_in(tmp_path), list[str]()
+    deployed(archive, 2)
+    archive.hear_notes(heard.append)
+    for _ in range(2):
+        archive.csv.unlink()
+        (mended,) = archive.recover(LATER)
+        assert mended.endswith("was not what the registry says; it has been written again.")
+    archive.csv.unlink()
+    archive.csv.mkdir()
+    (archive.csv / "of a person").touch()
+    assert len(archive.recover(LATER)) == 1
+    assert archive.recover(LATER) == ()
+    assert len(heard) == 3

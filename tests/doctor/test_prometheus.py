@@ -65,6 +65,7 @@ def test_each_job_is_counted_by_what_became_of_it_and_dated_by_the_last_that_was
     state = read_state(tmp_path)
     assert state['jobs_total{job="check",state="done"}'] == 2
     assert state['jobs_total{job="check",state="failed"}'] == 1
+    assert state['duties_total{job="check",state="failed"}'] == 1, "graphs of 0.1.0 ask for it by this name"
     assert state['last_done_timestamp_seconds{job="check"}'] == datetime(2026, 1, 2, 1, tzinfo=UTC).timestamp()
 
 

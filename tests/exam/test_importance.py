@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from hftcl.exam.importance import SEEDS, compute_coefficients, measure_importance, select
+from hftcl.exam.importance import SEEDS, compute_parts, measure_importance, select
 
 SESSIONS, ROWS = 5, 400
 SESSION = np.repeat(np.arange(SESSIONS), ROWS)
@@ -21,20 +21,34 @@ def predict(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return X[:, 0].copy()
 
 
-def test_the_coefficients_are_pearson_s_of_each_session() -> None:
+def test_the_mean_of_the_sessions_parts_is_pearson_s_correlation_over_all_rows() -> None:
     X, y = rows()
-    found = compute_coefficients(X[:, 0], y, SESSION)
-    expected = [np.corrcoef(X[one == SESSION, 0].astype(float), y[one == SESSION])[0, 1] for one in range(SESSIONS)]
-    assert found == pytest.approx(expected, abs=1e-12)
+    lengths = np.repeat(np.arange(4), [100, 900, 600, 400])
+    for session in (SESSION, lengths):
+        assert compute_parts(X[:, 0], y, session).mean() == pytest.approx(np.corrcoef(X[:, 0], y)[0, 1], abs=1e-7)
 
 
-def test_a_session_in_which_nothing_varies_has_no_correlation_and_counts_as_none() -> None:
-    assert compute_coefficients(np.ones(4), np.arange(4.0), np.zeros(4, dtype=np.intp)).tolist() == [0.0]
+def test_what_does_not_vary_has_no_correlation_and_counts_as_none() -> None:
+    assert compute_parts(np.ones(4), np.arange(4.0), np.array([0, 0, 1, 1])).tolist() == [0.0, 0.0]
+    assert compute_parts(np.arange(4.0), np.ones(4), np.array([0, 0, 1, 1])).tolist() == [0.0, 0.0]
+
+
+def test_where_the_price_stands_in_its_session_foretells_no_walk_at_random() -> None:
+    """Beside the session's own mean it would: 30 minutes ahead of 390 with a correlation of -0.3 or less."""
+    steps = np.random.default_rng(7).normal(size=(400, 390))
+    price = steps.cumsum(axis=1)
+    y = (price[:, 30:] - price[:, :-30]).ravel()
+    values, session = price[:, :-30].ravel(), np.repeat(np.arange(400), 360)
+    within = np.mean([np.corrcoef(values[one == session], y[one == session])[0, 1] for one in range(400)])
+    parts = compute_parts(values, y, session)
+    assert within < -0.3
+    assert abs(parts.mean()) < 3 * parts.std(ddof=1) / np.sqrt(parts.size), "chance"
+    assert abs(parts.mean()) < 0.05
 
 
 def test_without_the_feature_that_tells_all_is_lost_and_without_one_that_is_not_read_nothing() -> None:
     X, y = rows()
-    whole = compute_coefficients(predict(X), y, SESSION)
+    whole = compute_parts(predict(X), y, SESSION)
     told = measure_importance(predict, X, y, SESSION, 0, seed=1)
     assert told == pytest.approx(whole, abs=0.1), "what is left is chance"
     assert measure_importance(predict, X, y, SESSION, 1, seed=1).tolist() == [0.0] * SESSIONS

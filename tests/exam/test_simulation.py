@@ -161,7 +161,7 @@ def test_cash_and_shares_agree_with_returns(bars: list[Bar], cost_bps: float) ->
     assert found.net.tolist() == pytest.approx([expected[day] for day in found.sessions], abs=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(bars=markets(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]), seed=st.integers(0, 9))
 def test_every_way_of_adding_up_gives_the_same_net(bars: list[Bar], cost_bps: float, seed: int) -> None:
     prices, positions = frames(bars)

@@ -56,7 +56,7 @@ def exams(draw: st.DrawFn) -> tuple[pl.DataFrame, list[float]]:
     return bars, rng.choice([-0.5, -0.25, 0.0, 0.25, 0.5], bars.height).tolist()
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(exam=exams(), cost_bps=st.sampled_from([0.0, 1.0, 250.0]))
 def test_each_slicing_adds_up_to_the_whole_exam(exam: tuple[pl.DataFrame, list[float]], cost_bps: float) -> None:
     bars, positions = exam

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hftcl import ContinuousLearning
@@ -17,6 +18,7 @@ from hftcl.learning.alert_texts import build_digest
 from hftcl.learning.backtest.trainings import build_shop
 from hftcl.learning.dataset import open_window
 from hftcl.learning.reports import FeaturesReport
+from hftcl.learning.stories.features import measure_worth
 from hftcl.learning.stories.history import plan_rollback
 from hftcl.model.features import FEATURE_NAMES
 from hftcl.settings import Settings
@@ -183,7 +185,7 @@ def test_features_tells_what_each_is_worth_on_the_training_sessions_alone(
     assert mine.coverage < planted.coverage, "an hour of each session is its look-back"
 
 
-def test_the_information_coefficient_is_the_rank_correlation_within_a_session(
+def test_the_information_coefficient_is_the_rank_correlation_over_all_bars(
     grown: tuple[Settings, Path], report: FeaturesReport
 ) -> None:
     from scipy.stats import spearmanr
@@ -191,10 +193,29 @@ def test_the_information_coefficient_is_the_rank_correlation_within_a_session(
     frame = learning(grown[0]).collect_training_data()
     days = sorted(frame["session"].unique())[: report.training_sessions]
     both = frame[frame["session"].isin(days)].dropna(subset=["ret_60", "target"])
-    by_session = [spearmanr(day["ret_60"], day["target"]).statistic for _, day in both.groupby("session")]
     ic = report.features[-1].ic["30"]
     assert ic is not None
-    assert ic[1] == pytest.approx(sum(by_session) / len(by_session), abs=1e-9)
+    assert ic[1] == pytest.approx(spearmanr(both["ret_60"], both["target"]).statistic, abs=1e-9)
+
+
+def test_an_interval_of_what_foretells_nothing_leaves_out_zero_in_one_walk_of_ten() -> None:
+    """Where the price stands in its session, of walks at random; beside the session's own mean, all of them would."""
+    found = []
+    for seed in range(100):
+        price = np.random.default_rng(seed).normal(size=(40, 390)).cumsum(axis=1)
+        target = np.full_like(price, np.nan)
+        target[:, :-30] = price[:, 30:] - price[:, :-30]
+        low, _, high = measure_worth(price.ravel(), target.ravel(), np.repeat(np.arange(40), 390)) or (0.0, 0.0, 0.0)
+        found.append(low > 0 or high < 0)
+    assert 3 <= sum(found) <= 22, "10, by a binomial of 100 within 1 of 10,000 but for the few sessions"
+
+
+def test_a_worth_that_is_not_defined_is_none() -> None:
+    values, session = np.arange(60.0), np.repeat([4, 9], 30)
+    assert measure_worth(values, values, session) == pytest.approx((1.0, 1.0, 1.0))
+    assert measure_worth(values, values, np.full(60, 4)) is None, "one session has no interval"
+    assert measure_worth(values, np.ones(60), session) is None
+    assert measure_worth(np.where(values < 29, values, np.nan), values, session) is None
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_a_price_that_stood_still_has_no_scale_and_so_no_target() -> None:
     assert result["target"][50] == 0.0
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), cut=st.integers(35, 79))
 def test_a_label_is_settled_when_the_bar_at_label_end_has_opened_and_later_bars_do_not_change_it(
     seed: int, cut: int

@@ -172,7 +172,7 @@ DRAWN = st.lists(
 
 
 @given(drawn=DRAWN, last=st.floats(0.01, 5000), flatten=st.booleans())
-@settings(max_examples=200)
+@settings(max_examples=80)
 def test_every_way_to_cut_the_pnl_adds_up_to_the_cent(
     drawn: list[tuple[int, int, str, str, float, float, float]], last: float, flatten: bool
 ) -> None:
@@ -248,7 +248,7 @@ def add_splits(fills: Sequence[Execution], ratios: Mapping[date, float]) -> list
     whole=st.booleans(),
     ratios=st.dictionaries(st.integers(1, 4), st.sampled_from([4.0, 0.1, 1.5])),
 )
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_columns_and_fill_by_fill_are_the_same_to_the_bit(
     drawn: list[tuple[int, int, str, str, float, float, float]],
     opens: list[float | None],

@@ -277,8 +277,8 @@ def test_the_digest_tells_missed_jobs_in_a_line_and_none_of_before_the_first_sta
     def passed(job: str, state: State, days: int, outcome: str) -> OccurrenceRecord:
         due_at = NOW - days * DAY
         return OccurrenceRecord(
-            job=job, local_date=due_at.date(), due_at=due_at, state=state, by="a test", claimed_at=NOW,
-            finished_at=NOW - timedelta(minutes=1), outcome=outcome,
+            job=job, local_date=due_at.date(), due_at=due_at, state=state, by="a test", claimed_at=NOW - DAY,
+            finished_at=NOW - DAY, outcome=outcome,
         )  # fmt: skip
 
     rows = [passed("check", "missed", days, "no scheduler ran in its time") for days in range(40, 0, -1)]

@@ -550,8 +550,8 @@ def take_few_trees(family: Family) -> Family:
     """Return the family with a default of few trees, where it grows any: no promise is about their number."""
     kind = type(family)
     few = {name: FEW_TREES for name in kind.parameters(family) if name == "n_estimators"}
-    smaller: Family = type(kind.__name__, (kind,), {"parameters": lambda self: {**kind.parameters(self), **few}})()
-    return smaller
+    grows_few = type(kind.__name__, (kind,), {"parameters": lambda self: {**kind.parameters(self), **few}})
+    return cast("Family", grows_few())
 
 
 def test_every_family_keeps_its_promises() -> None:

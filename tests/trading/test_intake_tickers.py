@@ -102,7 +102,7 @@ def batches_of(draw: st.DrawFn) -> list[RawBar]:
     return rows + rows[: draw(st.sampled_from([0, 0, 2, len(rows)]))]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(batches=st.lists(batches_of(), min_size=1, max_size=4))
 @example(
     batches=[[], [a_bar(1, 100.0)], [a_bar(0, 700.0)]]

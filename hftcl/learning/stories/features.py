@@ -5,7 +5,6 @@ It looks at the training sessions alone: a feature that is chosen by what it doe
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from time import perf_counter
 from typing import Final
 
@@ -18,6 +17,7 @@ from hftcl.archive.fitness import find_market_kind, find_unfit
 from hftcl.archive.registry import Registry
 from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent
+from hftcl.exam.importance import compute_parts
 from hftcl.exam.split import list_sessions, split_for_exam
 from hftcl.home import Home
 from hftcl.learning.dataset import open_window
@@ -33,10 +33,11 @@ _HORIZONS: Final = (5, 15, 30, 60)  # minutes; [model] horizon_minutes stands be
 _QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)  # the middle, and both tails without their single worst bars
 _RESAMPLES: Final = 2000  # the ends of a 90 % interval are then 1/50 of its width apart from those of more
 _INTERVAL: Final = 0.90  # as the intervals of exam and backtest
-_FEWEST_BARS: Final = 30  # of a session; fewer make no correlation worth a number
+_FEWEST_BARS: Final = 30  # fewer make no correlation worth a number
 _TIMES: Final = 3  # the quickest of three: what else runs on the machine only makes one slower
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer]
 
 
 def describe_features(settings: Settings, *, as_of: str | None, now: datetime, on_event: OnEvent) -> FeaturesReport:
@@ -96,31 +97,34 @@ def _correlate(
 ) -> dict[str, dict[str, tuple[float, float, float] | None]]:
     """Return by feature and horizon the interval's low end, the information coefficient, and the high end.
 
-    It is the rank correlation of feature and target within a session, over all tickers, averaged over sessions. rows:
-    sorted by session. No target reaches into another session, so sessions are drawn one by one for the interval.
+    It is the rank correlation of feature and target over all bars, of which each session has a part, see
+    `compute_parts`. No target reaches into another session, so sessions are drawn one by one for the interval.
     """
     grid = build_grid(rows.select(BAR_SCHEMA.names()))
-    changes = (rows["session"] != rows["session"].shift(1)).fill_null(value=True)
-    bounds = [*changes.arg_true().to_list(), rows.height]
+    session = rows["session"].rank("dense").to_numpy()
     columns = {name: rows[name].to_numpy() for name in names}
     found: dict[str, dict[str, tuple[float, float, float] | None]] = {name: {} for name in names}
     for done, horizon in enumerate(horizons):
         target = evaluate_target(grid, horizon)["target"].to_numpy()
         for name in names:
-            by_session = [
-                _correlate_ranks(columns[name][begin:end], target[begin:end]) for begin, end in pairwise(bounds)
-            ]
-            found[name][str(horizon)] = _compute_interval(np.array([one for one in by_session if one is not None]))
+            found[name][str(horizon)] = measure_worth(columns[name], target, session)
         on_event(Event("correlate", done + 1, len(horizons)))
     return found
 
 
-def _correlate_ranks(values: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> float | None:
+def measure_worth(
+    values: npt.NDArray[np.floating], target: npt.NDArray[np.floating], session: IntArray
+) -> tuple[float, float, float] | None:
+    """Return the rank correlation over all rows that have both, between the ends of its 90 % interval.
+
+    values, target, session: (n,), NaN where there is none, and each row's session. None for rows of fewer than two
+    sessions, fewer than 30 rows, or where one of both does not vary.
+    """
     both = np.isfinite(values) & np.isfinite(target)
     if both.sum() < _FEWEST_BARS or np.ptp(values[both]) == 0 or np.ptp(target[both]) == 0:
         return None
-    ranks = np.array([pl.Series(part[both]).rank().to_numpy() for part in (values, target)])
-    return float(np.corrcoef(ranks)[0, 1])
+    x, y = (pl.Series(part[both]).rank().to_numpy() for part in (values, target))
+    return _compute_interval(compute_parts(x, y, np.unique(session[both], return_inverse=True)[1]))
 
 
 def _compute_interval(by_session: FloatArray) -> tuple[float, float, float] | None:

@@ -83,15 +83,7 @@ def retrain(
             )
             with watch("record"):
                 record = extend_record(
-                    archive,
-                    data,
-                    exam.split,
-                    candidate,
-                    settings,
-                    params=chosen,
-                    engine=engine,
-                    may_keep=not dry_run,
-                    on_event=on_event,
+                    archive, data, exam.split, candidate, settings, chosen, engine, on_event, may_keep=not dry_run
                 )
             edge = decide_edge(record, archive, data, settings, params=chosen, obstacle=explain_idle(exam, champion))
             report = build_report(settings, data, candidate, exam, champion, checked, repaired, dry_run, watch)
