@@ -77,6 +77,26 @@ def test_after_ten_tries_noise_seldom_may_trade() -> None:
     assert np.mean(live) <= 0.10
 
 
+@pytest.mark.parametrize(("annual", "low", "high"), [(0.0, -1.0, 0.02), (8.0, -0.1, 0.15)])
+def test_the_best_of_ten_policies_may_trade_about_as_often_as_one_alone(annual: float, low: float, high: float) -> None:
+    """Worthless ones no more often; good ones no more seldom: luck is taken off what is seen, once."""
+    alone, best = [], []
+    for market in range(MARKETS):
+        rng = np.random.default_rng([79, market])
+        common, own = rng.normal(size=EXAM), rng.normal(size=(TRIES, EXAM))
+        records = 0.01 * (np.sqrt(0.5) * (common + own) + annual / np.sqrt(252))
+        shown = [sharpe(record) for record in records]
+        for found, record, luck in (
+            (alone, records[0], 0.0),
+            (best, records[int(np.argmax(shown))], compute_best_luck(shown)),
+        ):
+            edge = judge_edge(
+                record, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck, sessions_per_year=252
+            )
+            found.append(edge.state is EdgeState.LIVE)
+    assert low <= np.mean(best) - np.mean(alone) <= high
+
+
 def test_no_confidence_asked_for_stays_none_however_many_try() -> None:
     assert find_least_confidence(10.0, 0.0) == 0.0
     assert find_least_confidence(2.0, 0.6) == 0.6
