@@ -8,7 +8,7 @@ import pytest
 from hftcl import settings
 from hftcl.exam import trials
 from hftcl.exam.edge import EdgeState, judge_edge
-from hftcl.exam.metrics import compute_best_luck, sharpe
+from hftcl.exam.metrics import compute_best_luck, expected_maximum, sharpe
 from hftcl.exam.trials import Trial, find_least_confidence
 from hftcl.exam.verdict import Outcome, judge
 from tests.exam.universe import EXAM, scored
@@ -95,6 +95,15 @@ def test_the_best_of_ten_policies_may_trade_about_as_often_as_one_alone(annual: 
             )
             found.append(edge.state is EdgeState.LIVE)
     assert low <= np.mean(best) - np.mean(alone) <= high
+
+
+@pytest.mark.parametrize("shares", [(1.0,) * 10, (1.0, 0.75, 0.5, 0.25), (1.0,) + (0.2,) * 10, (1.0,) + (0.05,) * 40])
+def test_trials_that_count_in_part_make_no_more_luck_than_as_many_whole_ones(shares: tuple[float, ...]) -> None:
+    """Of trials that are alike but for luck the mean squared luck tells their variance, however they are weighted."""
+    rng = np.random.default_rng(80)
+    trials_of = rng.normal(size=(2000, len(shares)))
+    found = [compute_best_luck(shown, shares) / expected_maximum(sum(shares)) for shown in trials_of]
+    assert np.mean(np.square(found)) == pytest.approx(1.0, abs=0.07)
 
 
 def test_no_confidence_asked_for_stays_none_however_many_try() -> None:
