@@ -22,8 +22,9 @@ class ShiryaevRoberts:
     R = (1 + R) * (1 + bet * (floor / sqrt(252) - z)), averaged over several bets; an alarm when the mean reaches
     `alarm_at`, and then it starts from 0. z is the session's P&L in standard deviations known before it (exponential,
     half-life 20 sessions), cut to +-4. While the true Sharpe ratio is at or above `floor`, alarms are at least
-    `alarm_at` sessions apart on average, whatever the distribution: R - t is a supermartingale. Feed it the policy's
-    P&L and do not begin again at a promotion. A session of exactly 0.0 (nothing traded) leaves it as it was.
+    `alarm_at` sessions apart on average, whatever the distribution within 4 deviations: R - t is a supermartingale.
+    Feed it the policy's P&L and do not begin again at a promotion. A session of exactly 0.0 (nothing traded) leaves it
+    as it was.
     Source: Shin, Ramdas and Rinaldo (2024), "E-detectors", NEJSDS, doi 10.51387/23-NEJSDS51.
 
     >>> detector = ShiryaevRoberts(sessions_per_year=252, floor=0.3)

@@ -101,7 +101,7 @@ def judge_edge(
     does not flicker. "balanced" asks for no PSR; "strict" for P(edge) >= 0.95 and no PSR. Under "seed" the record is
     told and decides nothing: what the user's rule promoted trades.
     luck: annual Sharpe ratio that the best of the policies that were tried on these sessions would show if all were
-        worthless; the prior of P(edge) begins that much lower.
+        worthless; P(edge) takes the record's Sharpe ratio for that much lower.
     obstacles: what keeps the bot aside whatever the record says, such as that no model serves.
     A record that has no P(edge) (fewer than 2 sessions, none that differ, one that is not finite) stands aside.
     Source of the thresholds: a simulation of 52 weekly retrains; see docs/judging.md for what they cost and save.
@@ -124,7 +124,7 @@ def judge_edge(
         facts += _compare_figures(x.size, posterior.p_edge, confidence, bar, rule, policy=policy, staying=staying)
     passed = all(fact.passed for fact in facts if fact.decides)
     track = compute_or_none(lambda: min_track_record_length(x))
-    missing = None if posterior is None else _count_missing(x, posterior, bar, luck, sessions_per_year)
+    missing = None if posterior is None else _count_missing(x, posterior, bar, sessions_per_year)
     missing = 0 if passed else missing
     facts += _describe_outlook(x.size, track, missing, None if posterior is None else posterior.p_edge)
     facts += _describe_luck(luck)
@@ -146,7 +146,7 @@ def _compute_posterior(
 ) -> EdgePosterior | None:
     """Return what the record tells; where it tells nothing, None, with a fact that says why."""
     try:
-        return compute_edge_posterior(record, prior_mean=-luck, sessions_per_year=sessions_per_year)
+        return compute_edge_posterior(record, luck=luck, sessions_per_year=sessions_per_year)
     except UndefinedStatisticError as error:
         facts.append(build_evidence("record", f"the record has no P(edge): {error}", decides=decides))
         return None
@@ -186,7 +186,7 @@ def _compare_figures(
 
 
 def _count_missing(
-    record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar, luck: float, sessions_per_year: int
+    record: npt.NDArray[np.float64], posterior: EdgePosterior, bar: _Bar, sessions_per_year: int
 ) -> int | None:
     """Return how many sessions like those so far are missing to go live, by the formulae of P(edge) and PSR.
 
@@ -195,11 +195,11 @@ def _count_missing(
     n, m = record.size, compute_moments(record)
     held = posterior.effective_sessions / sessions_per_year
     prior = posterior.deviation**-2 - held
-    seen = (posterior.mean * posterior.deviation**-2 + luck * prior) / held  # the prior's mean is -luck
+    seen = posterior.mean * posterior.deviation**-2 / held  # less the luck; the prior's mean is 0
 
     def is_enough(size: int) -> bool:
         information = held * _compute_weight(size) / _compute_weight(n)
-        p_edge = _NORMAL.cdf((seen * information - luck * prior) / (information + prior) ** 0.5)
+        p_edge = _NORMAL.cdf(seen * information / (information + prior) ** 0.5)
         if size < bar.sessions or p_edge < bar.p_edge:
             return False
         return bar.psr is None or (compute_or_none(lambda: psr_from_moments(replace(m, n=size))) or 0.0) >= bar.psr
@@ -214,7 +214,7 @@ def _describe_luck(luck: float) -> list[Evidence]:
         return []
     text = (
         "other policies were tried on sessions of this record: the best of so many worthless ones shows "
-        f"{luck:.2f} by luck, and P(edge) begins that much lower"
+        f"{luck:.2f} by luck, and P(edge) takes the record for that much worse"
     )
     return [build_evidence("policies tried", text, decides=False)]
 

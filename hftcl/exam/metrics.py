@@ -313,7 +313,8 @@ def compute_best_luck(trial_sharpes: npt.ArrayLike, weights: npt.ArrayLike | Non
     shares = np.ones(trials.size) if weights is None else np.asarray(weights, dtype=np.float64)
     count = float(shares.sum())
     squares = float((shares * (trials - np.average(trials, weights=shares)) ** 2).sum())
-    deviation = math.sqrt(squares / (count - 1.0)) if count > 1.0 else 0.0
+    freedom = count - float((shares**2).sum()) / count  # count - 1 where each counts whole, as for any variance
+    deviation = math.sqrt(squares / freedom) if freedom > 0.0 else 0.0
     return deviation * expected_maximum(count)
 
 

@@ -5,9 +5,9 @@ can be that bad.
 """
 
 import math
-from statistics import NormalDist
 from typing import Final
 
+from hftcl.exam.student import compute_t_tail
 from hftcl.formats import count
 
 _CHANCE: Final = 1e-4  # one exam in ten thousand of a worthless model: a nightly one for 40 years
@@ -52,5 +52,9 @@ def list_miracles(
 
 
 def compute_chance(sharpe: float, sessions: int, sessions_per_year: int) -> float:
-    """Return P(a worthless model shows this annual Sharpe ratio or more over so many sessions), at least 1e-12."""
-    return max(NormalDist().cdf(-sharpe * math.sqrt(sessions / sessions_per_year)), 1e-12)
+    """Return P(a worthless model shows this annual Sharpe ratio or more over so many sessions), at least 1e-12.
+
+    sessions: two or more. By Student's t: the deviation is that of the same few sessions, and a normal would make ten
+    of them too good once in 10,000 where they are so once in 400.
+    """
+    return max(compute_t_tail(sessions - 1, sharpe * math.sqrt(sessions / sessions_per_year)), 1e-12)

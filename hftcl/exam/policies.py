@@ -19,7 +19,7 @@ from hftcl.exam import metrics
 from hftcl.exam.compare import Conclusion, compare, compute_worth_of_holding
 from hftcl.exam.edge import Edge, EdgeState, judge_edge
 from hftcl.exam.split import ExamSplit, Session, split_for_exam
-from hftcl.exam.trials import Trial
+from hftcl.exam.trials import Trial, build_trial
 from hftcl.exam.verdict import Scored, Verdict, judge, list_conceding_sharpes
 
 FloatArray = npt.NDArray[np.float64]
@@ -311,9 +311,9 @@ def _list_tried(steps: Sequence[Step], days: Sequence[date]) -> list[Trial]:
     tried = []
     for step in steps:
         own = step.decision.verdict.challenger_sharpe if step.decision.verdict else None
-        common = len(set(days).intersection(step.decision.exam))
-        if own is not None and common:
-            tried.append(Trial(sharpe=own, weight=common / len(days)))
+        trial = None if own is None else build_trial(own, step.decision.exam, days)
+        if trial is not None:
+            tried.append(trial)
     return tried
 
 

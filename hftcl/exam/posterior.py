@@ -41,13 +41,15 @@ def compute_edge_posterior(
     half_life: float = HALF_LIFE_SESSIONS,
     prior_mean: float = 0.0,
     prior_deviation: float = 2.0,
+    luck: float = 0.0,
     sessions_per_year: int,
 ) -> EdgePosterior:
     """Return the posterior of the annual net Sharpe ratio of a policy, from its own out-of-sample record.
 
     record: a `pnl`, each calendar day once. Weights 2^(-age / half_life); n_e = (sum w)^2 / sum w^2 sessions, times
     (1 - r) / (1 + r) where the shrunk autocorrelation r is positive; precision = n_e / 252 + 1 / prior_deviation^2;
-    mean = (S_w n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
+    mean = ((S_w - luck) n_e / 252 + prior_mean / prior_deviation^2) / precision. A constant record is undefined.
+    luck: by how much the record's Sharpe ratio is too high because it is the best of several, annual.
     Source: conjugate normal updating with Var(S) = 252 / n (Lo 2002 at a Sharpe ratio near 0).
 
     >>> round(compute_edge_posterior([0.001, -0.0005, 0.0007, -0.0002] * 20, sessions_per_year=252).mean, 2)
@@ -63,6 +65,6 @@ def compute_edge_posterior(
     effective *= (1.0 - r) / (1.0 + r)
     information = effective / sessions_per_year
     precision = information + prior_deviation**-2
-    seen = mean / deviation * math.sqrt(sessions_per_year)
+    seen = mean / deviation * math.sqrt(sessions_per_year) - luck
     posterior = (seen * information + prior_mean * prior_deviation**-2) / precision
     return EdgePosterior(mean=posterior, deviation=precision**-0.5, effective_sessions=effective)

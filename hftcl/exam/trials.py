@@ -1,8 +1,9 @@
 """The best of many is good by luck: what it takes where several candidates were tried on the same sessions. Pure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Final
 
 import numpy.typing as npt
@@ -16,13 +17,25 @@ _TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Another candidate that was examined: its net annual Sharpe ratio there, and the share of our sessions it saw.
+    """Another candidate that was examined: its net annual Sharpe ratio, and the share of our sessions it saw.
 
     weight: above 0 and at most 1.
     """
 
     sharpe: float
     weight: float = 1.0
+
+
+def build_trial(sharpe: float, examined: Collection[date], ours: Collection[date]) -> Trial | None:
+    """Return the trial that an exam on the sessions `examined` was for one on `ours`; None where they share none.
+
+    sharpe: its net annual Sharpe ratio there. That of n sessions is luck with a deviation of sqrt(252 / n): it is
+    scaled to as many as ours, or the four sessions after a deployment would tell of more luck than 19 have.
+    """
+    common = len(set(ours).intersection(examined))
+    if not common:
+        return None
+    return Trial(sharpe=sharpe * math.sqrt(len(examined) / len(ours)), weight=common / len(ours))
 
 
 def compute_deflated(

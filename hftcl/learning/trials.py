@@ -13,7 +13,7 @@ from hftcl.archive.registry import Registry
 from hftcl.errors import LockHeldError, StorageError
 from hftcl.events import Event, Level, OnEvent
 from hftcl.exam.metrics import compute_best_luck, compute_or_none, sharpe
-from hftcl.exam.trials import Trial
+from hftcl.exam.trials import Trial, build_trial
 from hftcl.learning.reports import ScoreReport
 
 
@@ -29,11 +29,11 @@ def find_trials(
     """
     days = {date.fromisoformat(day) for day in challenger.pnl_by_session}
     trials = [
-        Trial(sharpe=look.sharpe, weight=len(days.intersection(look.sessions)) / len(days))
+        build_trial(look.sharpe, look.sessions, days)
         for look in read_looks(registry, synthetic=synthetic)
-        if look.positions not in {positions, challenger.positions_sha256} and not days.isdisjoint(look.sessions)
+        if look.positions not in {positions, challenger.positions_sha256}
     ]
-    return tuple(sorted(trials, key=lambda trial: (-trial.weight, trial.sharpe)))
+    return tuple(sorted(filter(None, trials), key=lambda trial: (-trial.weight, trial.sharpe)))
 
 
 def compute_luck(
@@ -54,10 +54,9 @@ def compute_luck(
     """
     rivals: dict[str, Trial] = {}
     for look in read_looks(registry, synthetic=synthetic, until=until):
-        weight = len(set(days).intersection(look.sessions)) / len(days) if days else 0.0
-        known = rivals.get(look.policy)
-        if look.policy not in {"", policy} and weight > 0 and (known is None or weight > known.weight):
-            rivals[look.policy] = Trial(sharpe=look.sharpe, weight=weight)
+        trial, known = build_trial(look.sharpe, look.sessions, days), rivals.get(look.policy)
+        if look.policy not in {"", policy} and trial and (known is None or trial.weight > known.weight):
+            rivals[look.policy] = trial
     sharpes, weights = [trial.sharpe for trial in rivals.values()], [trial.weight for trial in rivals.values()]
     return (
         compute_or_none(

@@ -56,8 +56,8 @@ def _build_body(report: "FeaturesReport") -> list[str]:
         f"<p>{describe_beyond_zero(report.beyond_zero, report.intervals)}</p></section>",
         f"<h2>Information coefficient at {report.horizon_minutes} minutes, with its 90 % interval</h2>",
         draw_both(lambda width: _draw_worth(report, width)),
-        '<p class="soft">The rank correlation of feature and target over all bars; for the interval sessions are drawn '
-        "again. Orange: an interval without zero. One interval in ten leaves out zero by chance: this is no list to "
+        '<p class="soft">The rank correlation of feature and target over all bars; the interval is by how sessions '
+        "differ. Orange: an interval without zero. One interval in ten leaves out zero by chance: this is no list to "
         "pick from.</p>",
         "<h2>By horizon</h2>",
         _build_horizons(report),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -183,16 +184,19 @@ def test_row_f2_scoring_the_champion_again_beats_its_stored_score() -> None:
     assert again / stored >= 1.15
 
 
-def test_the_luck_of_the_best_of_several_policies_lowers_what_p_edge_begins_with() -> None:
-    """By hand: the prior N(-1.5, 2^2) instead of N(0, 2^2), by the conjugate formula of `compute_edge_posterior`."""
+def test_the_luck_of_the_best_of_several_policies_is_taken_off_what_the_record_shows() -> None:
+    """By hand: 1.5 less of the record and a prior N(0, 2^2), by the conjugate formula of `compute_edge_posterior`."""
     record = np.random.default_rng(5).normal(0.0006, 0.004, 60)
+    whole = compute_edge_posterior(record, sessions_per_year=252)
+    information = whole.deviation**-2 - 0.25
     alone, chosen = (
         judge_edge(
             record, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck, sessions_per_year=252
         )
         for luck in (0.0, 1.5)
     )
-    assert chosen.p_edge == pytest.approx(compute_edge_posterior(record, prior_mean=-1.5, sessions_per_year=252).p_edge)
+    lowered = (whole.mean * whole.deviation**-2 - 1.5 * information) * whole.deviation
+    assert chosen.p_edge == pytest.approx(NormalDist().cdf(lowered))
     assert alone.p_edge is not None
     assert chosen.p_edge is not None
     assert chosen.p_edge < alone.p_edge

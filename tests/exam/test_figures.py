@@ -129,7 +129,7 @@ def test_what_is_too_good_moves_with_the_limit_that_was_set() -> None:
     assert miracles(4.0, hit_rate=0.56, trades=1000) == ("56% of 1,000 trades earn",)
     (told,) = miracles(sharpe=9.0)
     assert (
-        told == f"net Sharpe 9.0 over 60 sessions, by chance once in {1 / stats.norm.sf(9 * math.sqrt(60 / 252)):,.0f}"
+        told == f"net Sharpe 9.0 over 60 sessions, by chance once in {1 / stats.t.sf(9 * math.sqrt(60 / 252), 59):,.0f}"
     )
     assert miracles(sharpe=9.0, sessions=20) == (), "over twenty sessions luck does that"
 

@@ -1,4 +1,4 @@
-"""Quantiles of Student's t, beside SciPy's."""
+"""Student's t, beside SciPy's."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hftcl.exam.student import compute_t_quantile
+from hftcl.exam.student import compute_t_quantile, compute_t_tail
 
 
 @given(st.integers(1, 3000), st.floats(0.501, 0.9999))
@@ -21,6 +21,13 @@ def test_the_distribution_at_a_quantile_is_its_probability(df: int, probability:
     from scipy.special import stdtr
 
     assert float(stdtr(df, compute_t_quantile(df, probability))) == pytest.approx(probability, abs=1e-12)
+
+
+@given(st.integers(1, 3000), st.floats(-40.0, 40.0))
+def test_a_tail_is_that_of_scipy(df: int, value: float) -> None:
+    from scipy.special import stdtr
+
+    assert compute_t_tail(df, value) == pytest.approx(float(stdtr(df, -value)), rel=1e-6, abs=1e-13)
 
 
 def test_many_degrees_of_freedom_come_near_to_the_normal_distribution() -> None:

@@ -1,5 +1,6 @@
 """Who tries again and again on one exam of a market without edge does not wear the judge down."""
 
+from datetime import date, timedelta
 from itertools import permutations
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from hftcl import settings
 from hftcl.exam import trials
 from hftcl.exam.edge import EdgeState, judge_edge
-from hftcl.exam.metrics import compute_best_luck, sharpe
-from hftcl.exam.trials import Trial, find_least_confidence
+from hftcl.exam.metrics import compute_best_luck, expected_maximum, sharpe
+from hftcl.exam.trials import Trial, build_trial, find_least_confidence
 from hftcl.exam.verdict import Outcome, judge
 from tests.exam.universe import EXAM, scored
 
@@ -75,6 +76,47 @@ def test_after_ten_tries_noise_seldom_may_trade() -> None:
         )
         live.append(edge.state is EdgeState.LIVE)
     assert np.mean(live) <= 0.10
+
+
+@pytest.mark.parametrize(("annual", "low", "high"), [(0.0, -1.0, 0.02), (8.0, -0.1, 0.15)])
+def test_the_best_of_ten_policies_may_trade_about_as_often_as_one_alone(annual: float, low: float, high: float) -> None:
+    """Worthless ones no more often; good ones no more seldom: luck is taken off what is seen, once."""
+    alone, best = list[bool](), list[bool]()
+    for market in range(MARKETS):
+        rng = np.random.default_rng([79, market])
+        common, own = rng.normal(size=EXAM), rng.normal(size=(TRIES, EXAM))
+        records = 0.01 * (np.sqrt(0.5) * (common + own) + annual / np.sqrt(252))
+        shown = [sharpe(record) for record in records]
+        for found, record, luck in (
+            (alone, records[0], 0.0),
+            (best, records[int(np.argmax(shown))], compute_best_luck(shown)),
+        ):
+            edge = judge_edge(
+                record, EdgeState.STAND_ASIDE, rule=settings.Edge(), policy="guarded", luck=luck, sessions_per_year=252
+            )
+            found.append(edge.state is EdgeState.LIVE)
+    assert low <= np.mean(best) - np.mean(alone) <= high
+
+
+@pytest.mark.parametrize("shares", [(1.0,) * 10, (1.0, 0.75, 0.5, 0.25), (1.0,) + (0.2,) * 10, (1.0,) + (0.05,) * 40])
+def test_trials_that_count_in_part_make_no_more_luck_than_as_many_whole_ones(shares: tuple[float, ...]) -> None:
+    """Of trials that are alike but for luck the mean squared luck tells their variance, however they are weighted."""
+    rng = np.random.default_rng(80)
+    trials_of = rng.normal(size=(2000, len(shares)))
+    found = [compute_best_luck(shown, shares) / expected_maximum(sum(shares)) for shown in trials_of]
+    assert np.mean(np.square(found)) == pytest.approx(1.0, abs=0.07)
+
+
+def test_exams_of_other_lengths_tell_of_as_much_luck_as_one_of_our_length() -> None:
+    """The exams of the four weeks after a deployment, of worthless models; the first ones have few sessions."""
+    rng, days = np.random.default_rng(81), [date(2026, 1, 1) + timedelta(days=n) for n in range(40)]
+    assert build_trial(1.0, days[20:], days[:20]) is None
+    for sessions in (10, 14, 40):
+        found = [build_trial(sharpe(rng.normal(size=sessions)), days[:sessions], days[:20]) for _ in range(3000)]
+        shown = [trial.sharpe for trial in found if trial is not None]
+        by_t = (sessions - 1) / (sessions - 3)  # the deviation is that of as few sessions
+        assert np.mean(np.square(shown)) == pytest.approx(252 / 20 * by_t, rel=0.1)
+        assert {trial.weight for trial in found if trial is not None} == {min(sessions / 20, 1.0)}
 
 
 def test_no_confidence_asked_for_stays_none_however_many_try() -> None:

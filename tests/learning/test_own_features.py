@@ -210,6 +210,17 @@ def test_an_interval_of_what_foretells_nothing_leaves_out_zero_in_one_walk_of_te
     assert 3 <= sum(found) <= 22, "10, by a binomial of 100 within 1 of 10,000 but for the few sessions"
 
 
+def test_an_interval_of_a_few_sessions_holds_what_is_true_as_often_as_it_says() -> None:
+    """Noise on noise; percentiles of sessions that are drawn again hold 0 in some 80 of 100 where there are five."""
+    session, held, worlds = np.repeat(np.arange(5), 40), 0, 400
+    for seed in range(worlds):
+        values, target = np.random.default_rng(seed).normal(size=(2, session.size))
+        low, value, high = measure_worth(values, target, session) or (1.0, 1.0, 1.0)
+        assert -1 <= low <= value <= high <= 1
+        held += low <= 0 <= high
+    assert 0.85 <= held / worlds <= 0.95
+
+
 def test_a_worth_that_is_not_defined_is_none() -> None:
     values, session = np.arange(60.0), np.repeat([4, 9], 30)
     assert measure_worth(values, values, session) == pytest.approx((1.0, 1.0, 1.0))

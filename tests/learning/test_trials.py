@@ -1,5 +1,6 @@
 """To look at sessions is to try: how tries are kept, counted by the sessions in common, and told as luck."""
 
+import math
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_each_other_policy_on_these_sessions_is_one_try_however_often_it_looked(
     ]
     for one in tries:
         archive.record_look(one, synthetic=True, now=T0)
-    expected = compute_best_luck([sharpe(NET), 1.0, 4.0], [1.0, 1.0, 0.75])
+    expected = compute_best_luck([sharpe(NET), 1.0, 4.0 * math.sqrt(15 / 20)], [1.0, 1.0, 0.75])
     assert expected > 0
     assert compute_luck(archive, NET, DAYS, policy="ours", synthetic=True, sessions_per_year=252) == pytest.approx(
         expected

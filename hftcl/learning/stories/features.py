@@ -3,6 +3,7 @@
 It looks at the training sessions alone: a feature that is chosen by what it does in the exam has seen the exam.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from time import perf_counter
@@ -19,6 +20,7 @@ from hftcl.errors import HftclError
 from hftcl.events import Event, OnEvent
 from hftcl.exam.importance import compute_parts
 from hftcl.exam.split import list_sessions, split_for_exam
+from hftcl.exam.student import compute_t_quantile
 from hftcl.home import Home
 from hftcl.learning.dataset import open_window
 from hftcl.learning.reports import FeatureReport, FeaturesReport
@@ -31,7 +33,6 @@ from hftcl.settings import Settings
 
 _HORIZONS: Final = (5, 15, 30, 60)  # minutes; [model] horizon_minutes stands beside them
 _QUANTILES: Final = (0.01, 0.25, 0.5, 0.75, 0.99)  # the middle, and both tails without their single worst bars
-_RESAMPLES: Final = 2000  # the ends of a 90 % interval are then 1/50 of its width apart from those of more
 _INTERVAL: Final = 0.90  # as the intervals of exam and backtest
 _FEWEST_BARS: Final = 30  # fewer make no correlation worth a number
 _TIMES: Final = 3  # the quickest of three: what else runs on the machine only makes one slower
@@ -98,7 +99,7 @@ def _correlate(
     """Return by feature and horizon the interval's low end, the information coefficient, and the high end.
 
     It is the rank correlation of feature and target over all bars, of which each session has a part, see
-    `compute_parts`. No target reaches into another session, so sessions are drawn one by one for the interval.
+    `compute_parts`. No target reaches into another session, so the interval takes sessions as independent.
     """
     grid = build_grid(rows.select(BAR_SCHEMA.names()))
     session = rows["session"].rank("dense").to_numpy()
@@ -128,13 +129,16 @@ def measure_worth(
 
 
 def _compute_interval(by_session: FloatArray) -> tuple[float, float, float] | None:
-    """Return the mean between the ends of its 90 % interval; None for fewer than two sessions."""
-    if by_session.size < 2:
+    """Return the mean between the ends of its 90 % interval, by Student's t; None for fewer than two sessions.
+
+    Not by drawing sessions again: the percentiles of 5 hold the truth in some 70 of 100 cases, of 20 in 85.
+    """
+    n = by_session.size
+    if n < 2:
         return None
-    drawn = np.random.default_rng(0).integers(by_session.size, size=(_RESAMPLES, by_session.size))
-    means = by_session[drawn].mean(axis=1)
-    low, high = np.quantile(means, [(1 - _INTERVAL) / 2, (1 + _INTERVAL) / 2])
-    return float(low), float(by_session.mean()), float(high)
+    mean, error = float(by_session.mean()), float(by_session.std(ddof=1)) / math.sqrt(n)
+    half = compute_t_quantile(n - 1, (1 + _INTERVAL) / 2) * error
+    return max(mean - half, -1.0), mean, min(mean + half, 1.0)
 
 
 def _read_importances(settings: Settings) -> tuple[str | None, dict[str, float]]:
