@@ -419,11 +419,8 @@ class ModelArchive(Registry):
             damage = sqlite.list_damage(db, REGISTRY)
             if damage and not damaged:
                 raise build_damage_error(f"the row {damage[0]} is not what was written")
-            if damage:
-                notes: tuple[str, ...] = (LastingNote(f"{build_damage_error(f'the row {damage[0]}')}"),)
-            else:
-                notes = production.recover(self, db, read_moment(now))
-            yield db, self._tell(notes)
+            lasting = tuple(LastingNote(build_damage_error(f"the row {row}")) for row in damage[:1])
+            yield db, self._tell(lasting or production.recover(self, db, read_moment(now)))
 
 
 def _list_plan_ids(plan: RollbackPlan) -> tuple[str | None, str]:

@@ -145,7 +145,7 @@ def test_a_session_that_came_back_empty_is_asked_for_again_and_filled_once_the_s
     well = Exchange(FEW)
     again = collect(tmp_path, well, "AAA")
     assert well.asked == [("AAA", HOLE, HOLE), NEWEST]
-    assert reasons(again) == {("AAA", "revised"): 330}
+    assert reasons(again) == {("AAA", "revised"): 33}
     assert_frame_equal(again.bars, collect(tmp_path / "fresh", well, "AAA").bars, check_exact=True)
     well.asked.clear()
     assert reasons(collect(tmp_path, well, "AAA")) == {}
