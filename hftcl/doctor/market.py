@@ -241,7 +241,7 @@ def _describe_bars(
 
     whole: "3 of 4 tickers"; stored: sessions; size: bytes. unused: a finding each month that is stored of other bars.
     first_month: the first one, such as "2026-01", that a retrain collects.
-    """  # fmt: skip
+    """
     age = now - end
     old = [finding for finding in unused if find_unused_month(finding) < first_month]
     due = [finding for finding in unused if find_unused_month(finding) >= first_month]

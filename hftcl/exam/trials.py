@@ -19,7 +19,7 @@ _TRIALS_THAT_DECIDE: Final = 2.0  # below two there is no best of several, and i
 class Trial:
     """Another candidate that was examined: its net annual Sharpe ratio, and the share of our sessions it saw.
 
-    weight: above 0 and at most 1.
+    sharpe: as over as many sessions as ours, see `build_trial`. weight: above 0 and at most 1.
     """
 
     sharpe: float

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -21,13 +21,14 @@ from polars.testing import assert_frame_equal
 
 from hftcl import ContinuousLearning
 from hftcl.archive.artifact import list_our_features
-from hftcl.archive.looks import Look, read_looks
+from hftcl.archive.looks import read_looks
 from hftcl.archive.registry import Registry
 from hftcl.compute import Team, Wanted, open_engine
 from hftcl.errors import ConfigError, FeatureError, IntegrityError, TrainingError, UsageError
 from hftcl.events import Event, Level, OnEvent, ignore
 from hftcl.exam.metrics import compute_best_luck, deflated_sharpe, sharpe
 from hftcl.exam.split import list_sessions, split
+from hftcl.exam.trials import build_trial
 from hftcl.home import Home
 from hftcl.learning.candidate import merge_params, train_candidate
 from hftcl.learning.dataset import Dataset, open_window
@@ -468,10 +469,6 @@ def test_no_time_at_all_is_refused_before_anything_is_collected(tmp_path: Path, 
 # --- what is counted --------------------------------------------------------------------------------------------------
 
 
-def share_days(net: Mapping[date, float], look: Look) -> float:
-    return len(net.keys() & set(look.sessions)) / len(net)
-
-
 def test_each_trial_is_a_look_inside_and_the_winner_one_more_in_the_exam(report: SearchReport, home: Path) -> None:
     looks = read_looks(Registry(home), synthetic=True)
     inside = [look for look in looks if look.sessions[-1] == report.inner.to]
@@ -501,8 +498,9 @@ def test_the_deflated_sharpe_ratio_of_the_winner_is_that_of_the_best_of_all_tria
     net = list(trial.net.values())
     assert sharpe(net) == pytest.approx(again.winner.inner_sharpe)
     sharpes = [each.inner_sharpe for each in again.trials if each.inner_sharpe is not None]
-    shares = {look.sharpe: share_days(trial.net, look) for look in read_looks(Registry(home), synthetic=True)}
-    others = {value: share for value, share in shares.items() if share > 0 and value not in sharpes}
+    looks = [look for look in read_looks(Registry(home), synthetic=True) if look.sharpe not in sharpes]
+    built = {look.sharpe: build_trial(look.sharpe, look.sessions, list(trial.net)) for look in looks}
+    others = {one.sharpe: one.weight for one in built.values() if one is not None}
     assert len(others) == again.others
     weights = [1.0] * len(sharpes) + list(others.values())
     assert again.winner.dsr == pytest.approx(deflated_sharpe(net, [*sharpes, *others], weights))

@@ -1,5 +1,6 @@
 """What a search may try: the table, its page, and what a choice makes of the settings."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -234,7 +235,7 @@ def test_trials_of_other_searches_count_by_the_sessions_in_common_and_each_that_
         Trial(sharpe=1.0),
         Trial(sharpe=3.0),
         Trial(sharpe=4.0),
-        Trial(sharpe=-2.0, weight=0.75),
+        Trial(sharpe=-2.0 * math.sqrt(8 / 4), weight=0.75),
     )
 
 

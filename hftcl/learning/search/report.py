@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from hftcl.exam.metrics import compute_best_luck, compute_or_none, compute_sharpe_interval, deflated_sharpe
-from hftcl.exam.trials import Trial
+from hftcl.exam.trials import Trial, build_trial
 from hftcl.formats import count, number
 from hftcl.learning.dataset import Dataset
 from hftcl.learning.reports import RetrainReport
@@ -42,11 +42,12 @@ def weigh_trials(
     Each that held other positions is one, one of another search by the share of `days` on which it was scored.
     """
     own = {trial.positions for trial in finished}
-    shared = {
-        trial.positions: Trial(sharpe=trial.sharpe, weight=len(trial.net.keys() & set(days)) / len(days))
+    built = [
+        (trial.positions, build_trial(trial.sharpe, trial.net.keys(), days))
         for trial in others
-        if trial.sharpe is not None and trial.positions not in own and not trial.net.keys().isdisjoint(days)
-    }
+        if trial.sharpe is not None and trial.positions not in own
+    ]
+    shared = {positions: trial for positions, trial in built if trial is not None}
     return (*(Trial(sharpe=sharpe) for sharpe in list_distinct(finished)), *shared.values())
 
 
